@@ -1,0 +1,287 @@
+/* ACE-Alloc: an embeddable memory allocator for language VMs.
+ *
+ * The C interface, usable from C99 and C++. After the seed paper "ACE-Alloc: Agentic Context
+ * Engineering for runtime-adaptive small-object allocation".
+ *
+ * There are two ways in:
+ *
+ *   - the calling thread's heap: ace_alloc, ace_free and their family. Any thread may call them with
+ *     any pointer that ACE handed out.
+ *   - explicit heaps, one for each VM: ace_heap_create, ace_heap_alloc, ace_heap_free and their family.
+ *     An explicit heap has no lock of its own. Its *holder* is the thread that may use it at the moment,
+ *     normally the one that holds the VM's own lock; a function of the ace_heap_ family says "I am the
+ *     holder" unless its description says "any thread".
+ *
+ * Sizes are in bytes, times in nanoseconds. Every block is aligned to 16 bytes. A block stays valid until
+ * it is freed or its heap is destroyed. Errors are reported by return value; errno is not touched.
+ *
+ * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
+ * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
+ * aborted unless a handler returns; in that case the call has no effect. No write ever goes through a
+ * pointer that has not been proven to be a live block.
+ */
+#ifndef ACE_ACE_H
+#define ACE_ACE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "stats.h"
+
+#ifdef __cplusplus
+extern "C" {
+#define ACE_NOEXCEPT noexcept
+#else
+#define ACE_NOEXCEPT
+#endif
+
+#if defined(__GNUC__)
+#define ACE_API __attribute__((visibility("default")))
+#define ACE_MALLOC __attribute__((malloc, warn_unused_result))
+#else
+#define ACE_API
+#define ACE_MALLOC
+#endif
+
+/* Raised when a function is removed or changes its meaning; additions keep it. */
+#define ACE_ABI_VERSION 1
+
+#define ACE_VERSION_MAJOR 0
+#define ACE_VERSION_MINOR 1
+#define ACE_VERSION_PATCH 0
+
+/* The ABI version of the library that is loaded; compare it with ACE_ABI_VERSION. Any thread. */
+ACE_API unsigned ace_abi_version(void) ACE_NOEXCEPT;
+
+/* The release of the library that is loaded, such as "0.1.0". Any thread. */
+ACE_API const char *ace_version(void) ACE_NOEXCEPT;
+
+/* ------------------------------------------------------------------ the calling thread's heap ---- */
+
+/* A block of at least `size` bytes, contents undefined. `size` 0 gives a unique block of the smallest
+ * class. NULL where the memory or the heap's limit is exhausted, or `size` is above PTRDIFF_MAX. */
+ACE_API void *ace_alloc(size_t size) ACE_NOEXCEPT ACE_MALLOC;
+
+/* A zeroed block of count * size bytes; NULL also where the product overflows. */
+ACE_API void *ace_calloc(size_t count, size_t size) ACE_NOEXCEPT ACE_MALLOC;
+
+/* Resizes `p`, moving it where it must; the first min(old, new) bytes are kept. `p` NULL allocates;
+ * `size` 0 gives a block of the smallest class (it does not free). NULL on failure, and `p` stays valid;
+ * shrinking never fails. */
+ACE_API void *ace_realloc(void *p, size_t size) ACE_NOEXCEPT;
+
+/* A block aligned to `alignment`, a power of two up to ACE_ALIGNMENT_MAX; NULL otherwise. */
+#define ACE_ALIGNMENT_MAX ((size_t)1 << 20)
+ACE_API void *ace_aligned_alloc(size_t alignment, size_t size) ACE_NOEXCEPT ACE_MALLOC;
+
+/* Gives `p` back, whichever heap or thread it came from; NULL is ignored. A block of another thread's
+ * heap, or of any explicit heap, travels to its owner by the remote-free queue. */
+ACE_API void ace_free(void *p) ACE_NOEXCEPT;
+
+/* As ace_free; `size` is what was asked for and is checked against the block's class. */
+ACE_API void ace_free_sized(void *p, size_t size) ACE_NOEXCEPT;
+
+/* How many bytes of `p` may be used; 0 for NULL. Any thread. */
+ACE_API size_t ace_usable_size(const void *p) ACE_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------- explicit heaps ---- */
+
+typedef struct ace_heap ace_heap;
+
+/* What a block is for, as far as the host knows. Kinds are grouped: see ace_heap_config.kind_groups. */
+typedef unsigned ace_kind;
+#define ACE_KIND_MAX 16u
+
+/* Called when an allocation would exceed the heap's limit, with the heap and the bytes that are missing.
+ * It may free blocks of this heap or run a collection; it must not destroy the heap. Non-zero: try once
+ * more; zero: fail now. Called by the holder, in the middle of its allocation. */
+typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
+
+enum {
+  /* No background thread may serve this heap: what a hint gives back is given back within the hint.
+   * For hosts that must stay single-threaded (CPython 3.12+ warns at fork otherwise). */
+  ACE_HEAP_NO_WORKER = 1u << 0
+};
+
+/* How a heap is made. Zero the struct, set struct_size, then what you need. */
+typedef struct ace_heap_config {
+  size_t struct_size;      /* sizeof(ace_heap_config); makes room for later fields */
+  const char *name;        /* shown in reports; copied, at most 31 bytes; NULL: "heap" */
+  uint32_t flags;          /* ACE_HEAP_... */
+  uint32_t kind_groups;    /* 0 or 1: kinds share slabs. 2 to ACE_KIND_GROUPS_MAX: kind k lives in slabs of
+                              group min(k, kind_groups - 1), and its live bytes are counted exactly */
+  size_t limit;            /* most resident bytes; 0: none */
+  ace_limit_fn on_limit;   /* may be NULL */
+  void *on_limit_context;
+} ace_heap_config;
+
+/* A new heap, or NULL where there is no memory or the configuration is invalid. `config` NULL: defaults.
+ * The caller becomes its holder. Any thread. */
+ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
+
+/* Ends a heap with all its blocks, whose pointers become invalid. Any thread, while no other uses the heap
+ * or frees its blocks. NULL is ignored. */
+ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
+
+/* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
+ * destroy it, and do not hand it to other threads. */
+ACE_API ace_heap *ace_thread_heap(void) ACE_NOEXCEPT;
+
+/* As ace_alloc, ace_calloc, ace_aligned_alloc, from `heap`. `kind` is the host's kind of object. */
+ACE_API void *ace_heap_alloc(ace_heap *heap, size_t size) ACE_NOEXCEPT ACE_MALLOC;
+ACE_API void *ace_heap_alloc_kind(ace_heap *heap, size_t size, ace_kind kind) ACE_NOEXCEPT ACE_MALLOC;
+ACE_API void *ace_heap_calloc(ace_heap *heap, size_t count, size_t size, ace_kind kind) ACE_NOEXCEPT ACE_MALLOC;
+ACE_API void *ace_heap_aligned_alloc(ace_heap *heap, size_t alignment, size_t size,
+                                     ace_kind kind) ACE_NOEXCEPT ACE_MALLOC;
+
+/* As ace_realloc, within `heap`. `kind` is used where `p` is NULL; a moved block keeps its kind group. */
+ACE_API void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind) ACE_NOEXCEPT;
+
+/* Frees a block of this heap. A block of another heap is passed on to its owner. */
+ACE_API void ace_heap_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
+
+/* As ace_heap_free; `size` is what was asked for last (alloc or realloc). A size that cannot belong to the
+ * block is reported as an error. */
+ACE_API void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) ACE_NOEXCEPT;
+
+/* For hooks that may meet pointers of the allocator they replaced: as ace_heap_free and ace_heap_realloc,
+ * but where `p` is none of ACE's they do nothing, count it as foreign, and return 0; otherwise 1.
+ * `*result` receives what ace_heap_realloc would return. */
+ACE_API int ace_heap_try_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
+ACE_API int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind,
+                                 void **result) ACE_NOEXCEPT;
+
+/* The heap that `p` belongs to; NULL where ACE never handed out memory there. Never reads memory that is
+ * not ACE's. Any thread. */
+ACE_API ace_heap *ace_owner_of(const void *p) ACE_NOEXCEPT;
+
+/* Sets the most bytes that may be resident; 0: none. Lowering it below what is in use does not free
+ * anything: the next growth fails. Returns the former limit. */
+ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
+
+/* Calls `visit` for each live block with its usable size and kind group; stops when it returns non-zero.
+ * `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
+typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
+ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
+
+/* Checks every invariant of the heap (lists, states, counts, bytes that add up). 0 where all hold; otherwise
+ * 1, and the first broken one is described in `message` (NULL or `length` bytes). */
+ACE_API int ace_heap_audit(ace_heap *heap, char *message, size_t length) ACE_NOEXCEPT;
+
+/* -------------------------------------------------------------------------------------- phases ---- */
+
+/* What the runtime tells. `value` is 0 unless said otherwise. */
+typedef enum ace_hint_code {
+  ACE_HINT_COLLECT_BEGIN = 1, /* a collection starts; value: 0 full or unknown, else 1 + generation */
+  ACE_HINT_MARK = 2,          /* it marks */
+  ACE_HINT_SWEEP = 3,         /* it sweeps: frees come in bulk */
+  ACE_HINT_COLLECT_END = 4,   /* it is over; value: live bytes, 0 where unknown */
+  ACE_HINT_COLLECTED = 5,     /* value: objects freed by the collection that ends; sent before its end */
+  ACE_HINT_IDLE_BEGIN = 6,    /* the program waits */
+  ACE_HINT_IDLE_END = 7,
+  ACE_HINT_BURST_BEGIN = 8, /* import, parse, request: many allocations follow */
+  ACE_HINT_BURST_END = 9,
+  ACE_HINT_FORK_BEFORE = 10, /* about to fork */
+  ACE_HINT_FORK_CHILD = 11,  /* now in the child */
+  ACE_HINT_PRESSURE = 12     /* memory is short: give back what can be given */
+} ace_hint_code;
+
+/* Tells the heap what the runtime does. Cheap (tens of nanoseconds) unless it gives memory back. 0, or -1
+ * for an unknown hint. In mode `off` hints are only counted. Called by the holder. */
+ACE_API int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) ACE_NOEXCEPT;
+
+/* Gives back now what is free: empty superslabs, and the free pages inside slabs and runs, up to `budget`
+ * bytes (SIZE_MAX: all). Returns the bytes given back. Called by the holder. */
+ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
+
+/* As ace_trim, from any thread and without the VM's lock: it leaves alone what only the holder may touch
+ * (the current slabs and frees not yet drained). */
+ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
+
+/* For hosts without a background thread: does what is due now. Any thread. Returns the nanoseconds until
+ * the next thing is due, UINT64_MAX where nothing is. */
+ACE_API uint64_t ace_tick(void) ACE_NOEXCEPT;
+
+/* ---------------------------------------------------------------------------------- statistics ---- */
+
+/* Fills the first `size` bytes (sizeof(ace_stats)) of `stats`. Constant time in the number of blocks. Exact
+ * for the holder; ace_heap_stats_shared serves any thread, and there blocks kept for re-issue in the
+ * current slabs count as live. 0, or -1 where `size` is 0. */
+ACE_API int ace_heap_stats(ace_heap *heap, ace_stats *stats, size_t size) ACE_NOEXCEPT;
+ACE_API int ace_heap_stats_shared(ace_heap *heap, ace_stats *stats, size_t size) ACE_NOEXCEPT;
+
+/* The name given at creation. Any thread. */
+ACE_API const char *ace_heap_name(const ace_heap *heap) ACE_NOEXCEPT;
+
+/* The name of a phase (see ace_stats.phase), NULL beyond the last. Any thread. */
+ACE_API const char *ace_phase_name(unsigned phase) ACE_NOEXCEPT;
+
+/* One row of the statistics' field list; see ace_stats_field. */
+typedef struct ace_field_info {
+  const char *name;
+  const char *unit; /* "bytes", "count" or "ns" */
+  const char *description;
+  size_t offset; /* in ace_stats; every field is a uint64_t */
+} ace_field_info;
+
+/* Describes field `index` of ace_stats; 0, or -1 beyond the last. Any thread. */
+ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
+
+/* Writes the statistics of every living heap to `fd`: `format` "text" (for people) or "json" (one object a
+ * line, one line a heap). 0, or -1 for an unknown format or a failed write. Any thread. */
+ACE_API int ace_report(int fd, const char *format) ACE_NOEXCEPT;
+
+/* The same for one heap. Called by the holder. */
+ACE_API int ace_heap_report(ace_heap *heap, int fd, const char *format) ACE_NOEXCEPT;
+
+/* ------------------------------------------------------------------------------ options, errors ---- */
+
+/* One row of the options table. An option `mode` is read from the environment as ACE_MODE at start. */
+typedef struct ace_option_info {
+  const char *name;
+  const char *environment;
+  const char *default_value;
+  const char *values; /* what is accepted, for people: "off|static" or "bytes, with k, m, g" */
+  const char *description;
+} ace_option_info;
+
+/* Describes option `index`; 0, or -1 beyond the last. Any thread. */
+ACE_API int ace_option_describe(unsigned index, ace_option_info *info) ACE_NOEXCEPT;
+
+/* Sets an option. 0; -1: no such option; -2: no such value. Heaps made later see it; `mode` acts at once.
+ * Any thread. */
+ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
+
+/* The option's present value, as text; NULL where there is no such option. Any thread. The text stays
+ * valid until the option is set again. */
+ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
+
+typedef enum ace_error_code {
+  ACE_ERROR_DOUBLE_FREE = 1,     /* the block is free already */
+  ACE_ERROR_INTERIOR = 2,        /* points into a slab or run, but not at the start of a block */
+  ACE_ERROR_FOREIGN = 3,         /* not ACE's, or of a destroyed heap */
+  ACE_ERROR_SIZE_MISMATCH = 4,   /* a sized free whose size cannot belong to the block */
+  ACE_ERROR_NOT_ALLOCATED = 5    /* lies in ACE's memory where no block was ever handed out */
+} ace_error_code;
+
+/* What is known of a misuse. */
+typedef struct ace_error {
+  ace_error_code code;
+  const char *message;   /* one sentence */
+  const char *function;  /* the kind of call: "free", "realloc", "usable_size" */
+  const void *pointer;
+  size_t block_size;     /* of the block concerned; 0 where unknown */
+  const ace_heap *owner; /* NULL where unknown */
+} ace_error;
+
+/* Replaces what happens after a misuse: the default prints one line to standard error and aborts. Where
+ * `handler` returns, the call that was wrong has no effect (realloc and usable_size return NULL and 0).
+ * NULL restores the default. The handler must not use ACE. Any thread. */
+typedef void (*ace_error_fn)(const ace_error *error, void *context);
+ACE_API void ace_set_error_handler(ace_error_fn handler, void *context) ACE_NOEXCEPT;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* ACE_ACE_H */
