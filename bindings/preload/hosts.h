@@ -1,0 +1,33 @@
+// What the preloaded library asks of each host it knows. One constructor (entry.cpp) asks them in turn.
+#pragma once
+
+namespace ace::preload {
+
+// What came of trying to enter one host. The texts are static and valid for ever.
+struct Entry {
+  enum Result {
+    kNotThisHost,  // this process is something else: nothing was touched
+    kEntered,      // the host allocates from ACE from now on
+    kRefused       // it is this host, but it cannot be entered: it runs on as if we were not there
+  };
+  Result result = kNotThisHost;
+  const char *host = "";    // "CPython 3.11.2", or the kind of host where it is not this one: "CPython"
+  const char *detail = "";  // entered: what was taken over; refused: why, and what to do about it
+  bool say = false;         // true: tell it even where the option `verbose` is off, as the user asked for us
+};
+
+}  // namespace ace::preload
+
+// Each host gives two functions. `enter` runs in the constructor, before main and before any other thread: no
+// side effect and next to no time where it is not this host. `report` runs in the destructor, only where
+// `enter` did not say kNotThisHost: it writes how the host stands to `fd`, as one JSON line or as text; the
+// heaps themselves are reported by the caller.
+namespace ace::python {
+preload::Entry enter_cpython();
+void report_cpython(int fd, bool json);
+}  // namespace ace::python
+
+namespace ace::lua {
+preload::Entry enter_stock_lua();
+void report_stock_lua(int fd, bool json);
+}  // namespace ace::lua
