@@ -1,0 +1,42 @@
+#include "api/fork.h"
+
+#include <pthread.h>
+
+#include "control/worker.h"
+#include "heap/all_heaps.h"
+#include "heap/purge.h"
+#include "heap/superslab_pool.h"
+
+namespace ace {
+namespace {
+
+// In the order in which the locks are taken elsewhere: a purger takes heaps' lists, the worker its own.
+void before() {
+  lock_purging();
+  lock_all_heaps();
+  lock_worker();
+  lock_superslab_pool();
+}
+
+void after_in_parent() {
+  unlock_superslab_pool();
+  unlock_worker();
+  unlock_all_heaps();
+  unlock_purging();
+}
+
+void after_in_child() {
+  forget_visitors();
+  forget_worker();
+  after_in_parent();
+}
+
+pthread_once_t g_once = PTHREAD_ONCE_INIT;
+
+}  // namespace
+
+void watch_forks() {
+  pthread_once(&g_once, [] { pthread_atfork(before, after_in_parent, after_in_child); });
+}
+
+}  // namespace ace

@@ -1,0 +1,102 @@
+// Explicit heaps, in C.
+#include "ace/ace.h"
+#include "api/fork.h"
+#include "control/hints.h"
+#include "control/worker.h"
+#include "front/cold.h"
+#include "front/hot.h"
+#include "heap/audit.h"
+#include "heap/purge.h"
+#include "wire/options.h"
+
+#include <string.h>
+
+using namespace ace;
+
+extern "C" {
+
+ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
+  ace_heap_config full{};
+  if (config != nullptr) {
+    // A caller built against an older header gives a shorter struct.
+    if (config->struct_size < sizeof(size_t) || config->struct_size > sizeof full) return nullptr;
+    memcpy(&full, config, config->struct_size);
+  }
+  if (full.kind_groups > kKindGroups || (full.flags & ~uint32_t{ACE_HEAP_NO_WORKER}) != 0) return nullptr;
+  watch_forks();
+  return static_cast<ace_heap *>(create_heap(full, false));
+}
+
+void ace_heap_destroy(ace_heap *heap) noexcept {
+  if (heap == nullptr) return;
+  cancel_trim(*heap);
+  destroy_heap(*heap);
+}
+
+void *ace_heap_alloc(ace_heap *heap, size_t size) noexcept { return allocate(*heap, size, 0); }
+
+void *ace_heap_alloc_kind(ace_heap *heap, size_t size, ace_kind kind) noexcept {
+  return allocate(*heap, size, kind_group(*heap, kind));
+}
+
+void *ace_heap_calloc(ace_heap *heap, size_t count, size_t size, ace_kind kind) noexcept {
+  return allocate_zeroed(*heap, count, size, kind_group(*heap, kind));
+}
+
+void *ace_heap_aligned_alloc(ace_heap *heap, size_t alignment, size_t size, ace_kind kind) noexcept {
+  return allocate_aligned(*heap, alignment, size, kind_group(*heap, kind));
+}
+
+void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind) noexcept {
+  return reallocate(*heap, p, size, kind_group(*heap, kind));
+}
+
+void ace_heap_free(ace_heap *heap, void *p) noexcept { free_block(*heap, p); }
+
+void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) noexcept { free_sized(*heap, p, size); }
+
+int ace_heap_try_free(ace_heap *heap, void *p) noexcept {
+  if (is_ours(p) || p == nullptr) {
+    free_block(*heap, p);
+    return 1;
+  }
+  heap->counters.foreign_pointers.add_shared(1);
+  return 0;
+}
+
+int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind, void **result) noexcept {
+  if (is_ours(p) || p == nullptr) {
+    *result = reallocate(*heap, p, size, kind_group(*heap, kind));
+    return 1;
+  }
+  heap->counters.foreign_pointers.add_shared(1);
+  return 0;
+}
+
+ace_heap *ace_owner_of(const void *p) noexcept {
+  return is_ours(p) ? static_cast<ace_heap *>(superslab_of(p)->head.prefix.owner) : nullptr;
+}
+
+size_t ace_heap_set_limit(ace_heap *heap, size_t limit) noexcept {
+  return heap->limit.exchange(limit, std::memory_order_relaxed);
+}
+
+int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) noexcept {
+  return walk_heap(*heap, visit, context);
+}
+
+int ace_heap_audit(ace_heap *heap, char *message, size_t length) noexcept {
+  return audit_heap(*heap, message, length) ? 0 : 1;
+}
+
+int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) noexcept {
+  return take_hint(*heap, hint, value) ? 0 : -1;
+}
+
+size_t ace_trim(ace_heap *heap, size_t budget) noexcept { return trim_heap(*heap, budget); }
+
+size_t ace_trim_shared(ace_heap *heap, size_t budget) noexcept { return purge_pages(*heap, budget); }
+
+uint64_t ace_tick(void) noexcept { return run_due_trims(); }
+
+}  // extern "C"

@@ -1,0 +1,69 @@
+#include "api/thread_heap.h"
+
+#include <pthread.h>
+
+#include "api/fork.h"
+#include "control/hints.h"
+#include "heap/purge.h"
+#include "heap/remote.h"
+#include "heap/slab.h"
+
+namespace ace {
+
+thread_local Heap *t_heap = nullptr;
+
+namespace {
+
+// Heaps whose thread has ended and that still have live blocks.
+Lock g_lock;
+Heap *g_abandoned;
+pthread_key_t g_key;
+pthread_once_t g_key_once = PTHREAD_ONCE_INIT;
+bool g_has_key;
+
+// Runs when a thread ends. Blocks that it leaves may still be freed by others: by the remote queue, which the
+// next holder drains.
+void abandon(void *value) {
+  auto *heap = static_cast<Heap *>(value);
+  t_heap = nullptr;
+  trim_heap(*heap, SIZE_MAX);
+  if (live_bytes_bound(*heap) == 0) return destroy_heap(*heap);
+  Locked locked(g_lock);
+  heap->next_abandoned = g_abandoned;
+  g_abandoned = heap;
+}
+
+Heap *adopt() {
+  Heap *heap;
+  {
+    Locked locked(g_lock);
+    heap = g_abandoned;
+    if (heap == nullptr) return nullptr;
+    g_abandoned = heap->next_abandoned;
+  }
+  drain_remote_frees(*heap);
+  return heap;
+}
+
+}  // namespace
+
+Heap *thread_heap() {
+  if (t_heap != nullptr) return t_heap;
+  pthread_once(&g_key_once, [] { g_has_key = pthread_key_create(&g_key, abandon) == 0; });
+  watch_forks();
+  Heap *heap = adopt();
+  if (heap == nullptr) {
+    ace_heap_config config{};
+    config.struct_size = sizeof config;
+    config.name = "thread";
+    heap = create_heap(config, true);
+    if (heap == nullptr) return nullptr;
+  }
+  // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
+  // frees either.
+  if (g_has_key) pthread_setspecific(g_key, heap);
+  t_heap = heap;
+  return heap;
+}
+
+}  // namespace ace

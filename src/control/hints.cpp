@@ -1,0 +1,110 @@
+#include "control/hints.h"
+
+#include "control/worker.h"
+#include "decide/trim.h"
+#include "heap/purge.h"
+#include "heap/remote.h"
+#include "heap/slab.h"
+#include "os/os.h"
+#include "wire/options.h"
+
+namespace ace {
+namespace {
+
+void enter_phase(Heap &heap, Phase phase, uint64_t now) {
+  PhaseLog &log = heap.phases;
+  if (phase == log.phase) return;
+  const auto old = static_cast<unsigned>(log.phase);
+  const uint64_t faulted = heap.counters.faulted_bytes.get(), returned = heap.counters.returned_bytes.get();
+  log.ns[old].add(now - log.since);
+  log.faulted_bytes[old].add(faulted - log.faulted_before);
+  log.returned_bytes[old].add(returned - log.returned_before);
+  log.phase = phase;
+  log.since = now;
+  log.faulted_before = faulted;
+  log.returned_before = returned;
+  log.entries[static_cast<unsigned>(phase)].add(1);
+}
+
+// What follows a collection or an idle time.
+Phase phase_outside(const Heap &heap) { return heap.phases.burst_depth != 0 ? Phase::kBurst : Phase::kRun; }
+
+// Counts, and says which phase begins.
+Phase note_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
+  Counters &counters = heap.counters;
+  PhaseLog &log = heap.phases;
+  switch (hint) {
+    case ACE_HINT_COLLECT_BEGIN:
+      log.collection_is_full = value == 0;
+      (value == 0 ? counters.collections_full : counters.collections_partial).add(1);
+      return Phase::kCollect;
+    case ACE_HINT_MARK:
+      return Phase::kMark;
+    case ACE_HINT_SWEEP:
+      return Phase::kSweep;
+    case ACE_HINT_COLLECT_END:
+      counters.host_live_bytes.set(value);
+      return phase_outside(heap);
+    case ACE_HINT_COLLECTED:
+      counters.collected_objects.add(value);
+      return log.phase;
+    case ACE_HINT_IDLE_BEGIN:
+      return Phase::kIdle;
+    case ACE_HINT_IDLE_END:
+      return phase_outside(heap);
+    case ACE_HINT_BURST_BEGIN:
+      ++log.burst_depth;
+      return Phase::kBurst;
+    case ACE_HINT_BURST_END:
+      if (log.burst_depth != 0) --log.burst_depth;
+      return phase_outside(heap);
+    default:
+      return log.phase;
+  }
+}
+
+bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
+
+}  // namespace
+
+uint64_t live_bytes_bound(const Heap &heap) {
+  uint64_t bytes = heap.counters.mid_live_bytes.get() + heap.counters.large_live_bytes.get();
+  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+    bytes += heap.slabs[bin].used_blocks.get() * kClassSize[class_of_bin(bin)];
+  }
+  return bytes;
+}
+
+bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
+  if (hint < ACE_HINT_COLLECT_BEGIN || hint > ACE_HINT_PRESSURE) return false;
+  heap.counters.hints.add(1);
+  const uint64_t now = os().now();
+  const Phase next = note_hint(heap, hint, value);
+
+  if (options().mode != Mode::kOff) {
+    if (hint == ACE_HINT_COLLECT_END || hint == ACE_HINT_IDLE_BEGIN) drain_remote_frees(heap);
+    TrimView view{hint,
+                  heap.phases.collection_is_full,
+                  may_defer(heap),
+                  now,
+                  heap.last_collection_end,
+                  options().idle_delay_ns,
+                  heap.counters.resident_bytes(),
+                  live_bytes_bound(heap)};
+    TrimDecision decision = decide_at_hint(view);
+    // In the phase that ends: what a collection gives back counts as the collection's.
+    if (decision.action == TrimAction::kNow) {
+      cancel_trim(heap);
+      trim_heap(heap, decision.budget);
+    } else if (decision.action == TrimAction::kLater) {
+      // The worker cannot touch the current slabs; from here on they are ordinary ones.
+      retire_all(heap);
+      schedule_trim(heap, now, decision.due);
+    }
+  }
+  if (hint == ACE_HINT_COLLECT_END) heap.last_collection_end = now;
+  enter_phase(heap, next, now);
+  return true;
+}
+
+}  // namespace ace

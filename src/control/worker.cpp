@@ -1,0 +1,147 @@
+#include "control/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include <algorithm>
+
+#include "control/hints.h"
+#include "decide/trim.h"
+#include "heap/all_heaps.h"
+#include "heap/purge.h"
+#include "os/os.h"
+#include "wire/options.h"
+
+namespace ace {
+namespace {
+
+// Guards trim_due, trim_asked and carves_at_hint of every heap, and the earliest of all due times.
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_cond_t g_changed;
+pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
+bool g_running;
+uint64_t g_earliest = UINT64_MAX;
+
+void make_condition() {
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(&g_changed, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
+struct Round {
+  uint64_t now;
+  uint64_t earliest;  // of the trims that are not yet due
+};
+
+// Looks at one heap; its trim is decided under the lock and done outside it.
+void trim_if_due(Heap &heap, void *context) {
+  auto &round = *static_cast<Round *>(context);
+  TrimDecision decision{TrimAction::kNothing, 0, 0, false};
+  pthread_mutex_lock(&g_lock);
+  if (heap.trim_due != 0 && heap.trim_due <= round.now) {
+    const uint64_t carves = heap.counters.carves.get();
+    DeferredView view{round.now,
+                      heap.trim_asked,
+                      options().idle_delay_ns,
+                      heap.counters.resident_bytes(),
+                      live_bytes_bound(heap),
+                      (carves - heap.carves_at_hint) * kPage,
+                      carves == heap.carves_at_look};
+    decision = decide_when_due(view);
+    heap.carves_at_look = carves;
+    heap.trim_due = decision.due;
+    if (decision.recount) {
+      heap.trim_asked = round.now;
+      heap.carves_at_hint = carves;
+    }
+  }
+  if (heap.trim_due != 0) round.earliest = std::min(round.earliest, heap.trim_due);
+  pthread_mutex_unlock(&g_lock);
+  if (decision.action == TrimAction::kNow) purge_pages(heap, decision.budget);
+}
+
+void *work(void *) {
+  pthread_setname_np(pthread_self(), "ace-worker");
+  for (;;) {
+    uint64_t rest = run_due_trims();
+    pthread_mutex_lock(&g_lock);
+    uint64_t until = rest == UINT64_MAX ? UINT64_MAX : os().now() + rest;
+    until = std::min(until, g_earliest);
+    if (until == UINT64_MAX) {
+      pthread_cond_wait(&g_changed, &g_lock);
+    } else if (until > os().now()) {
+      timespec at{static_cast<time_t>(until / 1'000'000'000), static_cast<long>(until % 1'000'000'000)};
+      pthread_cond_timedwait(&g_changed, &g_lock, &at);
+    }
+    pthread_mutex_unlock(&g_lock);
+  }
+  return nullptr;
+}
+
+// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
+void start_worker() {
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
+  pthread_t thread;
+  g_running = pthread_create(&thread, &attributes, work, nullptr) == 0;
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+}  // namespace
+
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due) {
+  pthread_once(&g_made_condition, make_condition);
+  pthread_mutex_lock(&g_lock);
+  const uint64_t carves = heap.counters.carves.get();
+  if (heap.trim_due == 0) {
+    heap.trim_asked = now;
+    heap.carves_at_hint = carves;
+    heap.trim_due = due;
+  }
+  heap.carves_at_look = carves;
+  if (!g_running) start_worker();
+  if (heap.trim_due < g_earliest) {
+    g_earliest = heap.trim_due;
+    pthread_cond_signal(&g_changed);
+  }
+  pthread_mutex_unlock(&g_lock);
+}
+
+void cancel_trim(Heap &heap) {
+  pthread_mutex_lock(&g_lock);
+  heap.trim_due = 0;
+  pthread_mutex_unlock(&g_lock);
+}
+
+uint64_t run_due_trims() {
+  pthread_mutex_lock(&g_lock);
+  g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
+  pthread_mutex_unlock(&g_lock);
+  Round round{os().now(), UINT64_MAX};
+  visit_heaps(trim_if_due, &round);
+  pthread_mutex_lock(&g_lock);
+  g_earliest = std::min(g_earliest, round.earliest);
+  uint64_t earliest = g_earliest;
+  pthread_mutex_unlock(&g_lock);
+  uint64_t now = os().now();
+  return earliest == UINT64_MAX ? UINT64_MAX : earliest > now ? earliest - now : 0;
+}
+
+void lock_worker() { pthread_mutex_lock(&g_lock); }
+void unlock_worker() { pthread_mutex_unlock(&g_lock); }
+
+void forget_worker() {
+  g_running = false;
+  g_made_condition = PTHREAD_ONCE_INIT;
+}
+
+}  // namespace ace

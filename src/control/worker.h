@@ -1,0 +1,21 @@
+// Deferred trims: done by a background thread that sleeps until the earliest is due and is never woken
+// otherwise, or by the host's own ace_tick.
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+// Asks for a trim of the heap at `due`, which replaces one that was asked for before; starts the worker where
+// there is none yet. The holder's.
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due);
+void cancel_trim(Heap &heap);
+
+// Does what is due. Returns the nanoseconds until the next trim is due, UINT64_MAX where none is. Any thread.
+uint64_t run_due_trims();
+
+// Around fork. The child has no worker; one is started there when it is needed.
+void lock_worker();
+void unlock_worker();
+void forget_worker();
+
+}  // namespace ace

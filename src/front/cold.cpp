@@ -1,0 +1,107 @@
+#include "front/cold.h"
+
+#include <string.h>
+
+namespace ace {
+namespace {
+
+// The smallest class whose blocks hold `size` bytes and are all aligned; kClasses where there is none.
+// Slabs are aligned to their size, so a block is aligned where its size is a multiple of the alignment.
+unsigned aligned_class(size_t size, size_t alignment) {
+  unsigned c = class_of(size);
+  while (c < kClasses && kClassSize[c] % alignment != 0) ++c;
+  return c;
+}
+
+// A shrunk block may stay where it is while at least half of it is used.
+bool fits_in_place(size_t size, size_t block_size) { return size <= block_size && size >= block_size / 2; }
+
+// Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
+void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
+  if (way.owner != &heap) return nullptr;
+  if (way.pool == Pool::kMid && size > kTinyMax && size <= kMidMax) {
+    return resize_mid(heap, way.superslab, way.index, pages_for(size)) ? p : nullptr;
+  }
+  if (way.pool == Pool::kLarge && size > kMidMax) return resize_large(heap, way.superslab, size);
+  return nullptr;
+}
+
+}  // namespace
+
+void *allocate_rare(Heap &heap, size_t size, unsigned group) {
+  if (size == 0) return allocate(heap, 1, group);
+  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
+  if (size > kRequestMax) return nullptr;
+  return allocate_large(heap, size, kPage);
+}
+
+void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group) {
+  if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
+  if (alignment <= kGranule) return allocate(heap, size, group);
+  if (size == 0) size = 1;
+  if (size <= kTinyMax) {
+    unsigned c = aligned_class(size, alignment);
+    if (c < kClasses) return allocate(heap, kClassSize[c], group);
+  }
+  if (alignment < kPage) alignment = kPage;
+  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), alignment);
+  return allocate_large(heap, size, alignment);
+}
+
+void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
+  void *p = allocate(heap, bytes, group);
+  // A large block is a fresh mapping, zero already.
+  if (p != nullptr && bytes <= kMidMax) memset(p, 0, bytes);
+  return p;
+}
+
+void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
+  if (p == nullptr) return allocate(heap, size, group);
+  Route way = route(p);
+  if (way.fault == 0 && is_free(way)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault != 0) {
+    report_misuse(way.fault, "realloc", p, way);
+    return nullptr;
+  }
+  if (size == 0) size = 1;
+  if (way.pool == Pool::kTiny && fits_in_place(size, way.size)) return p;
+  if (void *resized = resize_in_place(heap, way, p, size)) return resized;
+  // Where a block of a large mapping could not grow, another mapping of that size would fail as well.
+  if (way.pool == Pool::kLarge && way.owner == &heap && size > kMidMax) return nullptr;
+
+  if (way.pool == Pool::kTiny && way.owner == &heap) group = way.row->prefix.kind_group;
+  void *moved = allocate(heap, size, group);
+  if (moved == nullptr) return size <= way.size ? p : nullptr;  // shrinking never fails
+  memcpy(moved, p, size < way.size ? size : way.size);
+  free_block(heap, p);
+  return moved;
+}
+
+size_t usable_size(const void *p) {
+  if (p == nullptr) return 0;
+  Route way = route(p);
+  if (way.fault == 0 && is_free(way)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0) return way.size;
+  report_misuse(way.fault, "usable_size", p, way);
+  return 0;
+}
+
+void free_sized_outside_window(Heap *heap, void *p, size_t size) {
+  // An in-place shrink changes the size, not the class: any size up to the block's may be right.
+  if (heap != nullptr && is_ours(p)) [[likely]] {
+    const SlabPrefix &prefix = prefix_of(p);
+    if (prefix.block_size >= size) [[likely]] {  // 0 outside slabs
+      if (!push(*heap, heap->bins[prefix.bin], p)) free_outside_window(heap, p);
+      return;
+    }
+  }
+  if (p == nullptr) return;
+  Route way = route(p);
+  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
+  if (way.fault != 0) return report_misuse(way.fault, "free_sized", p, way);
+  free_outside_window(heap, p);
+}
+
+}  // namespace ace

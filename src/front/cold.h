@@ -1,0 +1,22 @@
+// The rare operations: sizes outside the tiny range, alignment, resizing, questions about a block.
+#pragma once
+#include "front/hot.h"
+
+namespace ace {
+
+// For aligned requests: `alignment` is a power of two up to ACE_ALIGNMENT_MAX, else nullptr.
+void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
+
+// Zeroed; nullptr where the product overflows.
+void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group);
+
+// As ace_realloc. `p` may be any heap's; a moved block comes from `heap`.
+void *reallocate(Heap &heap, void *p, size_t size, unsigned group);
+
+// The usable size of the block at `p`; misuse is reported, and 0 returned.
+size_t usable_size(const void *p);
+
+// As ace_heap_free_sized, for any caller; `heap` nullptr where the caller has none.
+void free_sized_outside_window(Heap *heap, void *p, size_t size);
+
+}  // namespace ace

@@ -1,0 +1,40 @@
+// The gate: where a pointer from outside is judged and routed. It trusts the address map and the slab's prefix
+// only, and says what a pointer is without reading through it.
+#pragma once
+#include "ace/ace.h"
+#include "heap/address_map.h"
+#include "heap/large.h"
+#include "heap/mid.h"
+#include "heap/superslab.h"
+
+namespace ace {
+
+// Of a pointer that is_ours: the prefix of its slab, or of its superslab's head.
+inline SlabPrefix &prefix_of(const void *p) {
+  auto *head = reinterpret_cast<std::byte *>(superslab_of(p));
+  return *reinterpret_cast<SlabPrefix *>(head + slab_index_of(p) * sizeof(SlabRow));
+}
+
+// What a pointer is. `fault` is 0 where it starts a block that was handed out once; whether that block is
+// still live the bitmaps know (heap/slab.h, heap/remote.h).
+struct Route {
+  int fault;  // an ace_error_code
+  Pool pool;
+  Superslab *superslab;
+  SlabRow *row;     // tiny pool
+  unsigned index;   // granule in the slab (tiny), page in the superslab (mid)
+  size_t size;      // usable bytes
+  Heap *owner;
+};
+
+Route route(const void *p);
+
+// Is the block that the route leads to free already, as far as its bit tells?
+bool is_free(const Route &route);
+
+// Reports a misuse: to the host's handler, else to standard error; aborts where the policy says so.
+void report_misuse(int code, const char *function, const void *p, const Route &route);
+
+void set_misuse_handler(ace_error_fn handler, void *context);
+
+}  // namespace ace

@@ -1,0 +1,142 @@
+#include "heap/heap.h"
+
+#include <string.h>
+
+#include <new>
+
+#include "heap/address_map.h"
+#include "heap/all_heaps.h"
+#include "heap/class_pattern.h"
+#include "heap/large.h"
+#include "heap/mid.h"
+#include "heap/remote.h"
+#include "heap/slab.h"
+#include "heap/superslab_pool.h"
+#include "os/os.h"
+
+namespace ace {
+namespace {
+
+// Large blocks go one by one; what remains is whole superslabs, the one with the heap itself last.
+void unmap_all(Heap &heap) {
+  while (heap.large.first != nullptr) free_large(heap, heap.large.first);
+  Superslab *home = heap.home;
+  for (Superslab *first : {heap.tiny.first, heap.mid.first}) {
+    for (Superslab *s = first, *next; s != nullptr; s = next) {
+      next = s->head.next;
+      if (s != home) release_superslab(s);
+    }
+  }
+  release_superslab(home);
+}
+
+int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_fn visit, void *context) {
+  SlabRow &row = superslab->row(index);
+  if (row.prefix.pool != Pool::kTiny || row.prefix.state == SlabState::kFree) return 0;
+  const Bin &bin = bins[row.prefix.bin];
+  const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  for (unsigned w = 0; w < kWordsPerSlab; ++w) {
+    uint64_t live = pattern.words[w] & ~superslab->free_bits[index][w].load(std::memory_order_relaxed) &
+                    ~superslab->remote_bits[index][w].load(std::memory_order_relaxed);
+    for (; live != 0; live &= live - 1) {
+      void *block = superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
+      if (bin.current == &row && static_cast<Block *>(block)->tag != 0 && is_on_list(bin, block)) continue;
+      if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
+    }
+  }
+  return 0;
+}
+
+int walk_mid(Superslab *superslab, ace_visit_fn visit, void *context) {
+  MidBody &body = superslab->mid();
+  for (unsigned page = kMidFirstPage; page < kPagesPerSuperslab; ++page) {
+    if (body.run_pages[page] == 0) continue;
+    if (body.remote[page / 64].load(std::memory_order_relaxed) >> page % 64 & 1) continue;
+    if (int answer = visit(superslab->page(page), body.run_pages[page] * kPage, 0, context)) return answer;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
+  Superslab *home = acquire_superslab();
+  if (home == nullptr) return nullptr;
+  Heap *heap = new (home->heap_area) ace_heap();
+  heap->home = home;
+  heap->cookie = os().random() | 1;
+  heap->kind_groups = config.kind_groups == 0 ? 1 : config.kind_groups;
+  heap->flags = config.flags;
+  heap->limit.store(config.limit, std::memory_order_relaxed);
+  heap->on_limit = config.on_limit;
+  heap->on_limit_context = config.on_limit_context;
+  heap->is_thread_heap = is_thread_heap;
+  strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
+  heap->phases.since = os().now();
+  heap->phases.entries[0].set(1);
+  home->head.prefix.pool = Pool::kTiny;
+  home->head.prefix.owner = heap;
+  adopt_superslab(*heap, home);
+  heap->counters.metadata_bytes.add(round_up(sizeof(Heap), kPage));
+  enter_heap(*heap);
+  return heap;
+}
+
+void destroy_heap(Heap &heap) {
+  leave_heap(heap);
+  unmap_all(heap);
+}
+
+bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
+  size_t limit = heap.limit.load(std::memory_order_relaxed);
+  if (limit == 0) return true;
+  uint64_t resident = heap.counters.resident_bytes();
+  if (bytes <= limit && resident <= limit - bytes) return true;
+  if (talk.asked_ || heap.in_limit_callback) return false;
+  talk.asked_ = true;
+  drain_remote_frees(heap);
+  if (heap.on_limit == nullptr) return false;
+  heap.counters.limit_callbacks.add(1);
+  heap.in_limit_callback = true;
+  size_t missing = resident + bytes - limit;
+  int again = heap.on_limit(static_cast<ace_heap *>(&heap), missing, heap.on_limit_context);
+  heap.in_limit_callback = false;
+  if (again == 0) talk.told_ = true;
+  return false;
+}
+
+void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab) {
+  Locked locked(heap.roster_lock);
+  SuperslabHead &head = superslab->head;
+  head.previous = nullptr;
+  head.next = list.first;
+  if (list.first != nullptr) list.first->head.previous = superslab;
+  list.first = superslab;
+}
+
+bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab) {
+  Locked locked(heap.roster_lock);
+  SuperslabHead &head = superslab->head;
+  if (head.pins.load(std::memory_order_relaxed) != 0) return false;
+  (head.previous != nullptr ? head.previous->head.next : list.first) = head.next;
+  if (head.next != nullptr) head.next->head.previous = head.previous;
+  return true;
+}
+
+int walk_heap(Heap &heap, ace_visit_fn visit, void *context) {
+  for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
+    for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+      if (int answer = walk_slab(s, i, heap.bins, visit, context)) return answer;
+    }
+  }
+  for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
+    if (int answer = walk_mid(s, visit, context)) return answer;
+  }
+  for (Superslab *s = heap.large.first; s != nullptr; s = s->head.next) {
+    if (s->head.remote.published.load(std::memory_order_relaxed)) continue;
+    if (int answer = visit(large_block(s), large_block_size(s), 0, context)) return answer;
+  }
+  return 0;
+}
+
+}  // namespace ace

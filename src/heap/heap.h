@@ -1,0 +1,146 @@
+// A heap: the data that all of src/heap and src/front work on. One thread at a time is its holder; what other
+// threads may touch says so.
+#pragma once
+#include <atomic>
+
+#include "ace/ace.h"
+#include "base/check.h"
+#include "base/size_class.h"
+#include "heap/superslab.h"
+#include "os/lock.h"
+#include "wire/counters.h"
+#include "wire/phase.h"
+
+namespace ace {
+
+inline constexpr unsigned kBins = kKindGroups * kClasses;
+
+// A free block on an allocation list.
+struct Block {
+  Block *next;
+  // The heap's cookie while the block is on a list, so that a second free of it is seen.
+  uint64_t tag;
+};
+static_assert(sizeof(Block) == kGranule);
+
+// A size class of a kind group: what the hot path reads. Blocks of the current slab that start in
+// [base, base + window) are live or on the list, never in the free bitmap; a free of any other block goes to
+// the bitmap. One unsigned comparison, p - base < window, thus proves that a pointer may be pushed.
+struct Bin {
+  Block *list;
+  uintptr_t base;
+  uint32_t window;
+  uint32_t reciprocal;
+  SlabRow *current;  // nullptr: none, and the window is empty
+};
+static_assert(sizeof(Bin) == 32);
+
+// Doubly linked through SlabRow.
+struct SlabList {
+  SlabRow *first;
+};
+
+// The rest of a bin, for refills and for frees into the bitmap.
+struct BinSlabs {
+  SlabList partial, sparse;
+  Counter used_blocks;  // the sum of `used` over the bin's slabs
+};
+
+// Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read
+// under it.
+struct SuperslabList {
+  Superslab *first;
+};
+
+// Other threads push, the holder takes all.
+struct RemoteQueue {
+  alignas(64) std::atomic<RemoteLink *> first;
+};
+
+struct Heap {
+  Bin bins[kBins];
+  uint64_t cookie;
+
+  // ---- the holder's, warm and cold
+  BinSlabs slabs[kBins];
+  SuperslabList tiny, mid, large;
+  Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
+  Superslab *home;     // where this struct lies
+  uint32_t kind_groups;
+  uint32_t flags;
+  ace_limit_fn on_limit;
+  void *on_limit_context;
+  bool in_limit_callback;
+  bool is_thread_heap;
+  char name[32];
+  PhaseLog phases;
+  uint64_t last_collection_end;  // when; 0: none yet
+
+  // ---- any thread
+  Counters counters;
+  std::atomic<size_t> limit;
+  RemoteQueue remote;
+  Lock roster_lock;
+  // Under the lock of control/worker.cpp: when the deferred trim is due (0: none) and was asked for, and
+  // Counters::carves then and at the worker's last look.
+  uint64_t trim_due, trim_asked, carves_at_hint, carves_at_look;
+
+  // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
+  Heap *next, *previous, *next_abandoned;
+  std::atomic<uint32_t> visitors;
+};
+static_assert(sizeof(Heap) <= sizeof(Superslab::heap_area));
+
+inline unsigned bin_index(const Heap &heap, const Bin &bin) {
+  return static_cast<unsigned>(&bin - heap.bins);
+}
+inline unsigned class_of_bin(unsigned bin) { return bin % kClasses; }
+
+// The group of bins that blocks of `kind` come from.
+inline unsigned kind_group(const Heap &heap, ace_kind kind) {
+  return kind < heap.kind_groups ? kind : heap.kind_groups - 1;
+}
+
+// A heap without blocks, listed among all heaps; nullptr where there is no memory.
+Heap *create_heap(const ace_heap_config &config, bool is_thread_heap);
+
+// Ends the heap and all its blocks. No other thread uses it, and no visitor is inside (heap/all_heaps.h).
+void destroy_heap(Heap &heap);
+
+// One allocation's talk with the host about the limit: it is asked at most once.
+class LimitTalk {
+ public:
+  // True once after the host was asked: whatever was read of the heap before may have changed.
+  bool asked_now() {
+    bool now = asked_ && !told_;
+    told_ = asked_;
+    return now;
+  }
+
+ private:
+  friend bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
+  bool asked_ = false, told_ = false;
+};
+
+// May `bytes` more become resident? At the limit it takes over remote frees and asks the limit's callback; it
+// then says no, and the caller starts over if talk.asked_now().
+bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
+
+// Counts pages that are taken into use; may_grow has been asked before.
+inline void count_faulted(Heap &heap, size_t bytes) {
+  heap.counters.faulted_bytes.add(bytes);
+  uint64_t resident = heap.counters.resident_bytes();
+  if (resident > heap.counters.peak_resident_bytes.get()) heap.counters.peak_resident_bytes.set(resident);
+}
+
+// Lists of superslabs; the holder's.
+void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
+// False where a visitor has it pinned: it stays linked, and the holder tries again later.
+bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
+
+int walk_heap(Heap &heap, ace_visit_fn visit, void *context);
+
+}  // namespace ace
+
+// The C interface's name for it.
+struct ace_heap : ace::Heap {};

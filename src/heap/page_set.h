@@ -1,0 +1,72 @@
+// A set of a superslab's pages, for finding and counting runs.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "base/bits.h"
+#include "base/config.h"
+#include "heap/superslab.h"
+
+namespace ace {
+
+class PageSet {
+ public:
+  static PageSet load(const BitmapWord *words) {
+    PageSet set;
+    for (unsigned w = 0; w < kWords; ++w) set.words_[w] = words[w].load(std::memory_order_relaxed);
+    return set;
+  }
+
+  bool has(unsigned page) const { return words_[page / 64] >> page % 64 & 1; }
+  void add_slab(unsigned index, uint16_t pages) {
+    words_[index / 4] |= uint64_t{pages} << (index % 4 * kPagesPerSlab);
+  }
+  uint16_t slab(unsigned index) const {
+    return static_cast<uint16_t>(words_[index / 4] >> (index % 4 * kPagesPerSlab));
+  }
+  uint64_t word(unsigned w) const { return words_[w]; }
+  void set_word(unsigned w, uint64_t bits) { words_[w] = bits; }
+
+  void add(unsigned from, unsigned to) {
+    each_word(from, to, [this](unsigned w, uint64_t bits) { words_[w] |= bits; });
+  }
+  void remove(unsigned from, unsigned to) {
+    each_word(from, to, [this](unsigned w, uint64_t bits) { words_[w] &= ~bits; });
+  }
+  unsigned count(unsigned from, unsigned to) const {
+    unsigned n = 0;
+    each_word(from, to, [&](unsigned w, uint64_t bits) { n += static_cast<unsigned>(std::popcount(words_[w] & bits)); });
+    return n;
+  }
+
+  // The first page from `from` on that is in the set (that is not), kPagesPerSuperslab where there is none.
+  unsigned find(unsigned from) const { return search(from, 0); }
+  unsigned find_absent(unsigned from) const { return search(from, ~uint64_t{0}); }
+
+  // Calls f(word, bits) for the words that [from, to) covers.
+  template <typename F>
+  static void each_word(unsigned from, unsigned to, F f) {
+    while (from < to) {
+      unsigned end = std::min(to, from / 64 * 64 + 64);
+      f(from / 64, low_bits(end - from) << from % 64);
+      from = end;
+    }
+  }
+
+ private:
+  static constexpr unsigned kWords = kPagesPerSuperslab / 64;
+
+  unsigned search(unsigned from, uint64_t flip) const {
+    while (from < kPagesPerSuperslab) {
+      uint64_t rest = (words_[from / 64] ^ flip) >> from % 64;
+      if (rest != 0) return from + static_cast<unsigned>(std::countr_zero(rest));
+      from = from / 64 * 64 + 64;
+    }
+    return kPagesPerSuperslab;
+  }
+
+  std::array<uint64_t, kWords> words_{};
+};
+
+}  // namespace ace

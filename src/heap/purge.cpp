@@ -1,0 +1,152 @@
+#include "heap/purge.h"
+
+#include "heap/class_pattern.h"
+#include "heap/mid.h"
+#include "heap/page_set.h"
+#include "heap/remote.h"
+#include "heap/slab.h"
+#include "os/os.h"
+
+namespace ace {
+namespace {
+
+// Purgers read-lock it, so that they never wait for one another; only fork takes it whole.
+pthread_rwlock_t g_fork_gate = PTHREAD_RWLOCK_INITIALIZER;
+
+// The pages of a slab in which no block lives. The claim is held.
+uint16_t dead_pages(Superslab *superslab, unsigned index) {
+  const SlabRow &row = superslab->row(index);
+  const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  const BitmapWord *bits = superslab->free_bits[index];
+  uint16_t dead = 0;
+  for (unsigned page = 0; page < kPagesPerSlab; ++page) {
+    uint64_t live = 0;
+    for (unsigned w = page * kWordsPerPage; w < (page + 1) * kWordsPerPage; ++w) {
+      live |= bits[w].load(std::memory_order_relaxed) ^ pattern.words[w];
+    }
+    unsigned before = pattern.reaches_into[page];
+    if (before != kNoBlock && !(bits[before / 64].load(std::memory_order_relaxed) >> before % 64 & 1)) continue;
+    if (live == 0) dead = static_cast<uint16_t>(dead | 1u << page);
+  }
+  return dead;
+}
+
+// Where the system's pages are larger than ours, a run is cut to whole ones of them.
+void cut_to_system_pages(unsigned &from, unsigned &to) {
+  const auto unit = static_cast<unsigned>(os().page_size / kPage);
+  if (unit <= 1) return;
+  from = (from + unit - 1) / unit * unit;
+  to = to / unit * unit;
+}
+
+// Purges the runs of `dead` pages that are present, and takes them out of `present`. Runs go on over dead
+// pages that are absent already: one call costs less than two. Returns the bytes that were present.
+size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet &present, size_t budget) {
+  size_t given = 0;
+  for (unsigned start = dead.find(0); start < kPagesPerSuperslab && given < budget;) {
+    unsigned end = dead.find_absent(start);
+    unsigned from = present.find(start), to = end;
+    while (to > from && !present.has(to - 1)) --to;
+    cut_to_system_pages(from, to);
+    if (from < to) {
+      size_t bytes = present.count(from, to) * kPage;
+      if (bytes != 0 && os().purge(superslab->page(from), (to - from) * kPage)) {
+        present.remove(from, to);
+        given += bytes;
+        heap.counters.purge_calls.add_shared(1);
+      }
+    }
+    start = dead.find(end);
+  }
+  return given;
+}
+
+size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
+  PageSet dead, present;
+  uint32_t claimed = 0;
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+    SlabRow &row = superslab->row(i);
+    if (!row.claim.try_take()) continue;
+    claimed |= uint32_t{1} << i;
+    uint16_t pages = row.present.load(std::memory_order_relaxed);
+    present.add_slab(i, pages);
+    // An absent page is as good as a dead one inside a run.
+    dead.add_slab(i, static_cast<uint16_t>(pages == 0 ? 0xffff : dead_pages(superslab, i) | ~pages));
+  }
+  size_t given = purge_runs(heap, superslab, dead, present, budget);
+  for (; claimed != 0; claimed &= claimed - 1) {
+    auto i = static_cast<unsigned>(std::countr_zero(claimed));
+    superslab->row(i).present.store(present.slab(i), std::memory_order_relaxed);
+    superslab->row(i).claim.release();
+  }
+  return given;
+}
+
+size_t purge_mid(Heap &heap, Superslab *superslab, size_t budget) {
+  if (!superslab->head.claim.try_take()) return 0;
+  MidBody &body = superslab->mid();
+  PageSet free = PageSet::load(body.free), present = PageSet::load(body.present), dead;
+  for (unsigned w = 0; w < kPagesPerSuperslab / 64; ++w) dead.set_word(w, free.word(w));
+  size_t given = purge_runs(heap, superslab, dead, present, budget);
+  for (unsigned w = 0; w < kPagesPerSuperslab / 64; ++w) {
+    body.present[w].store(present.word(w), std::memory_order_relaxed);
+  }
+  superslab->head.claim.release();
+  return given;
+}
+
+// Visits each superslab of the list, pinned so that the holder does not release it meanwhile, and without a
+// lock so that the holder is never kept waiting.
+template <typename Purge>
+size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
+  size_t given = 0;
+  heap.roster_lock.lock();
+  Superslab *superslab = list.first;
+  while (superslab != nullptr && given < budget) {
+    superslab->head.pins.fetch_add(1, std::memory_order_relaxed);
+    heap.roster_lock.unlock();
+    size_t bytes = purge(heap, superslab, budget - given);
+    heap.counters.returned_bytes.add_shared(bytes);
+    given += bytes;
+    heap.roster_lock.lock();
+    Superslab *next = superslab->head.next;
+    superslab->head.pins.fetch_sub(1, std::memory_order_relaxed);
+    superslab = next;
+  }
+  heap.roster_lock.unlock();
+  return given;
+}
+
+}  // namespace
+
+size_t purge_pages(Heap &heap, size_t budget) {
+  pthread_rwlock_rdlock(&g_fork_gate);
+  const uint64_t begin = os().now();
+  size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
+  if (given < budget) given += purge_list(heap, heap.mid, budget - given, purge_mid);
+  heap.counters.purges.add_shared(1);
+  heap.counters.purge_ns.add_shared(os().now() - begin);
+  pthread_rwlock_unlock(&g_fork_gate);
+  return given;
+}
+
+size_t trim_heap(Heap &heap, size_t budget) {
+  drain_remote_frees(heap);
+  retire_all(heap);
+  uint64_t released = heap.counters.released_bytes.get();
+  if (budget != 0) {
+    const uint64_t begin = os().now();
+    release_empty_superslabs(heap, 0);
+    release_empty_mid(heap);
+    heap.counters.purge_ns.add_shared(os().now() - begin);
+  }
+  size_t given = heap.counters.released_bytes.get() - released;
+  if (given < budget) given += purge_pages(heap, budget - given);
+  mark_draining(heap);
+  return given;
+}
+
+void lock_purging() { pthread_rwlock_wrlock(&g_fork_gate); }
+void unlock_purging() { pthread_rwlock_unlock(&g_fork_gate); }
+
+}  // namespace ace

@@ -1,0 +1,20 @@
+// Giving memory back: the dead pages of slabs and of the mid pool, whoever holds the heap.
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+// Returns up to `budget` bytes (as far as whole calls go) of dead pages to the system, and says how many. Any
+// thread: a wholly dead page can only be taken by a refill, and a refill needs the slab's claim, which is held
+// here meanwhile. No lock is held across a system call, and one call covers at most one superslab.
+size_t purge_pages(Heap &heap, size_t budget);
+
+// The same by the holder: takes over remote frees, retires the current slabs so that their pages count too,
+// releases empty superslabs, then purges pages.
+size_t trim_heap(Heap &heap, size_t budget);
+
+// Around fork: no purger is inside while the child is made, so that no claim is left behind in it.
+void lock_purging();
+void unlock_purging();
+
+}  // namespace ace

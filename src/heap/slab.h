@@ -1,0 +1,66 @@
+// Slabs: how blocks get from the free bitmap to an allocation list and back, and where a slab stands.
+//
+//            assign                make current            exhausted, retire
+//   kFree ------------> (fresh) ------------> kCurrent ---------------------> kFull | kPartial | kSparse
+//     ^                                          ^                                   |
+//     |          last block freed                |          refill picks it          |
+//     +------------------------------------------+-----------------------------------+
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+// Fills the bin's empty allocation list and returns true; false where the limit or the system's memory is
+// exhausted. The order of preference keeps memory small and blocks together: the current slab in address
+// order, partly used slabs with holes in resident pages, empty resident slabs, absent pages of used slabs,
+// fresh slabs.
+bool refill_bin(Heap &heap, unsigned bin);
+
+// After blocks of the slab got their free bits and were counted: lists and states.
+void settle_freed(Heap &heap, SlabRow &row);
+
+inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
+  SlabPrefix &prefix = row.prefix;
+  ACE_ASSERT(prefix.used >= count);
+  prefix.used = static_cast<uint16_t>(prefix.used - count);
+  prefix.holes = static_cast<uint16_t>(prefix.holes + count);
+  heap.slabs[prefix.bin].used_blocks.subtract(count);
+}
+
+// Frees the block at granule `granule` of the slab, outside its bin's window, into the bitmap. False where its
+// bit says that it is free already (nothing has changed). About 25 instructions: most of a VM's sweep is this.
+inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, unsigned granule) {
+  BitmapWord &word = superslab->free_bits[row.prefix.index][granule / 64];
+  uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
+  if (bits & bit) [[unlikely]] return false;
+  word.store(bits | bit, std::memory_order_relaxed);
+  count_freed(heap, row, 1);
+  // Frees come one by one, so the threshold is met exactly once.
+  if (row.prefix.used == 0 || row.prefix.holes == row.prefix.offer_at) settle_freed(heap, row);
+  return true;
+}
+
+// Empties the bin's allocation list into the bitmap; afterwards the bin has no current slab.
+void retire_current(Heap &heap, unsigned bin);
+void retire_all(Heap &heap);
+
+// Blocks on the bin's allocation list.
+unsigned list_length(const Bin &bin);
+
+// Is the block, which starts in its bin's window, on the allocation list?
+bool is_on_list(const Bin &bin, const void *block);
+
+// Takes a zeroed superslab of the tiny pool into the heap, all its slabs free.
+void adopt_superslab(Heap &heap, Superslab *superslab);
+
+// Gives superslabs without live blocks, all but `keep` and the pinned ones, back to the shared pool.
+void release_empty_superslabs(Heap &heap, size_t keep);
+
+// Takes superslabs that are at most a quarter used out of the refill order, so that they empty.
+void mark_draining(Heap &heap);
+
+// The free bits of the slab that lie in resident pages.
+unsigned free_in_resident_pages(SlabRow &row);
+unsigned free_blocks(SlabRow &row);
+
+}  // namespace ace

@@ -1,0 +1,149 @@
+// The layout of a superslab: 2 MiB, aligned to its size, so that a pointer's superslab is found by a mask.
+//
+//   offset      tiny pool                            mid pool                       large pool
+//   0x00000     head (one row)                       head                           head
+//   0x00080     31 slab rows of 128 bytes            zero                           zero
+//   0x01000     free bitmap, 512 bytes a slab        MidBody                        the block, at the first
+//   0x02000       "                                  pages for runs ...             multiple of its alignment
+//   0x05000     remote bitmap, 512 bytes a slab
+//   0x09000     the Heap, in a heap's first superslab
+//   0x10000     slabs 1 to 31, 64 KiB each
+//
+// All free state lies here and none inside the blocks, but for the allocation list of a bin's current slab.
+// The 32-byte prefixes of the slabs stand together, a row apart, so that they spread over the cache sets.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/bits.h"
+#include "base/config.h"
+
+namespace ace {
+
+struct Heap;
+struct Superslab;
+
+enum class Pool : uint8_t { kNone, kTiny, kMid, kLarge };
+
+// Where a slab is; written by the holder alone (heap/slab.cpp names each change).
+enum class SlabState : uint8_t {
+  kFree,     // of no bin; may have been of one
+  kCurrent,  // its bin's allocation list comes from it; the holder has its claim
+  kPartial,  // listed: enough free blocks in resident pages to be worth a visit
+  kSparse,   // listed: free blocks in absent pages
+  kFull      // not listed: fewer free blocks than it is offered again for
+};
+
+// After the seed paper's headless blocks: what a pointer's slab says of it. Set before the slab's first block
+// is handed out, so whoever holds a block may read it; `used`, `holes` and `state` are the holder's.
+struct SlabPrefix {
+  Pool pool;
+  uint8_t kind_group;
+  uint8_t size_class;
+  uint8_t bin;  // kind_group * kClasses + size_class
+  // used + (set bits of the slab in the free bitmap) = capacity. Blocks on the allocation list count as used.
+  uint16_t used;
+  uint16_t capacity;
+  uint32_t block_size;
+  uint32_t reciprocal;
+  Heap *owner;
+  uint16_t holes;     // blocks freed here since it was last current
+  uint16_t offer_at;  // holes at which it is offered again
+  SlabState state;
+  uint8_t index;  // in its superslab
+  bool fills_absent_pages;  // while current: resident holes are used up
+};
+static_assert(sizeof(SlabPrefix) == 32);
+
+// How frees from other threads reach the holder: see heap/remote.h. It starts a row's second cache line: the
+// first is the holder's, and other threads do not disturb it.
+struct RemoteLink {
+  std::atomic<bool> published;
+  RemoteLink *next;  // in the heap's queue; written by the thread that published
+};
+
+// Held by whoever may take blocks from a slab or give its pages back: a bin's holder as long as the slab is
+// current, a purger while it works. Never waited for, only tried.
+class Claim {
+ public:
+  bool try_take() {
+    return !held_.load(std::memory_order_relaxed) && !held_.exchange(true, std::memory_order_acquire);
+  }
+  void release() { held_.store(false, std::memory_order_release); }
+  bool held() const { return held_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<bool> held_;
+};
+
+struct alignas(128) SlabRow {
+  SlabPrefix prefix;
+  SlabRow *next, *previous;        // in its bin's partial or sparse list
+  std::atomic<uint16_t> present;   // a bit a page: it is resident. Written by the claim's holder
+  Claim claim;
+  alignas(64) RemoteLink remote;
+};
+static_assert(sizeof(SlabRow) == 128 && offsetof(SlabRow, remote) == 64);
+
+// The seed paper's tiering. DRAINING superslabs are used only when no HOT one has a free slab.
+enum class Tier : uint8_t { kHot, kDraining, kFree };
+
+struct alignas(128) SuperslabHead {
+  SlabPrefix prefix;  // pool and owner are set; the rest is zero
+  Superslab *next, *previous;            // all superslabs of this pool of the heap
+  Superslab *open_next, *open_previous;  // tiny pool: those that have free slabs, a list a tier
+  alignas(64) RemoteLink remote;         // mid and large pools
+  uint32_t free_slabs;                   // tiny pool: a bit a slab of state kFree
+  std::atomic<uint32_t> pins;            // visitors that are not the holder; no release meanwhile
+  Claim claim;                           // mid pool: as a slab's claim
+  Tier tier;
+  uint8_t bitmap_pages;         // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
+  uint32_t block_offset;        // large pool: where the block starts
+  size_t mapped;                // large pool: bytes mapped
+};
+static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);
+
+using BitmapWord = std::atomic<uint64_t>;
+
+// Page runs of the mid pool. A bit a page; run_pages holds the length of the run that starts at a page, 0
+// where none does.
+struct MidBody {
+  BitmapWord free[kPagesPerSuperslab / 64];     // written by the holder
+  BitmapWord present[kPagesPerSuperslab / 64];  // written by the claim's holder
+  BitmapWord remote[kPagesPerSuperslab / 64];   // set by other threads
+  uint16_t run_pages[kPagesPerSuperslab];       // the holder's
+};
+inline constexpr unsigned kMidFirstPage = 2;
+static_assert(sizeof(MidBody) <= kPage);
+
+struct Superslab {
+  SuperslabHead head;
+  SlabRow rows_from_1[kSlabsPerSuperslab - 1];
+  // A bit a granule, set where a free block starts. The holder alone writes; purgers read.
+  BitmapWord free_bits[kSlabsPerSuperslab][kWordsPerSlab];
+  // The same for blocks that other threads freed and the holder has not yet taken over.
+  BitmapWord remote_bits[kSlabsPerSuperslab][kWordsPerSlab];
+  alignas(kPage) std::byte heap_area[kSlabSize - kPage - 2 * sizeof(BitmapWord) * kSlabsPerSuperslab * kWordsPerSlab];
+
+  SlabRow &row(unsigned index) { return rows_from_1[index - 1]; }
+  std::byte *slab(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kSlabSize; }
+  std::byte *page(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kPage; }
+  MidBody &mid() { return *reinterpret_cast<MidBody *>(page(1)); }
+};
+static_assert(sizeof(Superslab) == kSlabSize);
+static_assert(offsetof(Superslab, free_bits) == kPage);
+
+// All slabs but the first, which the head takes.
+inline constexpr uint32_t kAllSlabs = ~uint32_t{1};
+
+inline Superslab *superslab_of(const void *p) {
+  return reinterpret_cast<Superslab *>(round_down(address_of(p), kSuperslabSize));
+}
+inline unsigned slab_index_of(const void *p) {
+  return static_cast<unsigned>(address_of(p) / kSlabSize) % kSlabsPerSuperslab;
+}
+inline uint32_t offset_in_slab(const void *p) { return static_cast<uint32_t>(address_of(p) % kSlabSize); }
+inline std::byte *slab_of(SlabRow &row) { return superslab_of(&row)->slab(row.prefix.index); }
+
+}  // namespace ace

@@ -1,0 +1,78 @@
+#include "heap/superslab_pool.h"
+
+#include <algorithm>
+
+#include "heap/address_map.h"
+#include "os/lock.h"
+#include "os/os.h"
+
+namespace ace {
+namespace {
+
+// Superslabs are mapped a few at a time, more as the process grows, so that small processes stay small and
+// large ones make few mappings.
+constexpr size_t kSmallestChunk = 4, kLargestChunk = 32;
+constexpr size_t kKept = 64;
+
+Lock g_lock;
+std::byte *g_chunk;          // the rest of the last mapping
+size_t g_chunk_superslabs;   // how many it holds
+size_t g_handed_out;
+Superslab *g_kept[kKept];    // released, purged, still mapped
+size_t g_kept_count;
+
+// The lock is held. Falls back to smaller chunks where address space is limited.
+bool map_chunk() {
+  size_t want = std::clamp(g_handed_out / 4, kSmallestChunk, kLargestChunk);
+  for (size_t count = want; count >= 1; count /= 2) {
+    void *start = os().map(count * kSuperslabSize, kSuperslabSize);
+    if (start == nullptr) continue;
+    g_chunk = static_cast<std::byte *>(start);
+    g_chunk_superslabs = count;
+    return true;
+  }
+  return false;
+}
+
+Superslab *take() {
+  Locked locked(g_lock);
+  Superslab *superslab;
+  if (g_kept_count != 0) {
+    superslab = g_kept[--g_kept_count];
+  } else {
+    if (g_chunk_superslabs == 0 && !map_chunk()) return nullptr;
+    // From the top: the kernel maps downwards, so that chunks are used in the order of their addresses.
+    superslab = reinterpret_cast<Superslab *>(g_chunk + --g_chunk_superslabs * kSuperslabSize);
+  }
+  ++g_handed_out;
+  return superslab;
+}
+
+}  // namespace
+
+Superslab *acquire_superslab() {
+  Superslab *superslab = take();
+  if (superslab == nullptr) return nullptr;
+  if (enter_address(superslab)) return superslab;
+  os().unmap(superslab, kSuperslabSize);
+  return nullptr;
+}
+
+void release_superslab(Superslab *superslab) {
+  leave_address(superslab);
+  bool zeroed = os().purge(superslab, kSuperslabSize);
+  {
+    Locked locked(g_lock);
+    --g_handed_out;
+    if (zeroed && g_kept_count < kKept) {
+      g_kept[g_kept_count++] = superslab;
+      return;
+    }
+  }
+  os().unmap(superslab, kSuperslabSize);
+}
+
+void lock_superslab_pool() { g_lock.lock(); }
+void unlock_superslab_pool() { g_lock.unlock(); }
+
+}  // namespace ace

@@ -1,0 +1,19 @@
+// The shared pool: superslabs of address space for all heaps of the process.
+#pragma once
+#include "heap/superslab.h"
+
+namespace ace {
+
+// A zeroed superslab that is in the address map, nothing of it resident; nullptr where the system has no
+// more. Any thread.
+Superslab *acquire_superslab();
+
+// Takes back a superslab whose blocks are all dead: its pages go back to the system, its addresses are kept
+// for the next one or unmapped. Any thread.
+void release_superslab(Superslab *superslab);
+
+// Around fork: nobody else is inside the pool while the child is made.
+void lock_superslab_pool();
+void unlock_superslab_pool();
+
+}  // namespace ace

@@ -1,0 +1,82 @@
+// The system table for Linux.
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "base/bits.h"
+#include "os/os.h"
+
+namespace ace {
+namespace {
+
+void *map(size_t size, size_t alignment) {
+  // Over-map and cut: the kernel aligns to pages only. A mapping of exactly the right place often comes by
+  // itself once the first one is aligned, so that is tried first.
+  constexpr int kProtection = PROT_READ | PROT_WRITE;
+  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void *start = mmap(nullptr, size, kProtection, kFlags, -1, 0);
+  if (start == MAP_FAILED) return nullptr;
+  if (address_of(start) % alignment != 0) {
+    munmap(start, size);
+    if (size > SIZE_MAX - alignment) return nullptr;
+    start = mmap(nullptr, size + alignment, kProtection, kFlags, -1, 0);
+    if (start == MAP_FAILED) return nullptr;
+    uintptr_t from = address_of(start), aligned = round_up(from, alignment);
+    uintptr_t end = from + size + alignment;
+    if (aligned != from) munmap(start, aligned - from);
+    if (end != aligned + size) munmap(reinterpret_cast<void *>(aligned + size), end - aligned - size);
+    start = reinterpret_cast<void *>(aligned);
+  }
+  // Where transparent huge pages are `always`, the system would fill up again what was purged.
+  madvise(start, size, MADV_NOHUGEPAGE);
+  return start;
+}
+
+bool unmap(void *start, size_t size) { return munmap(start, size) == 0; }
+
+bool purge(void *start, size_t size) { return madvise(start, size, MADV_DONTNEED) == 0; }
+
+bool resize(void *start, size_t old_size, size_t new_size) {
+  return mremap(start, old_size, new_size, 0) != MAP_FAILED;
+}
+
+bool move(void *start, size_t size, void *target) {
+  return mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
+}
+
+uint64_t now() {
+  timespec t{};
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
+}
+
+uint64_t random() {
+  uint64_t bytes = 0;
+  if (getrandom(&bytes, sizeof bytes, GRND_NONBLOCK) == sizeof bytes) return bytes;
+  return now() * 0x9e3779b97f4a7c15u ^ address_of(&bytes);
+}
+
+OsTable g_real{map, unmap, purge, resize, move, now, random, 0};
+std::atomic<const OsTable *> g_table{nullptr};
+
+}  // namespace
+
+const OsTable &real_os() {
+  if (g_real.page_size == 0) g_real.page_size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return g_real;
+}
+
+const OsTable &os() {
+  const OsTable *table = g_table.load(std::memory_order_acquire);
+  if (table != nullptr) return *table;
+  table = &real_os();
+  g_table.store(table, std::memory_order_release);
+  return *table;
+}
+
+void set_os_for_tests(const OsTable *table) { g_table.store(table, std::memory_order_release); }
+
+}  // namespace ace

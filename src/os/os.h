@@ -1,0 +1,36 @@
+// All that the allocator asks of the system, behind one table, so that tests can make any of it fail and can
+// move the clock.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace ace {
+
+struct OsTable {
+  // Fresh zeroed memory of `size` bytes at an address divisible by `alignment` (both multiples of the page
+  // size), readable and writable; nullptr where the system refuses. No memory is resident before it is
+  // touched, and it is marked so that transparent huge pages do not make it so.
+  void *(*map)(size_t size, size_t alignment);
+  // Ends a mapping, or a part of one in whole pages. False where the system refuses (a mapping split in two
+  // may exceed its count of mappings): the memory then stays mapped.
+  bool (*unmap)(void *start, size_t size);
+  // The pages stay mapped and read as zero; they are no longer resident. False where the system refuses.
+  bool (*purge)(void *start, size_t size);
+  // Grows or shrinks the mapping at `start` without moving it; false where that cannot be.
+  bool (*resize)(void *start, size_t old_size, size_t new_size);
+  // Moves the pages of [start, start + size) to `target`, which is mapped already and is replaced; the source
+  // is unmapped. False where the system refuses: nothing has changed.
+  bool (*move)(void *start, size_t size, void *target);
+  // Nanoseconds since a fixed moment.
+  uint64_t (*now)();
+  // Bytes that nobody outside can guess.
+  uint64_t (*random)();
+  size_t page_size;
+};
+
+// The table in use; the real one unless a test has put another in its place before the first heap.
+const OsTable &os();
+void set_os_for_tests(const OsTable *table);
+const OsTable &real_os();
+
+}  // namespace ace

@@ -1,0 +1,22 @@
+// A number that one thread counts and any thread may read.
+#pragma once
+#include <atomic>
+#include <cstdint>
+
+namespace ace {
+
+// Written by the heap's holder (add, subtract, set) or by several threads (add_shared), never by both kinds.
+// Relaxed: a reader wants a recent value and orders nothing by it.
+class Counter {
+ public:
+  uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+  void set(uint64_t n) { value_.store(n, std::memory_order_relaxed); }
+  void add(uint64_t n) { set(get() + n); }
+  void subtract(uint64_t n) { set(get() - n); }
+  void add_shared(uint64_t n) { value_.fetch_add(n, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+}  // namespace ace

@@ -1,0 +1,202 @@
+#include "wire/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+namespace ace {
+namespace {
+
+constexpr size_t kTextMax = 256;
+
+// ---- parsers: false where the text is no value of theirs. `options` may be a trial copy.
+
+// A number with an optional fraction-free unit; false where there is another character or it overflows.
+bool parse_number(const char *text, const char *const units[], const uint64_t factors[], uint64_t *number) {
+  if (!isdigit(static_cast<unsigned char>(*text))) return false;
+  errno = 0;
+  char *end;
+  uint64_t n = strtoull(text, &end, 10);
+  if (errno != 0) return false;
+  for (unsigned i = 0; units[i] != nullptr; ++i) {
+    if (strcasecmp(end, units[i]) == 0) return !__builtin_mul_overflow(n, factors[i], number);
+  }
+  return false;
+}
+
+bool parse_bytes(const char *text, size_t Options::*field, Options &options) {
+  static constexpr const char *kUnits[] = {"", "k", "m", "g", nullptr};
+  static constexpr uint64_t kFactors[] = {1, 1u << 10, 1u << 20, 1u << 30};
+  uint64_t n;
+  if (!parse_number(text, kUnits, kFactors, &n)) return false;
+  options.*field = n;
+  return true;
+}
+
+bool parse_duration(const char *text, uint64_t Options::*field, Options &options) {
+  static constexpr const char *kUnits[] = {"us", "ms", "s", nullptr};
+  static constexpr uint64_t kFactors[] = {1'000, 1'000'000, 1'000'000'000};
+  return parse_number(text, kUnits, kFactors, &(options.*field));
+}
+
+bool parse_switch(const char *text, bool Options::*field, Options &options) {
+  bool on = strcmp(text, "on") == 0 || strcmp(text, "1") == 0;
+  if (!on && strcmp(text, "off") != 0 && strcmp(text, "0") != 0) return false;
+  options.*field = on;
+  return true;
+}
+
+bool parse_mode(const char *text, Mode Options::*field, Options &options) {
+  if (strcmp(text, "off") == 0) {
+    options.*field = Mode::kOff;
+  } else if (strcmp(text, "static") == 0) {
+    options.*field = Mode::kStatic;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool parse_bad_pointer(const char *text, bool Options::*field, Options &options) {
+  bool aborts = strcmp(text, "abort") == 0;
+  if (!aborts && strcmp(text, "report") != 0) return false;
+  options.*field = aborts;
+  return true;
+}
+
+bool parse_domains(const char *text, unsigned Options::*field, Options &options) {
+  static constexpr const char *kNames[] = {"raw", "mem", "obj"};
+  unsigned domains = 0;
+  for (const char *word = text; *word != '\0';) {
+    size_t length = strcspn(word, ",");
+    unsigned i = 0;
+    while (i < 3 && (strlen(kNames[i]) != length || strncmp(word, kNames[i], length) != 0)) ++i;
+    if (i == 3) return false;
+    domains |= 1u << i;
+    word += length;
+    if (*word == ',' && *++word == '\0') return false;
+  }
+  if (domains == 0) return false;
+  options.*field = domains;
+  return true;
+}
+
+// Kept as its text alone.
+bool parse_text(const char *text, int, Options &) { return *text != '\0' && strlen(text) < kTextMax; }
+
+// ---- the table
+
+// The field of Options that each option sets; 0 where its text is all.
+#define ACE_FIELD_mode &Options::mode
+#define ACE_FIELD_idle_delay &Options::idle_delay_ns
+#define ACE_FIELD_worker &Options::worker
+#define ACE_FIELD_bad_pointer &Options::abort_on_bad_pointer
+#define ACE_FIELD_limit &Options::limit
+#define ACE_FIELD_kinds &Options::kinds
+#define ACE_FIELD_domains &Options::domains
+#define ACE_FIELD_report 0
+#define ACE_FIELD_verbose &Options::verbose
+
+struct Row {
+  ace_option_info info;
+  bool (*parse)(const char *text, Options &options);
+};
+
+constexpr const char *environment_name(const char *name, char (&buffer)[32]) {
+  const char prefix[] = "ACE_";
+  unsigned n = 0;
+  for (; prefix[n] != '\0'; ++n) buffer[n] = prefix[n];
+  for (; *name != '\0'; ++name) buffer[n++] = *name >= 'a' && *name <= 'z' ? static_cast<char>(*name - 32) : *name;
+  buffer[n] = '\0';
+  return buffer;
+}
+
+constexpr Row kRows[] = {
+#define ACE_OPTION(name, default_value, parser, values, description)              \
+  {{#name, nullptr, default_value, values, description},                          \
+   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); }},
+#include "wire/options.def"
+#undef ACE_OPTION
+};
+constexpr unsigned kRowCount = sizeof kRows / sizeof kRows[0];
+static_assert(kRowCount <= 20, "at most 20 options");
+
+pthread_once_t g_read_once = PTHREAD_ONCE_INIT;
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+Options g_options;
+char g_texts[kRowCount][kTextMax];
+char g_environment_names[kRowCount][32];
+
+int find_row(const char *name) {
+  for (unsigned i = 0; i < kRowCount; ++i) {
+    if (strcmp(kRows[i].info.name, name) == 0) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+bool set_row(unsigned i, const char *text) {
+  if (strlen(text) >= kTextMax || !kRows[i].parse(text, g_options)) return false;
+  strcpy(g_texts[i], text);
+  return true;
+}
+
+void say_unknown_names() {
+  for (char **entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    if (strncmp(*entry, "ACE_", 4) != 0) continue;
+    size_t length = strcspn(*entry, "=");
+    bool known = false;
+    for (auto &name : g_environment_names) known |= strlen(name) == length && strncmp(*entry, name, length) == 0;
+    if (!known) dprintf(STDERR_FILENO, "ace: there is no option %.*s; `ace options` lists them\n", static_cast<int>(length), *entry);
+  }
+}
+
+void read_environment() {
+  for (unsigned i = 0; i < kRowCount; ++i) {
+    const char *name = environment_name(kRows[i].info.name, g_environment_names[i]);
+    set_row(i, kRows[i].info.default_value);
+    const char *text = secure_getenv(name);
+    if (text == nullptr || set_row(i, text)) continue;
+    dprintf(STDERR_FILENO, "ace: %s=%s is no value of this option (%s); using %s\n", name, text,
+            kRows[i].info.values, kRows[i].info.default_value);
+  }
+  if (g_options.verbose) say_unknown_names();
+}
+
+}  // namespace
+
+const Options &options() {
+  pthread_once(&g_read_once, read_environment);
+  return g_options;
+}
+
+bool describe_option(unsigned index, ace_option_info *info) {
+  if (index >= kRowCount) return false;
+  options();
+  *info = kRows[index].info;
+  info->environment = g_environment_names[index];
+  return true;
+}
+
+int set_option(const char *name, const char *value) {
+  options();
+  int i = find_row(name);
+  if (i < 0) return -1;
+  pthread_mutex_lock(&g_lock);
+  bool taken = set_row(static_cast<unsigned>(i), value);
+  pthread_mutex_unlock(&g_lock);
+  return taken ? 0 : -2;
+}
+
+const char *option_text(const char *name) {
+  options();
+  int i = find_row(name);
+  return i < 0 ? nullptr : g_texts[i];
+}
+
+}  // namespace ace

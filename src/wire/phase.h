@@ -1,0 +1,25 @@
+// What the runtime is doing, as the hints tell it, and what each phase cost.
+#pragma once
+#include "ace/stats.h"
+#include "wire/counter.h"
+
+namespace ace {
+
+enum class Phase : uint8_t { kRun, kMark, kSweep, kCollect, kIdle, kBurst };
+inline constexpr unsigned kPhases = ACE_PHASES;
+static_assert(static_cast<unsigned>(Phase::kBurst) + 1 == kPhases);
+inline constexpr const char *kPhaseNames[kPhases] = {"run", "mark", "sweep", "collect", "idle", "burst"};
+
+// Written by the holder.
+struct PhaseLog {
+  Phase phase = Phase::kRun;
+  // Collections inside a burst return to the burst, bursts inside one another to the outermost.
+  uint32_t burst_depth = 0;
+  bool collection_is_full = false;
+  uint64_t since = 0;           // when `phase` began
+  uint64_t faulted_before = 0;  // the heap's counters then
+  uint64_t returned_before = 0;
+  Counter entries[kPhases], ns[kPhases], faulted_bytes[kPhases], returned_bytes[kPhases];
+};
+
+}  // namespace ace
