@@ -1,0 +1,53 @@
+"""ACE-Alloc for Python: heaps to experiment with, and the command `ace` that runs stock programs on ACE.
+
+    >>> from acealloc import Heap, Hint
+    >>> with Heap("mine", limit=64 << 20) as heap:
+    ...     block = heap.alloc(100)
+    ...     heap.write(block, b"hello")
+    ...     heap.free(block)
+    ...     heap.hint(Hint.COLLECT_END)
+    ...     returned = heap.stats()["returned_bytes"]
+
+A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
+`ace run -- python3 app.py`.
+"""
+
+from ._core import (
+    ALIGNMENT_MAX,
+    KIND_GROUPS_MAX,
+    KIND_MAX,
+    AuditError,
+    BadAddress,
+    Heap,
+    Hint,
+    Option,
+    abi_version,
+    option_get,
+    option_set,
+    options,
+    phases,
+    stats_fields,
+    tick,
+    version,
+)
+
+__version__ = version()
+
+__all__ = [
+    "ALIGNMENT_MAX",
+    "KIND_GROUPS_MAX",
+    "KIND_MAX",
+    "AuditError",
+    "BadAddress",
+    "Heap",
+    "Hint",
+    "Option",
+    "abi_version",
+    "option_get",
+    "option_set",
+    "options",
+    "phases",
+    "stats_fields",
+    "tick",
+    "version",
+]

@@ -1,0 +1,43 @@
+"""The command `ace`: verbs, and errors as exit statuses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import List, Optional
+
+from . import __version__, abi_version
+from .errors import Failure
+from .verbs import doctor, options, run
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs one verb and returns the exit status: 2 for a wrong command line, else the verb's own."""
+    parser = argparse.ArgumentParser(
+        prog="ace", description="Runs stock CPython, LuaJIT and Lua programs on the ACE allocator.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version="ace %s (ABI %d)" % (__version__, abi_version()))
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    for verb in (run, doctor, options):
+        verb.add_to(verbs)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        verb = verbs.choices[arguments.verb]
+        names = [action.option_strings[0] for action in verb._actions if action.option_strings]
+        verb.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
+    try:
+        return arguments.main(arguments)
+    except Failure as failure:
+        print("ace %s: %s" % (arguments.verb, failure), file=sys.stderr)
+        return failure.status
+    except BrokenPipeError:
+        # Who read our output has left. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Where the preloaded library is, and the environment that makes a program start on it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Dict, Mapping
+
+from . import _core
+from .errors import Failure
+
+LIBRARY = "libace-preload.so"
+
+
+def library() -> str:
+    """The absolute path of the preloaded library: ACE_PRELOAD where it is set, else the package's own.
+
+    Failure where there is none, or where its path cannot be written into LD_PRELOAD.
+    """
+    named = os.environ.get("ACE_PRELOAD")
+    # The library lies beside the compiled module, in an installed package and in a build folder alike.
+    path = Path(named) if named else Path(_core.__file__).with_name(LIBRARY)
+    path = path.absolute()
+    if not path.is_file():
+        raise Failure(
+            "there is no preloaded library at %s: %s"
+            % (path, "set ACE_PRELOAD to one, or unset it" if named else "install the package again (pip install .)")
+        )
+    if any(separator in str(path) for separator in " :\t\n"):
+        raise Failure(
+            "LD_PRELOAD cannot hold the path '%s', because it contains a space or a colon: copy the library "
+            "elsewhere and set ACE_PRELOAD to the copy" % path
+        )
+    return str(path)
+
+
+def environment(preload: str, settings: Mapping[str, str], base: Mapping[str, str]) -> Dict[str, str]:
+    """`base` with the library first in LD_PRELOAD, and with `settings` (ACE_MODE: static, ...)."""
+    result = dict(base)
+    present = [path for path in base.get("LD_PRELOAD", "").replace(":", " ").split() if path != preload]
+    result["LD_PRELOAD"] = ":".join([preload] + present)
+    result.update(settings)
+    return result

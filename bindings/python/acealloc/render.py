@@ -1,0 +1,197 @@
+"""Everything that `ace` shows, as Rich tables; what they show is collected elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, List, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ._core import Option
+from .report import Host, Report
+
+if TYPE_CHECKING:
+    from .verbs.doctor import Findings
+
+# A run may have hundreds of heaps: the screen shows the largest, the totals are over all.
+HEAPS_SHOWN = 10
+
+
+def print_out(content: RenderableType) -> None:
+    """To standard output; piped into a file it is as wide as it needs, not 80 columns."""
+    _console(sys.stdout).print(content)
+
+
+def print_error(content: RenderableType) -> None:
+    """To standard error, so that a program's own output stays clean."""
+    _console(sys.stderr).print(content)
+
+
+def _console(file: Any) -> Console:
+    return Console(file=file, highlight=False, width=None if file.isatty() else 140)
+
+
+def warning(text: str) -> Text:
+    return Text("ace: ", style="bold yellow").append(text, style="not bold")
+
+
+def size(count: int) -> str:
+    """Bytes for people: 0 B, 12.0 KiB, 240.1 MiB."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return "%d B" % value if unit == "B" else "%.1f %s" % (value, unit)
+
+
+def duration(ns: int) -> str:
+    """Nanoseconds for people: 730 ns, 12.3 us, 4.56 ms, 3.21 s."""
+    if ns < 1000:
+        return "%d ns" % ns
+    if ns < 1e6:
+        return "%.1f us" % (ns / 1e3)
+    return "%.2f ms" % (ns / 1e6) if ns < 1e9 else "%.2f s" % (ns / 1e9)
+
+
+def _table(title: str, columns: Sequence[str], numbers: bool = True) -> Table:
+    """A table whose first column is text and whose others are right-aligned where they are numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if numbers and i else "left", overflow="fold")
+    return table
+
+
+def options_table(options: List[Option]) -> Table:
+    table = _table("", ["option", "environment", "default", "values", "what it does"], numbers=False)
+    for option in options:
+        # The command line takes it as --name; brackets would be markup.
+        table.add_row(*map(Text, (option.name, option.environment, option.default, option.values, option.description)))
+    return table
+
+
+# ------------------------------------------------------------------------------------- ace run --report
+
+
+def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
+    """The screen after a run: hosts, heaps, phases, kinds, and what should be zero."""
+    parts: List[RenderableType] = [Text("ACE-Alloc", style="bold").append("  %s: %s" % (" ".join(command), outcome))]
+    if not report.hosts:
+        parts.append(warning("no host was entered: no CPython or Lua started, or it ended without its exit handlers"))
+    parts.extend(_host_line(host) for host in _distinct(report.hosts))
+    if report.heaps:
+        parts += [_heaps(report), _phases(report)]
+        if any(len(heap.stats.get("kinds", [])) > 1 for heap in report.heaps):
+            parts.append(_kinds(report))
+        parts.append(_should_be_zero(report))
+    if report.damaged:
+        parts.append(warning("%d lines of the report are damaged" % report.damaged))
+    return Group(*parts)
+
+
+def _distinct(hosts: List[Host]) -> List[str]:
+    """One line for all processes that say the same."""
+    counts: dict = {}
+    for host in hosts:
+        state = "active" if host.active else "not active: %s" % (host.reason or "no reason given")
+        line = "%s %s: %s" % (host.name, host.version, state)
+        counts[line] = counts.get(line, 0) + 1
+    return ["%s (%d processes)" % (line, count) if count > 1 else line for line, count in counts.items()]
+
+
+def _host_line(line: str) -> Text:
+    return Text("  host  ").append(line, style="yellow" if "not active" in line else "green")
+
+
+def _heaps(report: Report) -> Table:
+    table = _table("Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "audit"])
+    largest = sorted(report.heaps, key=lambda heap: heap.stats.get("peak_resident_bytes", 0), reverse=True)
+    for heap in largest[:HEAPS_SHOWN]:
+        stats = heap.stats
+        table.add_row(
+            Text(heap.name),
+            str(heap.pid),
+            size(stats.get("live_bytes", 0)),
+            "{:,}".format(stats.get("live_blocks", 0)),
+            size(stats.get("resident_bytes", 0)),
+            size(stats.get("peak_resident_bytes", 0)),
+            size(stats.get("returned_bytes", 0) + stats.get("released_bytes", 0)),
+            Text(heap.audit, style="green" if heap.audit == "ok" else "bold red"),
+        )
+    if len(largest) > 1:
+        rest = len(largest) - HEAPS_SHOWN
+        table.add_section()
+        table.add_row(
+            "all %d" % len(largest) + (" (%d not shown)" % rest if rest > 0 else ""),
+            "%d processes" % report.processes,
+            size(report.total("live_bytes")),
+            "{:,}".format(report.total("live_blocks")),
+            size(report.total("resident_bytes")),
+            "",  # peaks of different times do not add up
+            size(report.total("returned_bytes") + report.total("released_bytes")),
+            "",
+        )
+    return table
+
+
+def _phases(report: Report) -> Table:
+    table = _table("Phases", ["phase", "entries", "time", "taken", "returned"])
+    for phase, numbers in report.phases().items():
+        if numbers["entries"] or numbers["ns"]:
+            table.add_row(
+                phase,
+                "{:,}".format(numbers["entries"]),
+                duration(numbers["ns"]),
+                size(numbers["faulted_bytes"]),
+                size(numbers["returned_bytes"]),
+            )
+    return table
+
+
+def _kinds(report: Report) -> Table:
+    table = _table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"])
+    largest = sorted(report.heaps, key=lambda heap: heap.stats.get("live_bytes", 0), reverse=True)
+    for heap in largest[:HEAPS_SHOWN]:
+        for group, kind in enumerate(heap.stats.get("kinds", [])):
+            if kind["live_blocks"]:
+                blocks = "{:,}".format(kind["live_blocks"])
+                table.add_row(Text(heap.name), str(heap.pid), str(group), size(kind["live_bytes"]), blocks)
+    return table
+
+
+def _should_be_zero(report: Report) -> Text:
+    line = Text("Collections %d full, %d partial. " % (
+        report.total("collections_full"), report.total("collections_partial")))
+    for label, name in (
+        ("foreign pointers", "foreign_pointers"),
+        ("misrouted pointers", "misrouted_pointers"),
+        ("refused at the limit", "limit_failures"),
+        ("refused by the system", "system_failures"),
+    ):
+        count = report.total(name)
+        line.append("%s %d. " % (label.capitalize(), count), style="bold red" if count else "")
+    return line
+
+
+# -------------------------------------------------------------------------------------------- ace doctor
+
+MARKS = {"ok": ("yes", "green"), "note": ("note", "yellow"), "bad": ("no", "bold red")}
+
+
+def doctor(findings: Findings) -> Group:
+    """Three tables: what is installed, the hosts, what stands in the way."""
+    parts: List[RenderableType] = []
+    for title, rows, columns in (
+        ("Installed", findings.installed, ["", "what", "found"]),
+        ("Hosts (each was started on ACE)", findings.hosts, ["entered", "program", "result"]),
+        ("This machine", findings.machine, ["", "what", "found"]),
+    ):
+        table = _table(title, columns, numbers=False)
+        for row in rows:
+            mark, style = MARKS[row.state]
+            table.add_row(Text(mark, style=style), Text(row.what), Text(row.found))
+        parts.append(table)
+    return Group(*parts)

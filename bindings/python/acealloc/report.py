@@ -1,0 +1,92 @@
+"""What the processes of a run wrote about themselves at their ends (ACE_REPORT): JSON lines, made typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+
+@dataclass(frozen=True)
+class Host:
+    """A VM that the preloaded library met. reason: why it is not active, where it is not."""
+
+    pid: int
+    name: str
+    version: str
+    active: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Heap:
+    """A heap at its process's end. stats has the shape of acealloc.Heap.stats(); audit is "ok" or what broke."""
+
+    pid: int
+    name: str
+    audit: str
+    stats: Dict[str, Any]
+
+
+@dataclass
+class Report:
+    """All that a run's processes wrote. damaged: lines that are none of ours."""
+
+    hosts: List[Host] = field(default_factory=list)
+    heaps: List[Heap] = field(default_factory=list)
+    damaged: int = 0
+
+    @property
+    def processes(self) -> int:
+        return len({host.pid for host in self.hosts} | {heap.pid for heap in self.heaps})
+
+    def total(self, name: str) -> int:
+        """The sum of a field of the statistics over all heaps."""
+        return sum(heap.stats.get(name, 0) for heap in self.heaps)
+
+    def phases(self) -> Dict[str, Dict[str, int]]:
+        """Phase -> entries, ns, faulted_bytes, returned_bytes, summed over all heaps."""
+        sums: Dict[str, Dict[str, int]] = {}
+        for heap in self.heaps:
+            for phase, numbers in heap.stats.get("phases", {}).items():
+                into = sums.setdefault(phase, {})
+                for name, value in numbers.items():
+                    into[name] = into.get(name, 0) + value
+        return sums
+
+
+def read(path: str, offset: int = 0) -> Report:
+    """Reads the lines after byte `offset`; a file that nobody wrote is an empty report."""
+    report = Report()
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return report
+    for line in lines:
+        entry = _parsed(line)
+        if entry is None:
+            report.damaged += 1
+        elif "host" in entry:
+            report.hosts.append(
+                Host(
+                    int(entry.get("pid", 0)),
+                    str(entry["host"]),
+                    str(entry.get("version", "")),
+                    bool(entry.get("active")),
+                    str(entry.get("reason") or ""),
+                )
+            )
+        else:
+            audit = str(entry.pop("audit", "not audited"))
+            report.heaps.append(Heap(int(entry.pop("pid")), str(entry.pop("name")), audit, entry))
+    return report
+
+
+def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and ("host" in entry or {"pid", "name"} <= entry.keys()) else None

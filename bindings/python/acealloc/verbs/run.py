@@ -1,0 +1,127 @@
+"""`ace run`: starts a stock program on ACE."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import tempfile
+import time
+from typing import Dict, List
+
+from .. import option_set, options, preload, program, report, supervise
+from ..errors import Failure
+from ..render import print_error, run_report, warning
+
+USAGE = "ace run [--OPTION VALUE ...] [--report] [--] COMMAND ..."
+
+
+class OptionsOfTheTable(argparse.Action):
+    """Takes a value for an option of the table, where the table's own parser accepts it."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        try:
+            option_set(self.dest, value)
+        except ValueError as error:
+            parser.error(str(error))
+        namespace.settings[self.dest] = value
+
+
+def add_to(verbs: argparse._SubParsersAction) -> None:
+    parser = verbs.add_parser(
+        "run",
+        help="run a program on ACE",
+        usage=USAGE,
+        allow_abbrev=False,
+        description="Runs COMMAND and the programs it starts on ACE: each CPython and Lua among them gets "
+        "heaps of its own; every other program runs as always. Signals and the exit status pass through.",
+        epilog="The options' defaults and values are also listed by `ace options`.",
+    )
+    table = parser.add_argument_group("options of the table")
+    for option in options():
+        names = ["--" + option.name.replace("_", "-"), "--" + option.name]
+        text = "%s; %s (default: %s)" % (option.description, option.values, option.default)
+        if option.name == "report":
+            names = ["--report-to"]  # --report itself is the screen
+        table.add_argument(
+            *dict.fromkeys(names), dest=option.name, metavar="VALUE", action=OptionsOfTheTable,
+            default=argparse.SUPPRESS, help=text.replace("%", "%%"),
+        )  # fmt: skip
+    parser.add_argument("--report", dest="screen", action="store_true", help="show one screen of figures at exit")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+    parser.set_defaults(main=main, settings={})
+
+
+def main(arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise Failure("there is no command to run. Usage: " + USAGE, 2)
+    settings = environment_of(arguments.settings)
+    path = program.find(command[0])
+    library = preload.library()
+    found = program.inspect(path)
+    if found.obstacle:
+        print_error(warning("%s cannot be entered: %s. It runs without ACE." % (found.executable, found.obstacle)))
+    if not arguments.screen:
+        return start(path, command, surroundings(found, library, settings))
+    with tempfile.TemporaryDirectory(prefix="ace-") as folder:
+        lines = settings.setdefault("ACE_REPORT", os.path.join(folder, "report.jsonl"))
+        status = run_and_report(path, command, surroundings(found, library, settings), lines)
+    return supervise.end_as(status)
+
+
+def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
+    """The options that were given, as the variables that carry them."""
+    settings = {option.environment: chosen[option.name] for option in options() if option.name in chosen}
+    destination = settings.get("ACE_REPORT", "none")
+    if destination not in ("none", "stderr"):
+        # The processes may change their working folder before they write.
+        settings["ACE_REPORT"] = os.path.abspath(destination)
+    return settings
+
+
+def surroundings(found: program.Program, library: str, settings: Dict[str, str]) -> Dict[str, str]:
+    """The program's environment. Where its loader would stumble over the library, it is left out."""
+    return preload.environment(library, settings, os.environ) if found.loadable else dict(os.environ)
+
+
+def start(path: str, command: List[str], environment: Dict[str, str]) -> int:
+    """Becomes the program. Returns only where that fails."""
+    try:
+        supervise.replace(path, command, environment)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise cannot_start(path, error) from None
+    # A script without a shebang line: as a shell does.
+    supervise.replace("/bin/sh", ["sh", path] + command[1:], environment)
+    return 126
+
+
+def run_and_report(path: str, command: List[str], environment: Dict[str, str], lines: str) -> int:
+    """Runs the program as a child, shows the screen, and returns the child's wait status."""
+    offset = os.path.getsize(lines) if os.path.exists(lines) else 0
+    begin = time.monotonic()
+    try:
+        status = supervise.run(path, command, environment)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise cannot_start(path, error) from None
+        status = supervise.run("/bin/sh", ["sh", path] + command[1:], environment)
+    outcome = "%s, %.2f s" % (ending(status), time.monotonic() - begin)
+    print_error(run_report(command, outcome, report.read(lines, offset)))
+    return status
+
+
+def ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        names = {known.value: known.name for known in signal.Signals}
+        return "ended by %s" % names.get(number, "signal %d" % number)
+    return "exit status %d" % os.WEXITSTATUS(status)
+
+
+def cannot_start(path: str, error: OSError) -> Failure:
+    if error.errno == errno.ENOENT:
+        return Failure("'%s' needs an interpreter that is not there (see its first line)" % path, 127)
+    return Failure("'%s' cannot be started: %s" % (path, error.strerror), 126)
