@@ -228,10 +228,10 @@ typedef struct ace_field_info {
 ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
 
 /* Writes the statistics of every living heap to `fd`: `format` "text" (for people) or "json" (one object a
- * line, one line a heap). 0, or -1 for an unknown format or a failed write. Any thread. */
+ * line, one line and one write a heap). 0, or -1 for an unknown format or a failed write. Any thread. */
 ACE_API int ace_report(int fd, const char *format) ACE_NOEXCEPT;
 
-/* The same for one heap. Called by the holder. */
+/* The same for one heap, with what ace_heap_audit says of it. Called by the holder. */
 ACE_API int ace_heap_report(ace_heap *heap, int fd, const char *format) ACE_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------ options, errors ---- */
@@ -255,6 +255,10 @@ ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
 /* The option's present value, as text; NULL where there is no such option. Any thread. The text stays
  * valid until the option is set again. */
 ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
+
+/* The same as a number: bytes, nanoseconds, 1 for `on`, the place in the list of values; 0 for a text and for an
+ * unknown option. Any thread. */
+ACE_API uint64_t ace_option_number(const char *name) ACE_NOEXCEPT;
 
 typedef enum ace_error_code {
   ACE_ERROR_DOUBLE_FREE = 1,     /* the block is free already */

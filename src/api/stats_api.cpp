@@ -1,12 +1,8 @@
-// Statistics and reports, in C.
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
+// Statistics, in C.
+#include "api/stats_api.h"
 
-#include "ace/ace.h"
-#include "control/hints.h"
-#include "heap/all_heaps.h"
+#include <string.h>
+
 #include "heap/slab.h"
 #include "os/os.h"
 
@@ -57,7 +53,9 @@ void fill_present_phase(const Heap &heap, ace_stats &stats) {
   stats.phase_returned_bytes[phase] += stats.returned_bytes - log.returned_before;
 }
 
-void fill(const Heap &heap, bool exact, ace_stats &stats) {
+}  // namespace
+
+void ace::fill_stats(const Heap &heap, bool exact, ace_stats &stats) {
   const Counters &c = heap.counters;
   stats = {};
 #define ACE_COPY(name) stats.name = c.name.get()
@@ -79,6 +77,8 @@ void fill(const Heap &heap, bool exact, ace_stats &stats) {
   if (exact) fill_present_phase(heap, stats);
 }
 
+namespace {
+
 int copy_out(const ace_stats &full, ace_stats *stats, size_t size) {
   if (size == 0) return -1;
   if (size > sizeof full) {
@@ -89,125 +89,19 @@ int copy_out(const ace_stats &full, ace_stats *stats, size_t size) {
   return 0;
 }
 
-// Text that is gathered and written in one call, so that processes which share a file do not mix their lines.
-class Page {
- public:
-  __attribute__((format(printf, 2, 3))) void add(const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    int n = vsnprintf(text_ + length_, sizeof text_ - length_, format, values);
-    va_end(values);
-    length_ += n < 0 ? 0 : static_cast<size_t>(n);
-    if (length_ >= sizeof text_) length_ = sizeof text_ - 1;
-  }
-  // A string of JSON; other than quotes, backslashes and control characters it is as given.
-  void add_string(const char *s) {
-    add("\"");
-    for (; *s != '\0'; ++s) {
-      if (*s == '"' || *s == '\\') add("\\");
-      if (static_cast<unsigned char>(*s) >= 0x20) add("%c", *s);
-    }
-    add("\"");
-  }
-  bool write_to(int fd) const {
-    for (size_t at = 0; at < length_;) {
-      ssize_t n = write(fd, text_ + at, length_ - at);
-      if (n <= 0) return false;
-      at += static_cast<size_t>(n);
-    }
-    return true;
-  }
-
- private:
-  char text_[8192];
-  size_t length_ = 0;
-};
-
-void add_array(Page &page, const char *name, const uint64_t *values, unsigned count) {
-  page.add(",\"%s\":[", name);
-  for (unsigned i = 0; i < count; ++i) page.add("%s%llu", i == 0 ? "" : ",", static_cast<unsigned long long>(values[i]));
-  page.add("]");
-}
-
-uint64_t field(const ace_stats &stats, const ace_field_info &info) {
-  uint64_t value;
-  memcpy(&value, reinterpret_cast<const char *>(&stats) + info.offset, sizeof value);
-  return value;
-}
-
-void add_json(Page &page, const Heap &heap, const ace_stats &stats) {
-  page.add("{\"heap\":");
-  page.add_string(heap.name);
-  page.add(",\"pid\":%d", static_cast<int>(getpid()));
-  for (const ace_field_info &info : kFields) page.add(",\"%s\":%llu", info.name, static_cast<unsigned long long>(field(stats, info)));
-  add_array(page, "phase_entries", stats.phase_entries, ACE_PHASES);
-  add_array(page, "phase_ns", stats.phase_ns, ACE_PHASES);
-  add_array(page, "phase_faulted_bytes", stats.phase_faulted_bytes, ACE_PHASES);
-  add_array(page, "phase_returned_bytes", stats.phase_returned_bytes, ACE_PHASES);
-  page.add(",\"kind_groups\":%llu", static_cast<unsigned long long>(stats.kind_groups));
-  add_array(page, "kind_live_bytes", stats.kind_live_bytes, ACE_KIND_GROUPS_MAX);
-  add_array(page, "kind_live_blocks", stats.kind_live_blocks, ACE_KIND_GROUPS_MAX);
-  page.add("}\n");
-}
-
-void add_text(Page &page, const Heap &heap, const ace_stats &stats) {
-  constexpr double kMiB = 1 << 20;
-  auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / kMiB; };
-  page.add("ace: heap \"%s\" of process %d\n", heap.name, static_cast<int>(getpid()));
-  page.add("  live %.1f MiB in %llu blocks; resident %.1f MiB (peak %.1f); metadata %.1f MiB\n", mib(stats.live_bytes),
-           static_cast<unsigned long long>(stats.live_blocks), mib(stats.resident_bytes),
-           mib(stats.peak_resident_bytes), mib(stats.metadata_bytes));
-  page.add("  returned to the system %.1f MiB in %llu calls, released %.1f MiB, %.1f ms\n", mib(stats.returned_bytes),
-           static_cast<unsigned long long>(stats.purge_calls), mib(stats.released_bytes),
-           static_cast<double>(stats.purge_ns) / 1e6);
-  page.add("  collections: %llu full, %llu partial; foreign pointers: %llu\n",
-           static_cast<unsigned long long>(stats.collections_full),
-           static_cast<unsigned long long>(stats.collections_partial),
-           static_cast<unsigned long long>(stats.foreign_pointers));
-  for (unsigned i = 0; i < kPhases; ++i) {
-    if (stats.phase_entries[i] == 0) continue;
-    page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],
-             static_cast<unsigned long long>(stats.phase_entries[i]), static_cast<double>(stats.phase_ns[i]) / 1e6,
-             mib(stats.phase_faulted_bytes[i]), mib(stats.phase_returned_bytes[i]));
-  }
-  for (unsigned i = 0; stats.kind_groups > 1 && i < stats.kind_groups; ++i) {
-    page.add("  kind group %u: live %.1f MiB in %llu blocks\n", i, mib(stats.kind_live_bytes[i]),
-             static_cast<unsigned long long>(stats.kind_live_blocks[i]));
-  }
-}
-
-struct Report {
-  int fd;
-  bool json;
-  bool ok;
-};
-
-void write_report(const Heap &heap, bool exact, Report &report) {
-  ace_stats stats;
-  fill(heap, exact, stats);
-  Page page;
-  report.json ? add_json(page, heap, stats) : add_text(page, heap, stats);
-  report.ok &= page.write_to(report.fd);
-}
-
-bool is_format(const char *format, bool *json) {
-  *json = strcmp(format, "json") == 0;
-  return *json || strcmp(format, "text") == 0;
-}
-
 }  // namespace
 
 extern "C" {
 
 int ace_heap_stats(ace_heap *heap, ace_stats *stats, size_t size) noexcept {
   ace_stats full;
-  fill(*heap, true, full);
+  fill_stats(*heap, true, full);
   return copy_out(full, stats, size);
 }
 
 int ace_heap_stats_shared(ace_heap *heap, ace_stats *stats, size_t size) noexcept {
   ace_stats full;
-  fill(*heap, false, full);
+  fill_stats(*heap, false, full);
   return copy_out(full, stats, size);
 }
 
@@ -219,20 +113,6 @@ int ace_stats_field(unsigned index, ace_field_info *info) noexcept {
   if (index >= kFieldCount) return -1;
   *info = kFields[index];
   return 0;
-}
-
-int ace_report(int fd, const char *format) noexcept {
-  Report report{fd, false, true};
-  if (!is_format(format, &report.json)) return -1;
-  visit_heaps([](Heap &heap, void *context) { write_report(heap, false, *static_cast<Report *>(context)); }, &report);
-  return report.ok ? 0 : -1;
-}
-
-int ace_heap_report(ace_heap *heap, int fd, const char *format) noexcept {
-  Report report{fd, false, true};
-  if (!is_format(format, &report.json)) return -1;
-  write_report(*heap, true, report);
-  return report.ok ? 0 : -1;
 }
 
 }  // extern "C"

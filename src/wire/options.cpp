@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <cstddef>
+
 extern char **environ;
 
 namespace ace {
@@ -88,11 +90,11 @@ bool parse_domains(const char *text, unsigned Options::*field, Options &options)
 }
 
 // Kept as its text alone.
-bool parse_text(const char *text, int, Options &) { return *text != '\0' && strlen(text) < kTextMax; }
+bool parse_text(const char *text, std::nullptr_t, Options &) { return *text != '\0' && strlen(text) < kTextMax; }
 
 // ---- the table
 
-// The field of Options that each option sets; 0 where its text is all.
+// The field of Options that each option sets; nullptr where its text is all.
 #define ACE_FIELD_mode &Options::mode
 #define ACE_FIELD_idle_delay &Options::idle_delay_ns
 #define ACE_FIELD_worker &Options::worker
@@ -100,13 +102,21 @@ bool parse_text(const char *text, int, Options &) { return *text != '\0' && strl
 #define ACE_FIELD_limit &Options::limit
 #define ACE_FIELD_kinds &Options::kinds
 #define ACE_FIELD_domains &Options::domains
-#define ACE_FIELD_report 0
+#define ACE_FIELD_debug_hooks &Options::debug_hooks
+#define ACE_FIELD_report nullptr
 #define ACE_FIELD_verbose &Options::verbose
 
 struct Row {
   ace_option_info info;
   bool (*parse)(const char *text, Options &options);
+  uint64_t (*number)(const Options &options);
 };
+
+template <typename T>
+uint64_t number_of(T Options::*field, const Options &options) {
+  return static_cast<uint64_t>(options.*field);
+}
+uint64_t number_of(std::nullptr_t, const Options &) { return 0; }
 
 constexpr const char *environment_name(const char *name, char (&buffer)[32]) {
   const char prefix[] = "ACE_";
@@ -120,7 +130,8 @@ constexpr const char *environment_name(const char *name, char (&buffer)[32]) {
 constexpr Row kRows[] = {
 #define ACE_OPTION(name, default_value, parser, values, description)              \
   {{#name, nullptr, default_value, values, description},                          \
-   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); }},
+   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); },  \
+   [](const Options &options) { return number_of(ACE_FIELD_##name, options); }},
 #include "wire/options.def"
 #undef ACE_OPTION
 };
@@ -197,6 +208,12 @@ const char *option_text(const char *name) {
   options();
   int i = find_row(name);
   return i < 0 ? nullptr : g_texts[i];
+}
+
+uint64_t option_number(const char *name) {
+  const Options &all = options();
+  int i = find_row(name);
+  return i < 0 ? 0 : kRows[i].number(all);
 }
 
 }  // namespace ace

@@ -19,6 +19,7 @@ struct Options {
   size_t limit;
   bool kinds;
   unsigned domains;  // PythonDomain
+  bool debug_hooks;
   bool verbose;
 };
 
@@ -29,5 +30,8 @@ const Options &options();
 bool describe_option(unsigned index, ace_option_info *info);
 int set_option(const char *name, const char *value);
 const char *option_text(const char *name);
+
+// See ace_option_number.
+uint64_t option_number(const char *name);
 
 }  // namespace ace

@@ -1,0 +1,147 @@
+// Reports, in C: the statistics as text for people and as JSON lines.
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ace/ace.h"
+#include "api/stats_api.h"
+#include "heap/all_heaps.h"
+#include "heap/audit.h"
+
+using namespace ace;
+
+namespace {
+
+// Text that is gathered and written in one call, so that processes which share a file do not mix their lines.
+class Page {
+ public:
+  __attribute__((format(printf, 2, 3))) void add(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    int n = vsnprintf(text_ + length_, sizeof text_ - length_, format, values);
+    va_end(values);
+    length_ += n < 0 ? 0 : static_cast<size_t>(n);
+    if (length_ >= sizeof text_) length_ = sizeof text_ - 1;
+  }
+  // A string of JSON; other than quotes, backslashes and control characters it is as given.
+  void add_string(const char *s) {
+    add("\"");
+    for (; *s != '\0'; ++s) {
+      if (*s == '"' || *s == '\\') add("\\");
+      if (static_cast<unsigned char>(*s) >= 0x20) add("%c", *s);
+    }
+    add("\"");
+  }
+  bool write_to(int fd) const {
+    for (size_t at = 0; at < length_;) {
+      ssize_t n = write(fd, text_ + at, length_ - at);
+      if (n <= 0) return false;
+      at += static_cast<size_t>(n);
+    }
+    return true;
+  }
+
+ private:
+  char text_[8192];
+  size_t length_ = 0;
+};
+
+unsigned long long field(const ace_stats &stats, const ace_field_info &info) {
+  uint64_t value;
+  memcpy(&value, reinterpret_cast<const char *>(&stats) + info.offset, sizeof value);
+  return value;
+}
+
+// One flat object but for the phases and kinds. `audit` is nullptr where the caller could not audit.
+void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *audit) {
+  using number = unsigned long long;
+  page.add("{\"name\":");
+  page.add_string(heap.name);
+  page.add(",\"pid\":%d", static_cast<int>(getpid()));
+  if (audit != nullptr) {
+    page.add(",\"audit\":");
+    page.add_string(audit);
+  }
+  ace_field_info info;
+  for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i) page.add(",\"%s\":%llu", info.name, field(stats, info));
+  for (unsigned i = 0; i < kPhases; ++i) {
+    page.add("%s\"%s\":{\"entries\":%llu,\"ns\":%llu,\"faulted_bytes\":%llu,\"returned_bytes\":%llu}",
+             i == 0 ? ",\"phases\":{" : ",", kPhaseNames[i], number{stats.phase_entries[i]}, number{stats.phase_ns[i]},
+             number{stats.phase_faulted_bytes[i]}, number{stats.phase_returned_bytes[i]});
+  }
+  for (unsigned i = 0; i < stats.kind_groups; ++i) {
+    page.add("%s{\"live_bytes\":%llu,\"live_blocks\":%llu}", i == 0 ? "},\"kinds\":[" : ",",
+             number{stats.kind_live_bytes[i]}, number{stats.kind_live_blocks[i]});
+  }
+  page.add("]}\n");
+}
+
+void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *audit) {
+  constexpr double kMiB = 1 << 20;
+  auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / kMiB; };
+  page.add("ace: heap \"%s\" of process %d\n", heap.name, static_cast<int>(getpid()));
+  page.add("  live %.1f MiB in %llu blocks; resident %.1f MiB (peak %.1f); metadata %.1f MiB\n", mib(stats.live_bytes),
+           static_cast<unsigned long long>(stats.live_blocks), mib(stats.resident_bytes),
+           mib(stats.peak_resident_bytes), mib(stats.metadata_bytes));
+  page.add("  returned to the system %.1f MiB in %llu calls, released %.1f MiB, %.1f ms\n", mib(stats.returned_bytes),
+           static_cast<unsigned long long>(stats.purge_calls), mib(stats.released_bytes),
+           static_cast<double>(stats.purge_ns) / 1e6);
+  page.add("  collections: %llu full, %llu partial; foreign pointers: %llu\n",
+           static_cast<unsigned long long>(stats.collections_full),
+           static_cast<unsigned long long>(stats.collections_partial),
+           static_cast<unsigned long long>(stats.foreign_pointers));
+  if (audit != nullptr) page.add("  audit: %s\n", audit);
+  for (unsigned i = 0; i < kPhases; ++i) {
+    if (stats.phase_entries[i] == 0) continue;
+    page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],
+             static_cast<unsigned long long>(stats.phase_entries[i]), static_cast<double>(stats.phase_ns[i]) / 1e6,
+             mib(stats.phase_faulted_bytes[i]), mib(stats.phase_returned_bytes[i]));
+  }
+  for (unsigned i = 0; stats.kind_groups > 1 && i < stats.kind_groups; ++i) {
+    page.add("  kind group %u: live %.1f MiB in %llu blocks\n", i, mib(stats.kind_live_bytes[i]),
+             static_cast<unsigned long long>(stats.kind_live_blocks[i]));
+  }
+}
+
+struct Report {
+  int fd;
+  bool json;
+  bool ok;
+};
+
+// `held`: the caller holds the heap, so that its numbers can be exact and the audit can walk it.
+void write_report(Heap &heap, bool held, Report &report) {
+  ace_stats stats;
+  fill_stats(heap, held, stats);
+  char audit[160] = "ok";
+  if (held) audit_heap(heap, audit, sizeof audit);
+  Page page;
+  (report.json ? add_json : add_text)(page, heap, stats, held ? audit : nullptr);
+  report.ok &= page.write_to(report.fd);
+}
+
+bool is_format(const char *format, bool *json) {
+  *json = strcmp(format, "json") == 0;
+  return *json || strcmp(format, "text") == 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+int ace_report(int fd, const char *format) noexcept {
+  Report report{fd, false, true};
+  if (!is_format(format, &report.json)) return -1;
+  visit_heaps([](Heap &heap, void *context) { write_report(heap, false, *static_cast<Report *>(context)); }, &report);
+  return report.ok ? 0 : -1;
+}
+
+int ace_heap_report(ace_heap *heap, int fd, const char *format) noexcept {
+  Report report{fd, false, true};
+  if (!is_format(format, &report.json)) return -1;
+  write_report(*heap, true, report);
+  return report.ok ? 0 : -1;
+}
+
+}  // extern "C"
