@@ -43,8 +43,9 @@ struct Standing {
 };
 Standing standing();
 
-// ace_heap_audit under the locks that the heap needs.
-int audit(ace_heap *heap, char *message, size_t length);
+// ace_heap_report under the lock that the heap needs; a null heap has nothing to report. No thread may be
+// inside mem or obj.
+void report_heap(ace_heap *heap, int fd, const char *format);
 
 // ---- phases.cpp
 

@@ -1,0 +1,71 @@
+// The preloaded library's way in and out. It is loaded into every process that a command starts (shells,
+// shims, `taskset`), so where no known host is found it does nothing at all.
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ace/ace.h"
+#include "preload/hosts.h"
+#include "wire/options.h"
+
+namespace ace::preload {
+namespace {
+
+struct Host {
+  Entry (*enter)();
+  void (*report)(int fd, bool json);
+};
+constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython},
+#ifndef ACE_PRELOAD_WITHOUT_LUA
+                           {lua::enter_stock_lua, lua::report_stock_lua}
+#endif
+};
+constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
+
+Entry g_entries[kHostCount];
+
+// Asked before anything else is read: a process that is no host shall not even parse the options.
+bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && options().verbose; }
+
+[[gnu::constructor]] void enter() {
+  bool found = false;
+  for (unsigned i = 0; i < kHostCount; ++i) {
+    const Entry &entry = g_entries[i] = kHosts[i].enter();
+    if (entry.result == Entry::kNotThisHost) continue;
+    found = true;
+    if (!entry.say && !may_be_verbose()) continue;
+    dprintf(STDERR_FILENO, "ace: process %d: %s: %s: %s\n", getpid(), entry.host,
+            entry.result == Entry::kEntered ? "entered" : "not entered", entry.detail);
+  }
+  if (!found && may_be_verbose()) {
+    dprintf(STDERR_FILENO, "ace: process %d: not entered: %s is none of the hosts that can be entered here\n", getpid(),
+            program_invocation_name);
+  }
+}
+
+// Writes the report where the option says. Nothing is freed: other destructors may still free our blocks.
+[[gnu::destructor]] void leave() {
+  bool found = false;
+  for (const Entry &entry : g_entries) found |= entry.result != Entry::kNotThisHost;
+  if (!found) return;
+
+  const char *target = ace_option_get("report");
+  if (strcmp(target, "none") == 0) return;
+  const bool json = strcmp(target, "stderr") != 0;
+  // Several processes may end at once: each appends its lines.
+  const int fd = json ? open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
+  if (fd < 0) {
+    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", target, strerror(errno));
+    return;
+  }
+  for (unsigned i = 0; i < kHostCount; ++i) {
+    if (g_entries[i].result != Entry::kNotThisHost) kHosts[i].report(fd, json);
+  }
+  if (json) close(fd);
+}
+
+}  // namespace
+}  // namespace ace::preload

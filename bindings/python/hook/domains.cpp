@@ -1,0 +1,276 @@
+// CPython's allocator domains on ACE.
+//
+// mem and obj are called under the GIL: they share one heap that needs no lock. raw comes from any thread,
+// but makes up one call in a hundred: a second heap behind a mutex is cheap enough there, keeps the blocks of
+// many threads together, and can tell foreign pointers.
+//
+// From 3.12 on an interpreter may have a GIL of its own, and then calls to mem and obj overlap. Objects may
+// be freed by another interpreter than their own, so the heap stays one, and a mutex guards it from the moment
+// that a second interpreter is made. That moment is known: its state, far above 64 KiB, is a single element
+// asked of PyMem_RawCalloc, by a thread that holds a GIL; as there was only one GIL until then, nobody is
+// inside the heap. Some other request that looks like it costs speed, nothing else.
+//
+// Pointers that are none of ours go to the allocator that was there before us.
+#include <pthread.h>
+
+#include "python/hook/cpython.h"
+#include "python/hook/hook.h"
+#include "wire/options.h"
+
+namespace ace::python {
+namespace {
+
+constexpr size_t kInterpreterStateMin = 64 * 1024;  // 195 KB in 3.13, 384 KB in 3.12
+
+ace_py_allocator g_original[kDomains];
+
+// The heap of mem and obj, and the same once nothing but allocation has to be done: null before the collector
+// is attached and from the moment that there may be several GILs. Written under the only GIL.
+ace_heap *g_vm_heap;
+ace_heap *g_straight;
+bool g_many_gils;
+bool g_vm_used;  // after CPython's initialisation
+pthread_mutex_t g_vm_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// Guarded by g_raw_lock.
+ace_heap *g_raw_heap;
+bool g_raw_used;
+pthread_mutex_t g_raw_lock = PTHREAD_MUTEX_INITIALIZER;
+
+class Locked {
+ public:
+  explicit Locked(pthread_mutex_t &mutex, bool needed = true) : mutex_(needed ? &mutex : nullptr) {
+    if (mutex_ != nullptr) pthread_mutex_lock(mutex_);
+  }
+  ~Locked() {
+    if (mutex_ != nullptr) pthread_mutex_unlock(mutex_);
+  }
+  Locked(const Locked &) = delete;
+  Locked &operator=(const Locked &) = delete;
+
+ private:
+  pthread_mutex_t *mutex_;
+};
+
+// ---- mem and obj
+
+// Makes the calling thread the heap's holder where the GIL alone does not.
+class Holder : Locked {
+ public:
+  Holder() : Locked(g_vm_lock, g_many_gils) {
+    if (!g_vm_used) g_vm_used = ask_to_attach();
+  }
+};
+
+template <Domain kDomain, ace_kind kKind>
+struct VmDomain {
+  static void *allocate(void *, size_t size) {
+    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]] return allocate_in(heap, size);
+    return allocate_slowly(size);
+  }
+
+  static void *allocate_zeroed(void *, size_t count, size_t size) {
+    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]] return ace_heap_calloc(heap, count, size, kKind);
+    return allocate_zeroed_slowly(count, size);
+  }
+
+  static void *reallocate(void *, void *p, size_t size) {
+    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]] return reallocate_in(heap, p, size);
+    return reallocate_slowly(p, size);
+  }
+
+  static void release(void *, void *p) {
+    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]] return release_in(heap, p);
+    release_slowly(p);
+  }
+
+  static constexpr ace_py_allocator kAllocator{nullptr, allocate, allocate_zeroed, reallocate, release};
+
+ private:
+  static void *allocate_in(ace_heap *heap, size_t size) {
+    if constexpr (kKind == 0) return ace_heap_alloc(heap, size);
+    return ace_heap_alloc_kind(heap, size, kKind);
+  }
+
+  static void *reallocate_in(ace_heap *heap, void *p, size_t size) {
+    void *result;
+    if (ace_heap_try_realloc(heap, p, size, kKind, &result)) [[likely]] return result;
+    const ace_py_allocator &original = g_original[kDomain];
+    return original.reallocate(original.context, p, size);
+  }
+
+  static void release_in(ace_heap *heap, void *p) {
+    if (ace_heap_try_free(heap, p)) [[likely]] return;
+    const ace_py_allocator &original = g_original[kDomain];
+    original.release(original.context, p);
+  }
+
+  [[gnu::noinline]] static void *allocate_slowly(size_t size) {
+    Holder holder;
+    return allocate_in(g_vm_heap, size);
+  }
+
+  [[gnu::noinline]] static void *allocate_zeroed_slowly(size_t count, size_t size) {
+    Holder holder;
+    return ace_heap_calloc(g_vm_heap, count, size, kKind);
+  }
+
+  [[gnu::noinline]] static void *reallocate_slowly(void *p, size_t size) {
+    Holder holder;
+    return reallocate_in(g_vm_heap, p, size);
+  }
+
+  [[gnu::noinline]] static void release_slowly(void *p) {
+    Holder holder;
+    release_in(g_vm_heap, p);
+  }
+};
+
+// ---- raw
+
+void listen_for_interpreters(size_t count, size_t size) {
+  if (count != 1 || size < kInterpreterStateMin || !Py_IsInitialized()) return;
+  g_many_gils = true;
+  g_straight = nullptr;
+}
+
+void note_raw_use() {
+  if (!g_raw_used) g_raw_used = Py_IsInitialized();
+}
+
+void *raw_allocate(void *, size_t size) {
+  Locked locked(g_raw_lock);
+  note_raw_use();
+  return ace_heap_alloc(g_raw_heap, size);
+}
+
+void *raw_allocate_zeroed(void *, size_t count, size_t size) {
+  Locked locked(g_raw_lock);
+  note_raw_use();
+  return ace_heap_calloc(g_raw_heap, count, size, 0);
+}
+
+void *raw_reallocate(void *, void *p, size_t size) {
+  {
+    Locked locked(g_raw_lock);
+    void *result;
+    if (ace_heap_try_realloc(g_raw_heap, p, size, 0, &result)) [[likely]] return result;
+  }
+  return g_original[kRaw].reallocate(g_original[kRaw].context, p, size);
+}
+
+void raw_release(void *, void *p) {
+  {
+    Locked locked(g_raw_lock);
+    if (ace_heap_try_free(g_raw_heap, p)) [[likely]] return;
+  }
+  g_original[kRaw].release(g_original[kRaw].context, p);
+}
+
+// The same calls where interpreters with a GIL of their own have to be noticed.
+void *listening_raw_allocate_zeroed(void *context, size_t count, size_t size) {
+  listen_for_interpreters(count, size);
+  return raw_allocate_zeroed(context, count, size);
+}
+
+void *listening_original_allocate_zeroed(void *context, size_t count, size_t size) {
+  listen_for_interpreters(count, size);
+  return g_original[kRaw].allocate_zeroed(context, count, size);
+}
+
+// ---- fork: no lock may stay taken in the child
+
+void lock_both() {
+  pthread_mutex_lock(&g_vm_lock);
+  pthread_mutex_lock(&g_raw_lock);
+}
+
+void unlock_both() {
+  pthread_mutex_unlock(&g_raw_lock);
+  pthread_mutex_unlock(&g_vm_lock);
+}
+
+// ---- installation
+
+ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.name = name;
+  config.flags = ACE_HEAP_NO_WORKER;  // CPython 3.12 and later warn at fork where there are other threads
+  config.kind_groups = kind_groups;
+  config.limit = limit;
+  return ace_heap_create(&config);
+}
+
+void set(Domain domain, const ace_py_allocator &allocator) {
+  ace_py_allocator copy = allocator;
+  PyMem_SetAllocator(domain, &copy);
+}
+
+}  // namespace
+
+bool install(const Plan &plan) {
+  const bool takes_raw = plan.domains & kDomainRaw, takes_mem = plan.domains & kDomainMem,
+             takes_obj = plan.domains & kDomainObj, takes_vm = takes_mem || takes_obj;
+  if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, plan.limit);
+  if (takes_raw) g_raw_heap = make_heap("python raw", 1, takes_vm ? 0 : plan.limit);
+  if ((takes_vm && g_vm_heap == nullptr) || (takes_raw && g_raw_heap == nullptr)) {
+    ace_heap_destroy(g_vm_heap);
+    ace_heap_destroy(g_raw_heap);
+    g_vm_heap = g_raw_heap = nullptr;
+    return false;
+  }
+  // After ACE's own handlers, which the first heap has registered: ours then run before them, in the order in
+  // which the locks are taken elsewhere.
+  pthread_atfork(lock_both, unlock_both, unlock_both);
+
+  for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
+  g_many_gils = plan.assume_many_gils;
+  const bool listens = takes_vm && plan.own_gils && !plan.assume_many_gils;
+  if (takes_raw) {
+    set(kRaw, {nullptr, raw_allocate, listens ? listening_raw_allocate_zeroed : raw_allocate_zeroed,
+               raw_reallocate, raw_release});
+  } else if (listens) {
+    ace_py_allocator listening = g_original[kRaw];
+    listening.allocate_zeroed = listening_original_allocate_zeroed;
+    set(kRaw, listening);
+  }
+  if (takes_mem) set(kMem, VmDomain<kMem, 0>::kAllocator);
+  if (takes_obj) set(kObj, plan.segregate ? VmDomain<kObj, 1>::kAllocator : VmDomain<kObj, 0>::kAllocator);
+  return true;
+}
+
+void go_straight() {
+  if (!g_many_gils) g_straight = g_vm_heap;
+}
+
+void hint(ace_hint_code code, uint64_t value, bool full_collection) {
+  if (g_vm_heap != nullptr) {
+    Locked locked(g_vm_lock, g_many_gils);
+    ace_hint(g_vm_heap, code, value);
+  }
+  // The collector frees next to nothing in raw, but a full collection is a good moment to give back memory.
+  if (full_collection && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {
+    Locked locked(g_raw_lock);
+    ace_hint(g_raw_heap, code, value);
+  }
+}
+
+Standing standing() {
+  Standing s{g_vm_heap, g_raw_heap, g_vm_used || g_raw_used, false, g_many_gils};
+  const int domain = g_original[kObj].allocate == nullptr ? kDomains : g_vm_heap != nullptr ? kObj : kRaw;
+  if (s.used || domain == kDomains) return s;
+  ace_py_allocator now{};
+  PyMem_GetAllocator(domain, &now);
+  s.replaced = now.allocate != raw_allocate && now.allocate != VmDomain<kObj, 0>::allocate &&
+               now.allocate != VmDomain<kObj, 1>::allocate;
+  return s;
+}
+
+void report_heap(ace_heap *heap, int fd, const char *format) {
+  if (heap == nullptr) return;
+  Locked locked(heap == g_raw_heap ? g_raw_lock : g_vm_lock);
+  ace_heap_report(heap, fd, format);
+}
+
+}  // namespace ace::python

@@ -1,0 +1,65 @@
+// How the hook stands at exit: one line, and then the heaps.
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "preload/hosts.h"
+#include "python/hook/cpython.h"
+#include "python/hook/hook.h"
+
+namespace ace::python {
+namespace {
+
+const char *why_inactive(const Standing &s) {
+  if (found().refusal[0] != '\0') return found().refusal;
+  if (s.used) return "";
+  if (s.replaced) return "another allocator was set: by -X dev, PYTHONDEVMODE, PYTHONMALLOC or the program";
+  return "Python code never ran";
+}
+
+uint64_t foreign_pointers(ace_heap *heap) {
+  ace_stats stats{};
+  if (heap == nullptr || ace_heap_stats_shared(heap, &stats, sizeof stats) != 0) return 0;
+  return stats.foreign_pointers;
+}
+
+const char *json_bool(bool value) { return value ? "true" : "false"; }
+
+void write_standing(int fd, bool json, const Standing &s) {
+  const Found &f = found();
+  const unsigned long long foreign = foreign_pointers(s.vm_heap) + foreign_pointers(s.raw_heap);
+  char line[1024];
+  if (json) {
+    snprintf(line, sizeof line,
+             "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\",\"domains\":\"%s\","
+             "\"debug_hooks\":%s,\"collector\":%s,\"locked\":%s,\"foreign\":%llu}\n",
+             getpid(), f.version, json_bool(s.used), why_inactive(s), f.domains, json_bool(f.debug_hooks),
+             json_bool(attached()), json_bool(s.many_gils), foreign);
+  } else if (s.used) {
+    snprintf(line, sizeof line, "ace: CPython %s, process %d: active (%s%s), collections %s, %llu foreign pointers\n",
+             f.version, getpid(), f.domains, f.debug_hooks ? ", with debug hooks" : "",
+             attached() ? "heard" : "not heard", foreign);
+  } else {
+    snprintf(line, sizeof line, "ace: CPython %s, process %d: inactive: %s\n", f.version, getpid(), why_inactive(s));
+  }
+  // One call, so that the lines of several processes do not mix.
+  if (write(fd, line, strlen(line)) < 0) return;
+}
+
+}  // namespace
+
+void report_cpython(int fd, bool json) {
+  const Standing s = standing();
+  write_standing(fd, json, s);
+  const char *format = json ? "json" : "text";
+  if (Py_IsInitialized()) {
+    // exit() was called from C while Python lives: a thread with the GIL may be inside the heap, so that it
+    // can be neither audited nor counted exactly.
+    ace_report(fd, format);
+    return;
+  }
+  report_heap(s.vm_heap, fd, format);
+  report_heap(s.raw_heap, fd, format);
+}
+
+}  // namespace ace::python
