@@ -10,7 +10,7 @@
 
 namespace ace {
 
-thread_local Heap *t_heap = nullptr;
+constinit thread_local Heap *t_heap = nullptr;
 
 namespace {
 

@@ -5,7 +5,7 @@
 namespace ace {
 
 // nullptr before the thread's first allocation and after its heap was left behind.
-extern thread_local Heap *t_heap;
+extern constinit thread_local Heap *t_heap;
 
 // The thread's heap; makes or adopts one. nullptr where there is no memory.
 Heap *thread_heap();

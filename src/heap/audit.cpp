@@ -65,8 +65,7 @@ void audit_window(Audit &a, const Bin &bin, SlabRow &row) {
   auto from = static_cast<unsigned>((bin.base - address_of(slab_of(row))) / kGranule);
   for (unsigned g = from; g < from + bin.window / kGranule; ++g) {
     bool bit = superslab->free_bits[row.prefix.index][g / 64] >> g % 64 & 1;
-    bool remote = superslab->remote_bits[row.prefix.index][g / 64] >> g % 64 & 1;
-    a.expect(!bit || remote, "granule %u of slab %p is free inside the window", g, static_cast<void *>(slab_of(row)));
+    a.expect(!bit, "granule %u of slab %p is free inside the window", g, static_cast<void *>(slab_of(row)));
   }
 }
 
@@ -88,6 +87,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   a.equal(prefix.used + bits, prefix.capacity, "used + free blocks of a slab, against its capacity");
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     uint64_t free = superslab->free_bits[index][w], remote = superslab->remote_bits[index][w];
+    a.expect((free != 0) == (row.free_words >> w & 1), "slab %p: its summary of the bitmap is wrong", slab);
     a.expect((free & ~pattern.words[w]) == 0, "slab %p: a free bit where no block starts", slab);
     a.expect((remote & ~pattern.words[w]) == 0, "slab %p: a remote bit where no block starts", slab);
     uint64_t live = pattern.words[w] & ~free;

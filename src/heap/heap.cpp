@@ -12,6 +12,7 @@
 #include "heap/remote.h"
 #include "heap/slab.h"
 #include "heap/superslab_pool.h"
+#include "heap/tiers.h"
 #include "os/os.h"
 
 namespace ace {
@@ -133,7 +134,7 @@ int walk_heap(Heap &heap, ace_visit_fn visit, void *context) {
     if (int answer = walk_mid(s, visit, context)) return answer;
   }
   for (Superslab *s = heap.large.first; s != nullptr; s = s->head.next) {
-    if (s->head.remote.published.load(std::memory_order_relaxed)) continue;
+    if (s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
     if (int answer = visit(large_block(s), large_block_size(s), 0, context)) return answer;
   }
   return 0;

@@ -137,7 +137,8 @@ void release_empty_mid(Heap &heap) {
   for (Superslab *s = heap.mid.first, *next; s != nullptr; s = next) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.
-    if (s->head.claim.held() || !is_empty(s) || !unlink_superslab(heap, heap.mid, s)) continue;
+    if (s->head.claim.held() || s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
+    if (!is_empty(s) || !unlink_superslab(heap, heap.mid, s)) continue;
     heap.counters.released_bytes.add(PageSet::load(s->mid().present).count(0, kPagesPerSuperslab) * kPage);
     heap.counters.mapped_bytes.subtract(kSuperslabSize);
     heap.counters.metadata_bytes.subtract(kMidFirstPage * kPage);

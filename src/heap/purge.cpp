@@ -5,6 +5,7 @@
 #include "heap/page_set.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
+#include "heap/tiers.h"
 #include "os/os.h"
 
 namespace ace {

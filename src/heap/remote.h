@@ -1,12 +1,15 @@
 // Remote frees: blocks that a thread gives back to a heap that it does not hold.
 //
-//   free:    set the block's bit in the remote bitmap; if its slab is not published, publish it:
-//            push the slab onto the owner's queue
-//   drain:   the holder takes the whole queue, un-publishes each slab and moves its remote bits to its
-//            free bitmap; mid and large blocks are freed as if by the holder
-//   adopt:   a heap whose thread has ended keeps its queue, and whoever becomes its holder drains it
+//   free     announce it: add 1 to the slab's count; who raises it from 0 publishes the slab, that is, pushes it
+//            onto the owner's queue. Then set the block's bit in the remote bitmap.
+//   drain    the holder takes the whole queue. Of each slab it takes the count first, then the bits, which it
+//            moves to the free bitmap; a bit that was announced and is not there yet keeps the slab in the
+//            queue. Mid and large blocks are freed as if by the holder.
+//   adopt    a heap whose thread has ended keeps its queue, and whoever becomes its holder drains it.
 //
-// Nothing is written into the block, and a second remote free finds the bit set.
+// Setting the bit is the last that a freeing thread does to a superslab: until the holder has found it, the
+// block counts as used and the superslab stays. Nothing is written into the block, and a second remote free
+// finds the bit set.
 #pragma once
 #include "heap/heap.h"
 

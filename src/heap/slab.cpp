@@ -1,8 +1,9 @@
 #include "heap/slab.h"
 
+#include "heap/carve.h"
 #include "heap/class_pattern.h"
 #include "heap/remote.h"
-#include "heap/superslab_pool.h"
+#include "heap/tiers.h"
 
 namespace ace {
 namespace {
@@ -13,8 +14,6 @@ constexpr unsigned kOfferShare = 32;
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
 constexpr unsigned kClaimTries = 8;
-
-BitmapWord *free_bits(SlabRow &row) { return superslab_of(&row)->free_bits[row.prefix.index]; }
 
 // ---- lists
 
@@ -41,119 +40,36 @@ void list_partial(Heap &heap, SlabRow &row) {
   push(heap.slabs[row.prefix.bin].partial, row);
 }
 
-// ---- superslabs that have free slabs
-
-Superslab *&open_list(Heap &heap, Tier tier) { return heap.open[tier == Tier::kDraining ? 1 : 0]; }
-
-Counter &tier_counter(Heap &heap, Tier tier) {
-  return tier == Tier::kHot        ? heap.counters.superslabs_hot
-         : tier == Tier::kDraining ? heap.counters.superslabs_draining
-                                   : heap.counters.superslabs_free;
-}
-
-void open_superslab(Heap &heap, Superslab *superslab) {
-  SuperslabHead &head = superslab->head;
-  Superslab *&list = open_list(heap, head.tier);
-  head.open_previous = nullptr;
-  head.open_next = list;
-  if (list != nullptr) list->head.open_previous = superslab;
-  list = superslab;
-}
-
-void close_superslab(Heap &heap, Superslab *superslab) {
-  SuperslabHead &head = superslab->head;
-  if (head.open_previous != nullptr) {
-    head.open_previous->head.open_next = head.open_next;
-  } else {
-    open_list(heap, head.tier) = head.open_next;
-  }
-  if (head.open_next != nullptr) head.open_next->head.open_previous = head.open_previous;
-}
-
-// Only superslabs with free slabs are in an open list, whatever their tier.
-void change_tier(Heap &heap, Superslab *superslab, Tier tier) {
-  SuperslabHead &head = superslab->head;
-  if (head.tier == tier) return;
-  if (head.free_slabs != 0) close_superslab(heap, superslab);
-  tier_counter(heap, head.tier).subtract(1);
-  head.tier = tier;
-  tier_counter(heap, tier).add(1);
-  if (head.free_slabs != 0) open_superslab(heap, superslab);
-}
-
-Superslab *add_superslab(Heap &heap) {
-  Superslab *superslab = acquire_superslab();
-  if (superslab == nullptr) {
-    heap.counters.system_failures.add(1);
-    return nullptr;
-  }
-  SuperslabHead &head = superslab->head;
-  head.prefix.pool = Pool::kTiny;
-  head.prefix.owner = &heap;
-  adopt_superslab(heap, superslab);
-  return superslab;
-}
-
-// The bitmap of eight slabs lies in one page.
-void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
-  auto bit = static_cast<uint8_t>(1u << index / (kSlabsPerSuperslab / 4));
-  if (superslab->head.bitmap_pages & bit) return;
-  superslab->head.bitmap_pages |= bit;
-  heap.counters.metadata_bytes.add(kPage);
-}
-
 // ---- slabs, from state to state
 
-// The slab is free, of `superslab`, and its claim is taken.
-void assign_slab(Heap &heap, Superslab *superslab, unsigned index, unsigned bin) {
-  SuperslabHead &head = superslab->head;
-  ACE_ASSERT(head.free_slabs >> index & 1);
-  head.free_slabs &= ~(uint32_t{1} << index);
-  if (head.free_slabs == 0) close_superslab(heap, superslab);
-  if (head.tier == Tier::kFree) change_tier(heap, superslab, Tier::kHot);
-
+// The slab is free, and its claim is taken.
+void assign_slab(Heap &heap, SlabRow &row, unsigned bin) {
+  take_slab(heap, row);
   const unsigned size_class = class_of_bin(bin);
-  SlabRow &row = superslab->row(index);
   SlabPrefix &prefix = row.prefix;
-  prefix.size_class = static_cast<uint8_t>(size_class);
+  prefix.pool = Pool::kTiny;
   prefix.kind_group = static_cast<uint8_t>(bin / kClasses);
+  prefix.size_class = static_cast<uint8_t>(size_class);
   prefix.bin = static_cast<uint8_t>(bin);
   prefix.used = 0;
   prefix.holes = 0;
   prefix.capacity = static_cast<uint16_t>(blocks_per_slab(size_class));
+  prefix.offer_at = static_cast<uint16_t>((prefix.capacity + kOfferShare - 1) / kOfferShare);
   prefix.block_size = kClassSize[size_class];
   prefix.reciprocal = reciprocal(prefix.block_size);
-  prefix.offer_at = static_cast<uint16_t>((prefix.capacity + kOfferShare - 1) / kOfferShare);
   prefix.owner = &heap;
-  prefix.index = static_cast<uint8_t>(index);
-  prefix.pool = Pool::kTiny;
   BitmapWord *bits = free_bits(row);
   const ClassPattern &pattern = kClassPattern[size_class];
   for (unsigned w = 0; w < kWordsPerSlab; ++w) bits[w].store(pattern.words[w], std::memory_order_relaxed);
-  count_bitmap_page(heap, superslab, index);
+  row.free_words = pattern.free_words;
   heap.counters.slabs_assigned.add(1);
-  heap.counters.slabs_in_use.add(1);
 }
 
-// No block of it is live, it is not current and in no list.
+// No block of it is live, it is not current and in no list. The row may be gone afterwards.
 void make_free(Heap &heap, SlabRow &row) {
-  Superslab *superslab = superslab_of(&row);
-  SuperslabHead &head = superslab->head;
   row.prefix.state = SlabState::kFree;
-  if (head.free_slabs == 0) {
-    head.free_slabs = uint32_t{1} << row.prefix.index;
-    open_superslab(heap, superslab);
-  } else {
-    head.free_slabs |= uint32_t{1} << row.prefix.index;
-  }
   heap.counters.slabs_emptied.add(1);
-  heap.counters.slabs_in_use.subtract(1);
-  if (head.free_slabs == kAllSlabs) {
-    change_tier(heap, superslab, Tier::kFree);
-    // Release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-    uint64_t spare = heap.counters.superslabs_free.get();
-    if (spare > 2 + heap.counters.superslabs_hot.get() / 4) release_empty_superslabs(heap, spare - 1);
-  }
+  give_slab(heap, row);
 }
 
 // The claim is taken; the slab is in no list.
@@ -168,113 +84,29 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   bin.reciprocal = row.prefix.reciprocal;
 }
 
-// The list is empty: the slab goes where its free bits say, and its claim is released.
+// The list is empty: the slab goes where its free bits say.
 void retire(Heap &heap, Bin &bin) {
   SlabRow &row = *bin.current;
+  SlabPrefix &prefix = row.prefix;
   bin.current = nullptr;
   bin.base = 0;
   bin.window = 0;
-  row.prefix.holes = static_cast<uint16_t>(free_in_resident_pages(row));
-  if (row.prefix.used == 0) {
-    make_free(heap, row);
-  } else if (row.prefix.holes >= row.prefix.offer_at) {
-    list_partial(heap, row);
-  } else if (row.prefix.used + row.prefix.holes < row.prefix.capacity) {
-    row.prefix.state = SlabState::kSparse;
-    push(heap.slabs[row.prefix.bin].sparse, row);
-  } else {
-    row.prefix.state = SlabState::kFull;
-  }
+  const unsigned free = prefix.capacity - prefix.used;
+  prefix.holes = static_cast<uint16_t>(free == 0 ? 0 : free_in_resident_pages(row));
   row.claim.release();
-}
-
-// ---- carving: one page's free blocks become the allocation list
-
-// The pages that the blocks starting in `page` touch, of which `last` is the last one.
-uint16_t pages_touched(unsigned page, uint32_t last_granule, uint32_t block_size) {
-  auto last_page = static_cast<unsigned>((last_granule * kGranule + block_size - 1) / kPage);
-  return static_cast<uint16_t>(low_bits(last_page + 1) & ~low_bits(page));
-}
-
-enum class Carved { kBlocks, kNone, kRefused };
-
-// Links the free blocks that start in `page`, which has some, in address order.
-Carved carve_page(Heap &heap, Bin &bin, SlabRow &row, unsigned page, const uint64_t *words, LimitTalk &talk) {
-  const uint32_t size = row.prefix.block_size;
-  unsigned last_word = kWordsPerPage - 1;
-  while (words[last_word] == 0) --last_word;
-  auto first_granule = page * kGranulesPerPage;
-  uint32_t last_granule = first_granule + last_word * 64 + 63 - static_cast<unsigned>(std::countl_zero(words[last_word]));
-
-  uint16_t present = row.present.load(std::memory_order_relaxed);
-  uint16_t touched = pages_touched(page, last_granule, size);
-  if (auto fresh = static_cast<uint16_t>(touched & ~present); fresh != 0) {
-    size_t bytes = static_cast<size_t>(std::popcount(fresh)) * kPage;
-    if (!may_grow(heap, bytes, talk)) return Carved::kRefused;
-    row.present.store(static_cast<uint16_t>(present | touched), std::memory_order_relaxed);
-    count_faulted(heap, bytes);
+  if (prefix.used == 0) return make_free(heap, row);
+  if (prefix.holes >= prefix.offer_at) return list_partial(heap, row);
+  if (prefix.holes == free) {
+    prefix.state = SlabState::kFull;
+    return;
   }
-
-  std::byte *slab = slab_of(row);
-  const uint64_t cookie = heap.cookie;
-  Block **tail = &bin.list;
-  unsigned count = 0;
-  BitmapWord *bits = free_bits(row) + page * kWordsPerPage;
-  for (unsigned w = 0; w < kWordsPerPage; ++w) {
-    for (uint64_t word = words[w]; word != 0; word &= word - 1, ++count) {
-      unsigned granule = first_granule + w * 64 + static_cast<unsigned>(std::countr_zero(word));
-      auto *block = reinterpret_cast<Block *>(slab + granule * kGranule);
-      block->tag = cookie;
-      *tail = block;
-      tail = &block->next;
-    }
-    if (words[w] != 0) bits[w].store(bits[w].load(std::memory_order_relaxed) & ~words[w], std::memory_order_relaxed);
-  }
-  *tail = nullptr;
-  row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
-  heap.slabs[row.prefix.bin].used_blocks.add(count);
-  heap.counters.carves.add(1);
-  return Carved::kBlocks;
+  prefix.state = SlabState::kSparse;
+  push(heap.slabs[prefix.bin].sparse, row);
 }
 
-// Where the blocks that start before the end of `page` end: never behind the slab's last block.
-uint32_t window_end(const SlabRow &row, unsigned page) {
-  uint32_t end = (page + 1) * static_cast<uint32_t>(kPage);
-  uint32_t blocks_end = row.prefix.capacity * row.prefix.block_size;
-  return end < blocks_end ? end : blocks_end;
-}
-
-// Carves the next page of the current slab that has free blocks. `prefer_partial`: not an absent page while
-// another slab has holes in resident ones.
-Carved carve(Heap &heap, Bin &bin, bool prefer_partial, LimitTalk &talk) {
-  SlabRow &row = *bin.current;
-  const uintptr_t slab = address_of(slab_of(row));
-  const BinSlabs &slabs = heap.slabs[row.prefix.bin];
-  BitmapWord *bits = free_bits(row);
-  auto page = static_cast<unsigned>((bin.base + bin.window - slab + kPage - 1) / kPage);
-  for (; page < kPagesPerSlab; ++page) {
-    uint64_t words[kWordsPerPage], any = 0;
-    for (unsigned w = 0; w < kWordsPerPage; ++w) {
-      words[w] = bits[page * kWordsPerPage + w].load(std::memory_order_relaxed);
-      any |= words[w];
-    }
-    if (any != 0) {
-      bool present = row.present.load(std::memory_order_relaxed) >> page & 1;
-      if (!present && prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
-      if (!present && !row.prefix.fills_absent_pages) {
-        // Left for later: its free blocks stay in the bitmap, so the window starts anew behind it.
-        bin.base = slab + (page + 1) * kPage;
-        bin.window = 0;
-        continue;
-      }
-      Carved carved = carve_page(heap, bin, row, page, words, talk);
-      if (carved == Carved::kRefused) return carved;
-      bin.window = static_cast<uint32_t>(slab + window_end(row, page) - bin.base);
-      return carved;
-    }
-    bin.window = static_cast<uint32_t>(slab + window_end(row, page) - bin.base);
-  }
-  return Carved::kNone;
+// The pages that the slab's blocks lie in.
+unsigned pages_for_blocks(const SlabRow &row) {
+  return (row.prefix.capacity * row.prefix.block_size + static_cast<unsigned>(kPage) - 1) / kPage;
 }
 
 // ---- where the next slab comes from
@@ -304,8 +136,7 @@ SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
 
 bool take_free_slab(Heap &heap, SlabRow *row, unsigned bin) {
   if (row == nullptr) return false;
-  Superslab *superslab = superslab_of(row);
-  assign_slab(heap, superslab, row->prefix.index, bin);
+  assign_slab(heap, *row, bin);
   make_current(heap, *row, true);
   return true;
 }
@@ -323,7 +154,7 @@ bool take_next_slab(Heap &heap, unsigned bin) {
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kDraining, false), bin)) return true;
-  if (add_superslab(heap) == nullptr) return false;
+  if (!add_superslab(heap)) return false;
   return take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin);
 }
 
@@ -342,18 +173,6 @@ void offer_all(Heap &heap, unsigned bin) {
 }
 
 }  // namespace
-
-void adopt_superslab(Heap &heap, Superslab *superslab) {
-  SuperslabHead &head = superslab->head;
-  head.free_slabs = kAllSlabs;
-  head.tier = Tier::kFree;
-  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).prefix.index = static_cast<uint8_t>(i);
-  link_superslab(heap, heap.tiny, superslab);
-  heap.counters.superslabs_free.add(1);
-  heap.counters.mapped_bytes.add(kSuperslabSize);
-  heap.counters.metadata_bytes.add(kPage);
-  open_superslab(heap, superslab);
-}
 
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
@@ -380,9 +199,7 @@ bool refill_bin(Heap &heap, unsigned index) {
       bool others = heap.slabs[index].partial.first != nullptr;
       if (carved == Carved::kNone && !row.prefix.fills_absent_pages && !others && row.prefix.used < row.prefix.capacity) {
         // Its resident holes are used up and nobody else has any: go on with its absent pages.
-        row.prefix.fills_absent_pages = true;
-        bin.base = address_of(slab_of(row));
-        bin.window = 0;
+        carve_absent_pages_too(bin);
         continue;
       }
       retire(heap, bin);
@@ -422,6 +239,7 @@ void retire_current(Heap &heap, unsigned index) {
     unsigned granule = offset_in_slab(block) / kGranule;
     BitmapWord &word = bits[granule / 64];
     word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << granule % 64, std::memory_order_relaxed);
+    row.free_words |= uint64_t{1} << granule / 64;
     Block *next = block->next;
     block->tag = 0;
     block = next;
@@ -449,40 +267,12 @@ bool is_on_list(const Bin &bin, const void *block) {
   return false;
 }
 
-void release_empty_superslabs(Heap &heap, size_t keep) {
-  uint64_t spare = heap.counters.superslabs_free.get();
-  for (Superslab *s = open_list(heap, Tier::kFree), *next; s != nullptr && spare > keep; s = next) {
-    next = s->head.open_next;
-    if (s->head.tier != Tier::kFree || s == heap.home) continue;
-    if (!unlink_superslab(heap, heap.tiny, s)) continue;
-    close_superslab(heap, s);
-    heap.counters.superslabs_free.subtract(1);
-    heap.counters.mapped_bytes.subtract(kSuperslabSize);
-    size_t resident = 0;
-    for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
-      resident += static_cast<size_t>(std::popcount(s->row(i).present.load(std::memory_order_relaxed))) * kPage;
-    }
-    heap.counters.released_bytes.add(resident);
-    heap.counters.metadata_bytes.subtract(
-        (1 + static_cast<size_t>(std::popcount(s->head.bitmap_pages))) * kPage);
-    release_superslab(s);
-    --spare;
-  }
-}
-
-void mark_draining(Heap &heap) {
-  for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
-    SuperslabHead &head = s->head;
-    if (head.tier == Tier::kFree) continue;
-    bool quarter = std::popcount(head.free_slabs) >= static_cast<int>(kSlabsPerSuperslab - 1) * 3 / 4;
-    change_tier(heap, s, quarter ? Tier::kDraining : Tier::kHot);
-  }
-}
-
 unsigned free_in_resident_pages(SlabRow &row) {
+  const uint16_t all = static_cast<uint16_t>(low_bits(pages_for_blocks(row)));
+  uint16_t present = row.present.load(std::memory_order_relaxed);
+  if ((present & all) == all) return row.prefix.capacity - row.prefix.used;
   BitmapWord *bits = free_bits(row);
   unsigned count = 0;
-  uint16_t present = row.present.load(std::memory_order_relaxed);
   for (; present != 0; present &= static_cast<uint16_t>(present - 1)) {
     unsigned page = static_cast<unsigned>(std::countr_zero(present));
     for (unsigned w = 0; w < kWordsPerPage; ++w) {

@@ -34,6 +34,7 @@ inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, unsig
   uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
   if (bits & bit) [[unlikely]] return false;
   word.store(bits | bit, std::memory_order_relaxed);
+  row.free_words |= uint64_t{1} << granule / 64;
   count_freed(heap, row, 1);
   // Frees come one by one, so the threshold is met exactly once.
   if (row.prefix.used == 0 || row.prefix.holes == row.prefix.offer_at) settle_freed(heap, row);
@@ -50,16 +51,7 @@ unsigned list_length(const Bin &bin);
 // Is the block, which starts in its bin's window, on the allocation list?
 bool is_on_list(const Bin &bin, const void *block);
 
-// Takes a zeroed superslab of the tiny pool into the heap, all its slabs free.
-void adopt_superslab(Heap &heap, Superslab *superslab);
-
-// Gives superslabs without live blocks, all but `keep` and the pinned ones, back to the shared pool.
-void release_empty_superslabs(Heap &heap, size_t keep);
-
-// Takes superslabs that are at most a quarter used out of the refill order, so that they empty.
-void mark_draining(Heap &heap);
-
-// The free bits of the slab that lie in resident pages.
+// The slab's free bits in resident pages, and all of them; the slab has no list.
 unsigned free_in_resident_pages(SlabRow &row);
 unsigned free_blocks(SlabRow &row);
 

@@ -59,8 +59,11 @@ static_assert(sizeof(SlabPrefix) == 32);
 // How frees from other threads reach the holder: see heap/remote.h. It starts a row's second cache line: the
 // first is the holder's, and other threads do not disturb it.
 struct RemoteLink {
-  std::atomic<bool> published;
-  RemoteLink *next;  // in the heap's queue; written by the thread that published
+  // Remote frees announced since the holder last took the number; not 0: in the heap's queue, or about to be.
+  std::atomic<int32_t> count;
+  // The holder's: announced frees whose bit it has not yet found, minus bits found before their announcement.
+  int32_t balance;
+  RemoteLink *next;  // in the queue; written by the thread that raised count from 0
 };
 
 // Held by whoever may take blocks from a slab or give its pages back: a bin's holder as long as the slab is
@@ -80,6 +83,7 @@ class Claim {
 struct alignas(128) SlabRow {
   SlabPrefix prefix;
   SlabRow *next, *previous;        // in its bin's partial or sparse list
+  uint64_t free_words;             // a bit a word of the free bitmap: it is not zero. The holder's
   std::atomic<uint16_t> present;   // a bit a page: it is resident. Written by the claim's holder
   Claim claim;
   alignas(64) RemoteLink remote;
@@ -145,5 +149,7 @@ inline unsigned slab_index_of(const void *p) {
 }
 inline uint32_t offset_in_slab(const void *p) { return static_cast<uint32_t>(address_of(p) % kSlabSize); }
 inline std::byte *slab_of(SlabRow &row) { return superslab_of(&row)->slab(row.prefix.index); }
+
+inline BitmapWord *free_bits(SlabRow &row) { return superslab_of(&row)->free_bits[row.prefix.index]; }
 
 }  // namespace ace

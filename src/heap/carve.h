@@ -1,0 +1,20 @@
+// Carving: free blocks of the current slab become its bin's allocation list, in address order.
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+enum class Carved {
+  kBlocks,  // the list holds some
+  kNone,    // no free block ahead, or none worth taking now
+  kRefused  // the limit was in the way, or the host was asked about it (LimitTalk)
+};
+
+// Fills the bin's empty list from its current slab, behind what was carved before. `prefer_partial`: do not
+// take an absent page while another slab has holes in resident ones.
+Carved carve(Heap &heap, Bin &bin, bool prefer_partial, LimitTalk &talk);
+
+// Starts over at the current slab's first page, absent ones included. The list is empty.
+void carve_absent_pages_too(Bin &bin);
+
+}  // namespace ace

@@ -1,0 +1,149 @@
+#include "heap/tiers.h"
+
+#include "heap/superslab_pool.h"
+
+namespace ace {
+namespace {
+
+Counter &tier_counter(Heap &heap, Tier tier) {
+  return tier == Tier::kHot        ? heap.counters.superslabs_hot
+         : tier == Tier::kDraining ? heap.counters.superslabs_draining
+                                   : heap.counters.superslabs_free;
+}
+
+void open_superslab(Heap &heap, Superslab *superslab) {
+  SuperslabHead &head = superslab->head;
+  Superslab *&list = open_list(heap, head.tier);
+  head.open_previous = nullptr;
+  head.open_next = list;
+  if (list != nullptr) list->head.open_previous = superslab;
+  list = superslab;
+}
+
+void close_superslab(Heap &heap, Superslab *superslab) {
+  SuperslabHead &head = superslab->head;
+  if (head.open_previous != nullptr) {
+    head.open_previous->head.open_next = head.open_next;
+  } else {
+    open_list(heap, head.tier) = head.open_next;
+  }
+  if (head.open_next != nullptr) head.open_next->head.open_previous = head.open_previous;
+}
+
+// Only superslabs with free slabs are in an open list, whatever their tier.
+void change_tier(Heap &heap, Superslab *superslab, Tier tier) {
+  SuperslabHead &head = superslab->head;
+  if (head.tier == tier) return;
+  if (head.free_slabs != 0) close_superslab(heap, superslab);
+  tier_counter(heap, head.tier).subtract(1);
+  head.tier = tier;
+  tier_counter(heap, tier).add(1);
+  if (head.free_slabs != 0) open_superslab(heap, superslab);
+}
+
+// The bitmap of eight slabs lies in one page.
+void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
+  auto bit = static_cast<uint8_t>(1u << index / (kSlabsPerSuperslab / 4));
+  if (superslab->head.bitmap_pages & bit) return;
+  superslab->head.bitmap_pages |= bit;
+  heap.counters.metadata_bytes.add(kPage);
+}
+
+bool has_pending_remote(Superslab *superslab) {
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+    if (superslab->row(i).remote.count.load(std::memory_order_relaxed) != 0) return true;
+  }
+  return false;
+}
+
+size_t resident_pages(Superslab *superslab) {
+  size_t pages = 0;
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+    pages += static_cast<size_t>(std::popcount(superslab->row(i).present.load(std::memory_order_relaxed)));
+  }
+  return pages;
+}
+
+// The superslab, of tier FREE, leaves the heap. False where somebody else is at it.
+bool release(Heap &heap, Superslab *superslab) {
+  if (superslab == heap.home || has_pending_remote(superslab)) return false;
+  if (!unlink_superslab(heap, heap.tiny, superslab)) return false;
+  close_superslab(heap, superslab);
+  heap.counters.superslabs_free.subtract(1);
+  heap.counters.mapped_bytes.subtract(kSuperslabSize);
+  heap.counters.released_bytes.add(resident_pages(superslab) * kPage);
+  auto bitmap_pages = static_cast<size_t>(std::popcount(superslab->head.bitmap_pages));
+  heap.counters.metadata_bytes.subtract((1 + bitmap_pages) * kPage);
+  release_superslab(superslab);
+  return true;
+}
+
+}  // namespace
+
+void adopt_superslab(Heap &heap, Superslab *superslab) {
+  SuperslabHead &head = superslab->head;
+  head.prefix.pool = Pool::kTiny;
+  head.prefix.owner = &heap;
+  head.free_slabs = kAllSlabs;
+  head.tier = Tier::kFree;
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).prefix.index = static_cast<uint8_t>(i);
+  link_superslab(heap, heap.tiny, superslab);
+  heap.counters.superslabs_free.add(1);
+  heap.counters.mapped_bytes.add(kSuperslabSize);
+  heap.counters.metadata_bytes.add(kPage);
+  open_superslab(heap, superslab);
+}
+
+bool add_superslab(Heap &heap) {
+  Superslab *superslab = acquire_superslab();
+  if (superslab == nullptr) {
+    heap.counters.system_failures.add(1);
+    return false;
+  }
+  adopt_superslab(heap, superslab);
+  return true;
+}
+
+void take_slab(Heap &heap, SlabRow &row) {
+  Superslab *superslab = superslab_of(&row);
+  SuperslabHead &head = superslab->head;
+  const unsigned index = row.prefix.index;
+  ACE_ASSERT(head.free_slabs >> index & 1);
+  head.free_slabs &= ~(uint32_t{1} << index);
+  if (head.free_slabs == 0) close_superslab(heap, superslab);
+  if (head.tier == Tier::kFree) change_tier(heap, superslab, Tier::kHot);
+  count_bitmap_page(heap, superslab, index);
+  heap.counters.slabs_in_use.add(1);
+}
+
+void give_slab(Heap &heap, SlabRow &row) {
+  Superslab *superslab = superslab_of(&row);
+  SuperslabHead &head = superslab->head;
+  const bool was_closed = head.free_slabs == 0;
+  head.free_slabs |= uint32_t{1} << row.prefix.index;
+  if (was_closed) open_superslab(heap, superslab);
+  heap.counters.slabs_in_use.subtract(1);
+  if (head.free_slabs != kAllSlabs) return;
+  change_tier(heap, superslab, Tier::kFree);
+  // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
+  if (heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4) release(heap, superslab);
+}
+
+void release_empty_superslabs(Heap &heap, size_t keep) {
+  for (Superslab *s = open_list(heap, Tier::kFree), *next; s != nullptr; s = next) {
+    next = s->head.open_next;
+    if (heap.counters.superslabs_free.get() <= keep) return;
+    if (s->head.tier == Tier::kFree) release(heap, s);
+  }
+}
+
+void mark_draining(Heap &heap) {
+  constexpr int kThreeQuarters = static_cast<int>(kSlabsPerSuperslab - 1) * 3 / 4;
+  for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
+    if (s->head.tier == Tier::kFree) continue;
+    bool at_most_a_quarter_used = std::popcount(s->head.free_slabs) >= kThreeQuarters;
+    change_tier(heap, s, at_most_a_quarter_used ? Tier::kDraining : Tier::kHot);
+  }
+}
+
+}  // namespace ace

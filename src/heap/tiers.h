@@ -1,0 +1,31 @@
+// Tiers: which superslabs of the tiny pool have free slabs, and which a refill takes them from. The seed paper's
+// HOT, DRAINING and FREE, with its release guard.
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+// Superslabs that have free slabs: those of tiers HOT and FREE in one list, DRAINING ones in another.
+inline Superslab *&open_list(Heap &heap, Tier tier) { return heap.open[tier == Tier::kDraining ? 1 : 0]; }
+
+// Takes a zeroed superslab into the heap, all its slabs free.
+void adopt_superslab(Heap &heap, Superslab *superslab);
+
+// One more from the shared pool; false where the system has none.
+bool add_superslab(Heap &heap);
+
+// A free slab of the superslab goes into use.
+void take_slab(Heap &heap, SlabRow &row);
+
+// A slab without live blocks becomes free; a superslab without slabs in use becomes FREE, and when more of them
+// are spare than the release guard keeps, one goes back to the shared pool: `row` may be gone afterwards.
+void give_slab(Heap &heap, SlabRow &row);
+
+// Gives superslabs of tier FREE, all but `keep` and those that a visitor or a remote free is at, back to the
+// shared pool.
+void release_empty_superslabs(Heap &heap, size_t keep);
+
+// Takes superslabs that are at most a quarter used out of the refill order, so that they empty.
+void mark_draining(Heap &heap);
+
+}  // namespace ace
