@@ -60,7 +60,7 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
 void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (p == nullptr) return allocate(heap, size, group);
   Route way = route(p);
-  if (way.fault == 0 && is_free(way)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;
@@ -82,7 +82,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
 size_t usable_size(const void *p) {
   if (p == nullptr) return 0;
   Route way = route(p);
-  if (way.fault == 0 && is_free(way)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault == 0) return way.size;
   report_misuse(way.fault, "usable_size", p, way);
   return 0;

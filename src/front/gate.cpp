@@ -85,13 +85,15 @@ Route route(const void *p) {
   return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr};
 }
 
-bool is_free(const Route &route) {
+bool is_free(const Route &route, const void *p) {
   auto bit = [](const BitmapWord &word, unsigned n) { return word.load(std::memory_order_relaxed) >> n % 64 & 1; };
   switch (route.pool) {
     case Pool::kTiny: {
       unsigned slab = route.row->prefix.index, word = route.index / 64;
-      return bit(route.superslab->free_bits[slab][word], route.index) ||
-             bit(route.superslab->remote_bits[slab][word], route.index);
+      if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
+      if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
+      // On an allocation list: the tag is there as long as the block is, and no longer.
+      return reinterpret_cast<const Block *>(p)->tag == route.owner->cookie;
     }
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);

@@ -29,8 +29,8 @@ struct Route {
 
 Route route(const void *p);
 
-// Is the block that the route leads to free already, as far as its bit tells?
-bool is_free(const Route &route);
+// Is the block at `p`, to which the route leads, free already, as far as its bit or its tag tells?
+bool is_free(const Route &route, const void *p);
 
 // Reports a misuse: to the host's handler, else to standard error; aborts where the policy says so.
 void report_misuse(int code, const char *function, const void *p, const Route &route);

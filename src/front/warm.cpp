@@ -9,7 +9,7 @@ namespace {
 // A block of another heap, or of a heap whose holder the caller is not.
 void free_remote(Heap *caller, void *p, const Route &route) {
   bool marked = false;
-  if (!is_free(route)) {
+  if (!is_free(route, p)) {
     switch (route.pool) {
       case Pool::kTiny:
         marked = free_remote_tiny(*route.row, route.index);

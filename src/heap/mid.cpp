@@ -133,17 +133,21 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
   return true;
 }
 
-void release_empty_mid(Heap &heap) {
+size_t release_empty_mid(Heap &heap, size_t budget) {
+  size_t given = 0;
   for (Superslab *s = heap.mid.first, *next; s != nullptr; s = next) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.
     if (s->head.claim.held() || s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
-    if (!is_empty(s) || !unlink_superslab(heap, heap.mid, s)) continue;
-    heap.counters.released_bytes.add(PageSet::load(s->mid().present).count(0, kPagesPerSuperslab) * kPage);
+    size_t bytes = PageSet::load(s->mid().present).count(0, kPagesPerSuperslab) * kPage;
+    if (!is_empty(s) || bytes > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
+    heap.counters.released_bytes.add(bytes);
     heap.counters.mapped_bytes.subtract(kSuperslabSize);
     heap.counters.metadata_bytes.subtract(kMidFirstPage * kPage);
     release_superslab(s);
+    given += bytes;
   }
+  return given;
 }
 
 }  // namespace ace

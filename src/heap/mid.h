@@ -14,8 +14,9 @@ void free_mid(Heap &heap, Superslab *superslab, unsigned page);
 // Resizes the run in place; false where it cannot grow there. Shrinking always succeeds.
 bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages);
 
-// Gives superslabs without runs back to the shared pool, but for the pinned ones.
-void release_empty_mid(Heap &heap);
+// Gives superslabs without runs back to the shared pool, up to `budget` resident bytes, but for those that
+// somebody else is at. Returns the bytes.
+size_t release_empty_mid(Heap &heap, size_t budget);
 
 inline unsigned pages_for(size_t size) { return static_cast<unsigned>((size + kPage - 1) / kPage); }
 inline unsigned page_index_of(const void *p) {

@@ -40,6 +40,11 @@ void cut_to_system_pages(unsigned &from, unsigned &to) {
   to = to / unit * unit;
 }
 
+// Cuts the end of the run so that at most `pages` present pages are in it.
+void cut_to_budget(const PageSet &present, unsigned from, unsigned &to, size_t pages) {
+  for (size_t in_run = present.count(from, to); in_run > pages; --to) in_run -= present.has(to - 1);
+}
+
 // Purges the runs of `dead` pages that are present, and takes them out of `present`. Runs go on over dead
 // pages that are absent already: one call costs less than two. Returns the bytes that were present.
 size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet &present, size_t budget) {
@@ -48,6 +53,7 @@ size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet
     unsigned end = dead.find_absent(start);
     unsigned from = present.find(start), to = end;
     while (to > from && !present.has(to - 1)) --to;
+    if (from < to) cut_to_budget(present, from, to, (budget - given) / kPage);
     cut_to_system_pages(from, to);
     if (from < to) {
       size_t bytes = present.count(from, to) * kPage;
@@ -134,14 +140,10 @@ size_t purge_pages(Heap &heap, size_t budget) {
 size_t trim_heap(Heap &heap, size_t budget) {
   drain_remote_frees(heap);
   retire_all(heap);
-  uint64_t released = heap.counters.released_bytes.get();
-  if (budget != 0) {
-    const uint64_t begin = os().now();
-    release_empty_superslabs(heap, 0);
-    release_empty_mid(heap);
-    heap.counters.purge_ns.add_shared(os().now() - begin);
-  }
-  size_t given = heap.counters.released_bytes.get() - released;
+  const uint64_t begin = os().now();
+  size_t given = release_empty_superslabs(heap, budget);
+  given += release_empty_mid(heap, budget - given);
+  heap.counters.purge_ns.add_shared(os().now() - begin);
   if (given < budget) given += purge_pages(heap, budget - given);
   mark_draining(heap);
   return given;

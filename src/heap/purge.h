@@ -4,7 +4,7 @@
 
 namespace ace {
 
-// Returns up to `budget` bytes (as far as whole calls go) of dead pages to the system, and says how many. Any
+// Returns up to `budget` bytes of dead pages to the system, and says how many. Any
 // thread: a wholly dead page can only be taken by a refill, and a refill needs the slab's claim, which is held
 // here meanwhile. No lock is held across a system call, and one call covers at most one superslab.
 size_t purge_pages(Heap &heap, size_t budget);

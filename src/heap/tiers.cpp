@@ -129,12 +129,15 @@ void give_slab(Heap &heap, SlabRow &row) {
   if (heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4) release(heap, superslab);
 }
 
-void release_empty_superslabs(Heap &heap, size_t keep) {
+size_t release_empty_superslabs(Heap &heap, size_t budget) {
+  size_t given = 0;
   for (Superslab *s = open_list(heap, Tier::kFree), *next; s != nullptr; s = next) {
     next = s->head.open_next;
-    if (heap.counters.superslabs_free.get() <= keep) return;
-    if (s->head.tier == Tier::kFree) release(heap, s);
+    if (s->head.tier != Tier::kFree) continue;
+    size_t bytes = resident_pages(s) * kPage;
+    if (bytes <= budget - given && release(heap, s)) given += bytes;
   }
+  return given;
 }
 
 void mark_draining(Heap &heap) {

@@ -21,9 +21,9 @@ void take_slab(Heap &heap, SlabRow &row);
 // are spare than the release guard keeps, one goes back to the shared pool: `row` may be gone afterwards.
 void give_slab(Heap &heap, SlabRow &row);
 
-// Gives superslabs of tier FREE, all but `keep` and those that a visitor or a remote free is at, back to the
-// shared pool.
-void release_empty_superslabs(Heap &heap, size_t keep);
+// Gives superslabs of tier FREE back to the shared pool, up to `budget` resident bytes, but for those that a
+// visitor or a remote free is at. Returns the bytes.
+size_t release_empty_superslabs(Heap &heap, size_t budget);
 
 // Takes superslabs that are at most a quarter used out of the refill order, so that they empty.
 void mark_draining(Heap &heap);
