@@ -26,9 +26,12 @@ void after_in_parent() {
 }
 
 void after_in_child() {
-  forget_visitors();
+  unlock_superslab_pool();
   forget_worker();
-  after_in_parent();
+  unlock_worker();
+  forget_visitors();
+  unlock_all_heaps();
+  reset_purging();
 }
 
 pthread_once_t g_once = PTHREAD_ONCE_INIT;

@@ -151,5 +151,6 @@ size_t trim_heap(Heap &heap, size_t budget) {
 
 void lock_purging() { pthread_rwlock_wrlock(&g_fork_gate); }
 void unlock_purging() { pthread_rwlock_unlock(&g_fork_gate); }
+void reset_purging() { g_fork_gate = PTHREAD_RWLOCK_INITIALIZER; }
 
 }  // namespace ace

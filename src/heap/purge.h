@@ -17,4 +17,7 @@ size_t trim_heap(Heap &heap, size_t budget);
 void lock_purging();
 void unlock_purging();
 
+// Instead of unlocking, in the child: a lock for which threads of the parent were waiting still counts them.
+void reset_purging();
+
 }  // namespace ace

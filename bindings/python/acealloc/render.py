@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # A run may have hundreds of heaps: the screen shows the largest, the totals are over all.
 HEAPS_SHOWN = 10
+PHASES_SHOWN = 3
 
 
 def print_out(content: RenderableType) -> None:
@@ -83,7 +84,8 @@ def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
         parts.append(warning("no host was entered: no CPython or Lua started, or it ended without its exit handlers"))
     parts.extend(_host_line(host) for host in _distinct(report.hosts))
     if report.heaps:
-        parts += [_heaps(report), _phases(report)]
+        parts.append(_heaps(report))
+        parts.append(_phases(report))
         if any(len(heap.stats.get("kinds", [])) > 1 for heap in report.heaps):
             parts.append(_kinds(report))
         parts.append(_should_be_zero(report))
@@ -107,8 +109,8 @@ def _host_line(line: str) -> Text:
 
 
 def _heaps(report: Report) -> Table:
-    table = _table("Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "audit"])
-    largest = sorted(report.heaps, key=lambda heap: heap.stats.get("peak_resident_bytes", 0), reverse=True)
+    table = _table("Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"])
+    largest = report.largest()
     for heap in largest[:HEAPS_SHOWN]:
         stats = heap.stats
         table.add_row(
@@ -119,6 +121,7 @@ def _heaps(report: Report) -> Table:
             size(stats.get("resident_bytes", 0)),
             size(stats.get("peak_resident_bytes", 0)),
             size(stats.get("returned_bytes", 0) + stats.get("released_bytes", 0)),
+            "%d + %d" % (stats.get("collections_full", 0), stats.get("collections_partial", 0)),
             Text(heap.audit, style="green" if heap.audit == "ok" else "bold red"),
         )
     if len(largest) > 1:
@@ -126,35 +129,38 @@ def _heaps(report: Report) -> Table:
         table.add_section()
         table.add_row(
             "all %d" % len(largest) + (" (%d not shown)" % rest if rest > 0 else ""),
-            "%d processes" % report.processes,
+            "%d process%s" % (report.processes, "es" if report.processes > 1 else ""),
             size(report.total("live_bytes")),
             "{:,}".format(report.total("live_blocks")),
             size(report.total("resident_bytes")),
             "",  # peaks of different times do not add up
             size(report.total("returned_bytes") + report.total("released_bytes")),
+            "full + partial",
             "",
         )
     return table
 
 
 def _phases(report: Report) -> Table:
-    table = _table("Phases", ["phase", "entries", "time", "taken", "returned"])
-    for phase, numbers in report.phases().items():
-        if numbers["entries"] or numbers["ns"]:
-            table.add_row(
-                phase,
-                "{:,}".format(numbers["entries"]),
-                duration(numbers["ns"]),
-                size(numbers["faulted_bytes"]),
-                size(numbers["returned_bytes"]),
-            )
+    table = _table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"])
+    for heap in report.largest()[:PHASES_SHOWN]:
+        for phase, numbers in heap.stats.get("phases", {}).items():
+            if numbers["entries"]:
+                table.add_row(
+                    Text(heap.name),
+                    str(heap.pid),
+                    phase,
+                    "{:,}".format(numbers["entries"]),
+                    duration(numbers["ns"]),
+                    size(numbers["faulted_bytes"]),
+                    size(numbers["returned_bytes"]),
+                )
     return table
 
 
 def _kinds(report: Report) -> Table:
     table = _table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"])
-    largest = sorted(report.heaps, key=lambda heap: heap.stats.get("live_bytes", 0), reverse=True)
-    for heap in largest[:HEAPS_SHOWN]:
+    for heap in report.largest()[:HEAPS_SHOWN]:
         for group, kind in enumerate(heap.stats.get("kinds", [])):
             if kind["live_blocks"]:
                 blocks = "{:,}".format(kind["live_blocks"])
@@ -163,8 +169,7 @@ def _kinds(report: Report) -> Table:
 
 
 def _should_be_zero(report: Report) -> Text:
-    line = Text("Collections %d full, %d partial. " % (
-        report.total("collections_full"), report.total("collections_partial")))
+    line = Text()
     for label, name in (
         ("foreign pointers", "foreign_pointers"),
         ("misrouted pointers", "misrouted_pointers"),
@@ -178,20 +183,20 @@ def _should_be_zero(report: Report) -> Text:
 
 # -------------------------------------------------------------------------------------------- ace doctor
 
-MARKS = {"ok": ("yes", "green"), "note": ("note", "yellow"), "bad": ("no", "bold red")}
+STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
 
 def doctor(findings: Findings) -> Group:
     """Three tables: what is installed, the hosts, what stands in the way."""
     parts: List[RenderableType] = []
-    for title, rows, columns in (
-        ("Installed", findings.installed, ["", "what", "found"]),
-        ("Hosts (each was started on ACE)", findings.hosts, ["entered", "program", "result"]),
-        ("This machine", findings.machine, ["", "what", "found"]),
+    for title, rows, columns, marks in (
+        ("Installed", findings.installed, ["", "what", "found"], {"bad": "bad"}),
+        ("Hosts, each started on ACE", findings.hosts, ["entered", "program", "result"], {"ok": "yes", "bad": "no"}),
+        ("This machine", findings.machine, ["", "what", "found"], {"bad": "bad"}),
     ):
         table = _table(title, columns, numbers=False)
         for row in rows:
-            mark, style = MARKS[row.state]
-            table.add_row(Text(mark, style=style), Text(row.what), Text(row.found))
+            mark = Text(marks.get(row.state, row.state), style=STYLES[row.state])
+            table.add_row(mark, Text(row.what), Text(row.found))
         parts.append(table)
     return Group(*parts)

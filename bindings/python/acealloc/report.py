@@ -44,15 +44,9 @@ class Report:
         """The sum of a field of the statistics over all heaps."""
         return sum(heap.stats.get(name, 0) for heap in self.heaps)
 
-    def phases(self) -> Dict[str, Dict[str, int]]:
-        """Phase -> entries, ns, faulted_bytes, returned_bytes, summed over all heaps."""
-        sums: Dict[str, Dict[str, int]] = {}
-        for heap in self.heaps:
-            for phase, numbers in heap.stats.get("phases", {}).items():
-                into = sums.setdefault(phase, {})
-                for name, value in numbers.items():
-                    into[name] = into.get(name, 0) + value
-        return sums
+    def largest(self) -> List[Heap]:
+        """The heaps, by the most memory that they ever held."""
+        return sorted(self.heaps, key=lambda heap: heap.stats.get("peak_resident_bytes", 0), reverse=True)
 
 
 def read(path: str, offset: int = 0) -> Report:
