@@ -1,0 +1,143 @@
+"""What the heap is told by CPython's collector, and the memory that it gives back for it."""
+
+import pytest
+
+RESIDENT = """
+import os
+def resident():
+    with open('/proc/self/statm') as statm: return int(statm.read().split()[1]) * os.sysconf('SC_PAGESIZE')
+"""
+
+
+def test_collections_are_counted(run, python):
+    """Each collection that the program asks for arrives: its generation, and what it freed."""
+    code = """
+import gc
+gc.disable()
+class Node: pass
+def cycles(n):
+    for _ in range(n):
+        a = Node(); a.self = a
+counts = [len(gc.callbacks)]
+for generation in (0, 0, 0, 1, 1, 2): cycles(100); gc.collect(generation)
+print(*counts)
+"""
+    none = run([python.path, "-c", "import gc; gc.disable()"]).check_sound().heap("python")
+    result = run([python.path, "-c", code]).check_sound()
+    heap = result.heap("python")
+    assert result.stdout == "1\n"
+    assert heap["collections_full"] - none["collections_full"] == 1
+    assert heap["collections_partial"] - none["collections_partial"] == 5
+    # Each cycle is an instance, and up to 3.12 also its dictionary.
+    collected = heap["collected_objects"] - none["collected_objects"]
+    assert 600 <= collected <= 1300
+    assert heap["phases"]["collect"]["entries"] == heap["collections_full"] + heap["collections_partial"]
+
+
+def test_the_callback_takes_anything(run, python):
+    """It stands in a public list: a program that calls it with nonsense must see no effect."""
+    code = """
+import gc
+gc.disable()
+(callback,) = gc.callbacks
+for arguments in ((), (1,), ('start',), (1, 2), ('start', 3), ('stop', {}), ('stop', {'generation': 'x', 'collected': None}),
+                  ('pause', {'generation': 2}), ('\\ud800', {})):
+    assert callback(*arguments) is None
+gc.callbacks.clear(); gc.collect(); print('done')
+"""
+    assert run([python.path, "-c", code]).check_sound().stdout == "done\n"
+
+
+def test_a_program_that_replaces_import_sees_nothing(run, python, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins\ndef refuse(*a, **k): raise ImportError\nbuiltins.__import__ = refuse\n"
+    )
+    result = run([python.path, "-c", "print('done')"], {"PYTHONPATH": str(tmp_path)})
+    assert (result.returncode, result.stdout) == (0, "done\n"), result
+    assert result.host()["collector"]
+
+
+@pytest.mark.parametrize("kinds", ["off", "on"])
+def test_memory_returns(run, python, kinds):
+    """240 MB of small records of which one in a thousand is kept: after the collection at most a quarter of
+    what CPython's own allocator holds may still be resident."""
+    code = RESIDENT + """
+import gc, time
+records = [{'id': i, 'name': 'record %d' % i, 'tags': ['tag %d' % (i % 97)]} for i in range(520000)]
+peak = resident()
+records = records[::1000]
+gc.collect(); time.sleep(0.2)
+assert all(r['name'] == 'record %d' % r['id'] for r in records)
+print(peak, resident())
+"""
+    peak, rest = map(int, run([python.path, "-c", code], {"ACE_KINDS": kinds}).check_sound().stdout.split())
+    stock_peak, stock_rest = map(int, run([python.path, "-c", code], stock=True).stdout.split())
+    assert stock_peak > 200e6
+    assert rest <= 0.25 * stock_rest, (rest, stock_rest)
+    assert peak <= 1.15 * stock_peak, (peak, stock_peak)
+
+
+def test_memory_returns_in_every_round(run, python):
+    """Swell, collect and rest again and again: the rest does not creep upwards, and survivors stay whole."""
+    code = RESIDENT + """
+import gc
+kept = []
+for turn in range(5):
+    records = [{'id': i, 'name': 'record %d' % i} for i in range(100000)]
+    kept += records[::1000]
+    del records
+    gc.collect(); print(resident())
+assert [r['id'] for r in kept] == list(range(0, 100000, 1000)) * 5
+"""
+    rests = list(map(int, run([python.path, "-c", code]).check_sound().stdout.split()))
+    assert max(rests) <= rests[0] * 1.25, rests
+
+
+def test_mode_off_keeps_it(run, python):
+    code = RESIDENT + "import gc; x = [[i] for i in range(200000)]; before = resident(); x = x[::1000]; gc.collect(); print(before, resident())"
+    result = run([python.path, "-c", code], {"ACE_MODE": "off"}).check_sound()
+    before, after = map(int, result.stdout.split())
+    heap = result.heap("python")
+    assert heap["returned_bytes"] == 0 and heap["collections_full"] >= 1
+    assert after > 0.7 * before
+
+
+def test_kinds_are_counted_exactly(run, python):
+    """With kinds on, mem and obj are two groups, whose live blocks add up to those in slabs."""
+    heap = run([python.path, "-c", "x = [{'a': i} for i in range(10000)]"], {"ACE_KINDS": "on"}).check_sound().heap("python")
+    assert len(heap["kinds"]) == 2
+    assert sum(kind["live_blocks"] for kind in heap["kinds"]) == heap["tiny_live_blocks"]
+    assert sum(kind["live_bytes"] for kind in heap["kinds"]) == heap["tiny_live_bytes"]
+
+
+def test_the_limit_is_a_memory_error(run, python):
+    """A program that runs into its limit gets a MemoryError, and can go on once it has let go of something."""
+    code = """
+kept = []
+try:
+    while True: kept.append(bytearray(1000))
+except MemoryError:
+    n = len(kept)
+    kept.clear()
+kept = [bytearray(1000) for _ in range(n // 2)]
+print(n)
+"""
+    result = run([python.path, "-c", code], {"ACE_LIMIT": "64m"}).check_sound()
+    assert 20000 < int(result.stdout) < 64 * 1024 * 1024 // 1000
+    heap = result.heap("python")
+    assert heap["limit_bytes"] == 64 << 20 and heap["limit_failures"] >= 1
+    assert heap["peak_resident_bytes"] <= 64 << 20
+
+
+def test_the_limit_in_a_thread(run, python):
+    code = """
+import threading
+caught = []
+def f():
+    kept = []
+    try:
+        while True: kept.append([0] * 50)
+    except MemoryError: caught.append(1)
+t = threading.Thread(target=f); t.start(); t.join(); print(len(caught))
+"""
+    assert run([python.path, "-c", code], {"ACE_LIMIT": "64m"}).check_sound().stdout == "1\n"
