@@ -1,0 +1,202 @@
+// One heap for each Lua state: the allocator, the phases that it infers, and the state's end.
+//
+// Lua tells an embedder nothing of its collections, and we change no VM, so that two things stand in for it:
+//
+//   - a sentinel, a userdata that nothing refers to. Each collection finds it dead and calls its finalizer,
+//     which makes the next one. LuaJIT, 5.1 and 5.4 run finalizers when the sweep is over, so that this is the
+//     collection's end, with its garbage freed.
+//   - three frees in a row. The VMs hardly free outside a sweep (the old part of a table that grows), so that
+//     this is where a sweep begins.
+//
+// What no finalizer will tell in time (5.2 and 5.3 run finalizers during the sweep too, and an emergency
+// collection of 5.2 to 5.4 runs none) ends when the program has allocated a little without such frees.
+#include "ace_lua.h"
+
+#include <stdlib.h>
+
+namespace {
+
+constexpr unsigned kFreesOfASweep = 3;
+constexpr size_t kQuietBytes = 8192;
+
+// Groups for the kinds that 5.2 and newer give as the old size of a new block: Lua's type tags. Buffers (0),
+// and what is internal to the VM (above 8), are the rest.
+constexpr unsigned kKindGroups = 4;
+constexpr unsigned kTags = 9;
+constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table */, 3, 3, 3};
+
+ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
+
+}  // namespace
+
+struct ace_lua_vm {
+  ace_heap *heap;
+  void *first_block;        // the state itself: allocated first, and freed last
+  unsigned frees;           // in a row
+  bool sweeping;            // a collection has begun, and its end was not yet told
+  bool ends_by_quiet;       // no finalizer will tell the end of this sweep
+  bool attached;            // lua_newstate is over
+  bool closing;
+  bool finalizes_in_sweep;
+  size_t quiet_bytes;       // allocated during this sweep since the last frees in a row
+  ace_lua_api api;
+  size_t limit;             // for ace_lua_attach
+  ace_lua_close_fn on_close;
+  void *on_close_context;
+};
+
+namespace {
+
+// ------------------------------------------------------------------------------------------- phases ----
+
+void begin_sweep(ace_lua_vm &vm) {
+  vm.quiet_bytes = 0;
+  if (vm.sweeping || !vm.attached || vm.closing) return;
+  vm.sweeping = true;
+  // Marking has passed unseen.
+  ace_hint(vm.heap, ACE_HINT_COLLECT_BEGIN, 0);
+  ace_hint(vm.heap, ACE_HINT_SWEEP, 0);
+}
+
+void end_collection(ace_lua_vm &vm) {
+  vm.sweeping = false;
+  vm.ends_by_quiet = vm.finalizes_in_sweep;
+  ace_hint(vm.heap, ACE_HINT_COLLECT_END, 0);
+}
+
+// The hot half of the phases: a store for each allocation outside a sweep.
+inline void note_allocation(ace_lua_vm &vm, size_t size) {
+  vm.frees = 0;
+  if (!vm.sweeping) return;
+  vm.quiet_bytes += size;
+  if (vm.ends_by_quiet && vm.quiet_bytes > kQuietBytes) end_collection(vm);
+}
+
+inline void note_free(ace_lua_vm &vm) {
+  if (++vm.frees == kFreesOfASweep) begin_sweep(vm);
+}
+
+// The VM may answer with an emergency collection, and run no finalizer in it.
+void *note_failure(ace_lua_vm &vm) {
+  vm.ends_by_quiet = true;
+  return nullptr;
+}
+
+// ----------------------------------------------------------------------------------------- sentinel ----
+
+// Pushes a new sentinel, without its metatable.
+void push_sentinel(ace_lua_vm &vm, lua_State *L) {
+  void *block = vm.api.newuserdatauv != nullptr ? vm.api.newuserdatauv(L, sizeof(ace_lua_vm *), 0)
+                                                : vm.api.newuserdata(L, sizeof(ace_lua_vm *));
+  *static_cast<ace_lua_vm **>(block) = &vm;
+}
+
+// So that the few small blocks of the first sentinel are there and no error can be thrown: nothing would catch
+// it so early in a state's life.
+void reserve_small_blocks(ace_heap *heap) {
+  for (size_t size = 16; size <= 512; size += 16) ace_heap_free(heap, ace_heap_alloc(heap, size));
+}
+
+}  // namespace
+
+extern "C" {
+
+int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
+  // A state that closes calls every finalizer, and LuaJIT calls those made meanwhile again.
+  if (vm->closing) return 0;
+  if (!vm->sweeping) begin_sweep(*vm);
+  end_collection(*vm);
+  // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
+  // few bytes are exempt from the limit.
+  const size_t limit = ace_heap_set_limit(vm->heap, 0);
+  push_sentinel(*vm, L);
+  vm->api.getmetatable(L, 1);
+  vm->api.setmetatable(L, 2);
+  ace_heap_set_limit(vm->heap, limit);
+  return 0;
+}
+
+void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
+  vm->api = *api;
+  vm->finalizes_in_sweep = vm->ends_by_quiet = api->finalizes_in_sweep != 0;
+  reserve_small_blocks(vm->heap);
+  push_sentinel(*vm, L);
+  api->createtable(L, 0, 1);
+  api->pushcclosure(L, api->gc, 0);
+  api->setfield(L, -2, "__gc");
+  api->setmetatable(L, -2);
+  api->settop(L, -2);
+  vm->attached = true;
+  ace_heap_set_limit(vm->heap, vm->limit);
+}
+
+// ------------------------------------------------------------------------------- the heap and its end ----
+
+ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
+  ace_lua_options defaults = ACE_LUA_OPTIONS;
+  if (options == nullptr) options = &defaults;
+  if (options->struct_size != sizeof defaults) return nullptr;
+
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.name = options->name != nullptr ? options->name : "lua";
+  config.kind_groups = options->kinds != 0 ? kKindGroups : 0;
+  // Not in the heap: a state that ends leaves nothing behind there, and anything else is a leak.
+  auto *vm = static_cast<ace_lua_vm *>(calloc(1, sizeof(ace_lua_vm)));
+  if (vm == nullptr) return nullptr;
+  vm->heap = ace_heap_create(&config);
+  if (vm->heap == nullptr) {
+    free(vm);
+    return nullptr;
+  }
+  vm->limit = options->limit;
+  vm->on_close = options->on_close;
+  vm->on_close_context = options->on_close_context;
+  return vm;
+}
+
+void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
+  if (vm == nullptr) return;
+  ace_heap_destroy(vm->heap);
+  free(vm);
+}
+
+ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
+
+void ace_lua_vm_closing(ace_lua_vm *vm) noexcept { vm->closing = true; }
+
+}  // extern "C"
+
+namespace {
+
+// Where lua_newstate itself fails it frees its first block too, and its caller destroys the heap.
+void note_first_block_freed(ace_lua_vm &vm) {
+  if (!vm.attached) return;
+  if (vm.on_close != nullptr) vm.on_close(vm.heap, vm.on_close_context);
+  ace_lua_vm_destroy(&vm);
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------- allocation ----
+
+extern "C" void *ace_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
+  auto &vm = *static_cast<ace_lua_vm *>(ud);
+  if (ptr == nullptr) {
+    if (nsize == 0) return nullptr;  // PUC frees nothing at all very often
+    note_allocation(vm, nsize);
+    void *block = ace_heap_alloc_kind(vm.heap, nsize, kind_of(osize));
+    if (block == nullptr) return note_failure(vm);
+    if (vm.first_block == nullptr) vm.first_block = block;
+    return block;
+  }
+  if (nsize == 0) {
+    note_free(vm);
+    ace_heap_free_sized(vm.heap, ptr, osize);
+    if (ptr == vm.first_block) note_first_block_freed(vm);
+    return nullptr;
+  }
+  if (nsize > osize) note_allocation(vm, nsize - osize);
+  void *block = ace_heap_realloc(vm.heap, ptr, nsize, 0);
+  return block != nullptr ? block : note_failure(vm);
+}

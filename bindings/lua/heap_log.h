@@ -1,0 +1,34 @@
+// What the report needs to know of the heaps of a stock program's states, whenever they end.
+#pragma once
+#include "ace/ace.h"
+
+namespace ace::lua {
+
+// One state that is open. Any thread may call these; each entry has one owner.
+struct OpenHeap {
+  ace_heap *heap;
+  OpenHeap *before;
+  OpenHeap *after;
+};
+
+// To be passed to log_closed_heap as its context. nullptr where there is no memory.
+OpenHeap *new_entry();
+// The state was not made after all.
+void drop_entry(OpenHeap *entry);
+// The state was made.
+void log_open_heap(OpenHeap *entry, ace_heap *heap);
+// An ace_lua_close_fn: the state was closed. Its heap is written where the option `report` says.
+void log_closed_heap(ace_heap *heap, void *entry);
+
+struct HeapCounts {
+  unsigned long long opened;
+  unsigned long long closed;
+  unsigned long long foreign;  // pointers of other allocators that were passed to closed states
+  unsigned long long leaked;   // blocks that closed states left behind
+};
+HeapCounts heap_counts();
+
+// Writes the heaps of the states that were never closed, as os.exit leaves them.
+void report_open_heaps(int fd, bool json);
+
+}  // namespace ace::lua

@@ -1,0 +1,112 @@
+#include "lua/vm_library.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+
+namespace ace::lua {
+namespace {
+
+constexpr int kLibraries = 4;
+VmLibrary g_libraries[kLibraries];
+int g_count;
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// A finalizer gets nothing but its state and must know by itself whose API it may call: one for each library.
+template <int kLibrary>
+int collected(lua_State *L) {
+  return ace_lua_collected(*static_cast<ace_lua_vm **>(g_libraries[kLibrary].touserdata(L, 1)), L);
+}
+constexpr ace_lua_function kCollected[kLibraries] = {collected<0>, collected<1>, collected<2>, collected<3>};
+
+template <class Function>
+void find(void *handle, const char *name, Function &function) {
+  function = reinterpret_cast<Function>(dlsym(handle, name));
+}
+
+// Told by what each version added to the API, as 5.1 has no lua_version to ask.
+bool name_version(void *handle, VmLibrary &library) {
+  struct Version {
+    const char *added, *name, *label, *version;
+  };
+  static constexpr Version kVersions[] = {{"luaJIT_setmode", "LuaJIT", "luajit", "2"},
+                                          {"lua_numbertocstring", "Lua 5.5", "lua5.5", "5.5"},
+                                          {"lua_newuserdatauv", "Lua 5.4", "lua5.4", "5.4"},
+                                          {"lua_isinteger", "Lua 5.3", "lua5.3", "5.3"},
+                                          {"lua_callk", "Lua 5.2", "lua5.2", "5.2"},
+                                          {"lua_cpcall", "Lua 5.1", "lua5.1", "5.1"}};
+  for (const Version &v : kVersions) {
+    if (dlsym(handle, v.added) == nullptr) continue;
+    library.name = v.name;
+    library.label = v.label;
+    library.version = v.version;
+    library.is_luajit = &v == kVersions;
+    library.api.finalizes_in_sweep = v.version[0] == '5' && (v.version[2] == '2' || v.version[2] == '3');
+    return true;
+  }
+  return false;
+}
+
+bool find_functions(void *handle, VmLibrary &library) {
+  find(handle, "luaL_newstate", library.luaL_newstate);
+  find(handle, "lua_touserdata", library.touserdata);
+  ace_lua_api &api = library.api;
+  find(handle, "lua_newuserdata", api.newuserdata);
+  find(handle, "lua_newuserdatauv", api.newuserdatauv);
+  find(handle, "lua_createtable", api.createtable);
+  find(handle, "lua_pushcclosure", api.pushcclosure);
+  find(handle, "lua_setfield", api.setfield);
+  find(handle, "lua_setmetatable", api.setmetatable);
+  find(handle, "lua_getmetatable", api.getmetatable);
+  find(handle, "lua_settop", api.settop);
+  return library.luaL_newstate && library.touserdata && (api.newuserdata || api.newuserdatauv) && api.createtable &&
+         api.pushcclosure && api.setfield && api.setmetatable && api.getmetatable && api.settop;
+}
+
+size_t size_of_function(const void *function) {
+  Dl_info info;
+  void *symbol = nullptr;
+  if (dladdr1(function, &info, &symbol, RTLD_DL_SYMENT) == 0 || symbol == nullptr) return 0;
+  return static_cast<const ElfW(Sym) *>(symbol)->st_size;
+}
+
+// Searches what the object that holds `address` sees. A main program, whose name is empty, sees everything.
+void *scope_of(const void *address) {
+  Dl_info info;
+  void *object = nullptr;
+  if (dladdr1(address, &info, &object, RTLD_DL_LINKMAP) == 0 || object == nullptr) return nullptr;
+  const char *name = static_cast<const link_map *>(object)->l_name;
+  return dlopen(name[0] != '\0' ? name : nullptr, RTLD_LAZY | RTLD_NOLOAD);
+}
+
+}  // namespace
+
+const VmLibrary *vm_library_at(const void *address, const void *interposed) {
+  void *handle = scope_of(address);
+  if (handle == nullptr) return nullptr;
+  NewState newstate;
+  find(handle, "lua_newstate", newstate);
+  if (reinterpret_cast<const void *>(newstate) == interposed) find(RTLD_NEXT, "lua_newstate", newstate);
+  if (newstate == nullptr) return nullptr;
+
+  pthread_mutex_lock(&g_lock);
+  int i = 0;
+  while (i < g_count && g_libraries[i].newstate != newstate) ++i;
+  if (i == g_count && g_count < kLibraries) {
+    VmLibrary &library = g_libraries[i];
+    if (name_version(handle, library) && find_functions(handle, library)) {
+      library.newstate = newstate;
+      library.luaL_newstate_size = size_of_function(library.luaL_newstate);
+      library.api.gc = kCollected[i];
+      ++g_count;
+      handle = nullptr;  // stays open, so that the library stays loaded
+    }
+  }
+  const VmLibrary *found = i < g_count ? &g_libraries[i] : nullptr;
+  pthread_mutex_unlock(&g_lock);
+  if (handle != nullptr) dlclose(handle);
+  return found;
+}
+
+}  // namespace ace::lua

@@ -1,0 +1,30 @@
+// A Lua library that is loaded in this process: which VM it is, and the functions of it that we call.
+#pragma once
+#include <stddef.h>
+
+#include "lua/ace_lua.h"
+
+namespace ace::lua {
+
+// lua_newstate as 5.5 has it. Until 5.4 there is no seed: the register is not looked at.
+using NewState = lua_State *(*)(void *(*allocator)(void *, void *, size_t, size_t), void *ud, unsigned seed);
+
+struct VmLibrary {
+  NewState newstate;         // the library's own
+  const char *luaL_newstate;  // where its code begins
+  size_t luaL_newstate_size;
+  const char *name;          // "LuaJIT", "Lua 5.4"
+  const char *label;         // "luajit", "lua5.4"
+  const char *version;       // "", "5.4"
+  bool is_luajit;
+  void *(*touserdata)(lua_State *, int);
+  ace_lua_api api;
+};
+
+// The library that the code at `address` calls when it says lua_newstate: its own, one of its dependencies, or
+// the next in the process's order. `interposed` is the lua_newstate that stands before them and is not meant;
+// nullptr: none. Found libraries are remembered and stay loaded. Any thread. nullptr: there is none, it
+// is a Lua that this file does not know, or there are more than a process can sensibly have.
+const VmLibrary *vm_library_at(const void *address, const void *interposed);
+
+}  // namespace ace::lua
