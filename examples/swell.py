@@ -28,8 +28,7 @@ def resident_megabytes():
 
 def say(round_number, phase, seconds, detail):
     print(
-        "round %d  %-8s %6.2f s  %6.1f MB resident  %s"
-        % (round_number, phase, seconds, resident_megabytes(), detail),
+        "round %d  %-8s %6.2f s  %6.1f MB resident  %s" % (round_number, phase, seconds, resident_megabytes(), detail),
         flush=True,
     )
 

@@ -282,10 +282,17 @@ def test_the_collector_sees_through_on_limit():
     class Witness:
         pass
 
-    witness = Witness()
-    heap = Heap("cycle", on_limit=lambda missing: (heap, witness) and False)
-    gone = weakref.ref(witness)
-    del heap, witness
+    def make():
+        witness = Witness()
+
+        def on_limit(missing):  # holds the heap that holds it
+            return heap.trim() > 0 and witness is not None
+
+        heap = Heap("cycle", on_limit=on_limit)
+        return weakref.ref(witness)
+
+    gone = make()
+    assert gone() is not None
     gc.collect()
     assert gone() is None
 

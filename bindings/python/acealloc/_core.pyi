@@ -1,8 +1,8 @@
 """The types of the compiled module; its docstrings say what each function does."""
 
 import enum
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 from types import TracebackType
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 KIND_MAX: int
 KIND_GROUPS_MAX: int

@@ -23,11 +23,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         verb.add_to(verbs)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        verb = verbs.choices[arguments.verb]
-        names = [action.option_strings[0] for action in verb._actions if action.option_strings]
-        verb.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
+        chosen = verbs.choices[arguments.verb]
+        names = [action.option_strings[0] for action in chosen._actions if action.option_strings]
+        chosen.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
     try:
-        return arguments.main(arguments)
+        return int(arguments.main(arguments))
     except Failure as failure:
         print("ace %s: %s" % (arguments.verb, failure), file=sys.stderr)
         return failure.status

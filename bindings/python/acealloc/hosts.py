@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import preload, program, report
 
@@ -87,7 +87,7 @@ def attempt(candidate: Candidate, library: str) -> Attempt:
     return _verdict(status, output, written)
 
 
-def _start(path: str, folder: str, environment: dict) -> Tuple[Optional[int], str]:
+def _start(path: str, folder: str, environment: Dict[str, str]) -> Tuple[Optional[int], str]:
     """Runs the one-line program; (exit status or None after TRIAL_SECONDS, what it printed)."""
     name = os.path.basename(path)
     server = name == "redis-server"
@@ -127,7 +127,7 @@ def _one_line_program(name: str, folder: str) -> List[str]:
     return ["-t", "-p", folder, "-e", "stderr", "-c", configuration]
 
 
-def _await_socket(path: str, process: subprocess.Popen) -> None:
+def _await_socket(path: str, process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + TRIAL_SECONDS
     while not os.path.exists(path) and process.poll() is None:
         if time.monotonic() > end:

@@ -8,12 +8,13 @@ import shutil
 import stat
 import sys
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, Optional, Set, Tuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
+from elftools.elf.segments import InterpSegment
 
 from .errors import Failure
 
@@ -139,18 +140,18 @@ def _judge(path: str, executable: str, elf: ELFFile, protected: Optional[str]) -
 
 def _loader(elf: ELFFile) -> Optional[str]:
     for segment in elf.iter_segments():
-        if segment["p_type"] == "PT_INTERP":
-            return segment.get_interp_name()
+        if isinstance(segment, InterpSegment):
+            return str(segment.get_interp_name())
     return None
 
 
-def _host(elf: ELFFile) -> Tuple[Optional[str], List[str], set]:
+def _host(elf: ELFFile) -> Tuple[Optional[str], List[str], Set[str]]:
     """The VM that the file brings or links to, the libraries it needs, and its dynamic symbols."""
     dynamic = elf.get_section_by_name(".dynamic")
     symbols = elf.get_section_by_name(".dynsym")
     needed = []
     if isinstance(dynamic, DynamicSection):
-        needed = [tag.needed for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"]
+        needed = [str(getattr(tag, "needed", "")) for tag in dynamic.iter_tags() if tag.entry.d_tag == "DT_NEEDED"]
     names = set()
     if isinstance(symbols, SymbolTableSection):
         names = {symbol.name for symbol in symbols.iter_symbols()}
@@ -161,7 +162,7 @@ def _host(elf: ELFFile) -> Tuple[Optional[str], List[str], set]:
     return None, needed, names
 
 
-def _free_threaded(needed: List[str], exported: set) -> bool:
+def _free_threaded(needed: List[str], exported: Set[str]) -> bool:
     # libpython3.13t.so.1.0, or a static build with the reference counts of free threading.
     return "_Py_MergeZeroLocalRefcount" in exported or any(re.match(r"libpython3\.\d+t\.so", name) for name in needed)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -96,7 +96,7 @@ def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
 
 def _distinct(hosts: List[Host]) -> List[str]:
     """One line for all processes that say the same."""
-    counts: dict = {}
+    counts: Dict[str, int] = {}
     for host in hosts:
         state = "active" if host.active else "not active: %s" % (host.reason or "no reason given")
         line = "%s %s: %s" % (host.name, host.version, state)
@@ -109,7 +109,9 @@ def _host_line(line: str) -> Text:
 
 
 def _heaps(report: Report) -> Table:
-    table = _table("Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"])
+    table = _table(
+        "Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"]
+    )
     largest = report.largest()
     for heap in largest[:HEAPS_SHOWN]:
         stats = heap.stats

@@ -41,7 +41,7 @@ class Findings:
         return all(row.state != "bad" for row in self.installed) and any(row.state == "ok" for row in self.hosts)
 
 
-def add_to(verbs: argparse._SubParsersAction) -> None:
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "doctor",
         help="show what is installed and what can be entered",

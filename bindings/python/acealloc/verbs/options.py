@@ -8,7 +8,7 @@ from .. import options
 from ..render import options_table, print_out
 
 
-def add_to(verbs: argparse._SubParsersAction) -> None:
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "options", help="list the options, their defaults and what they accept", allow_abbrev=False
     )

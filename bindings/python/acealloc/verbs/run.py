@@ -8,7 +8,7 @@ import os
 import signal
 import tempfile
 import time
-from typing import Dict, List
+from typing import Any, Dict, List, Optional
 
 from .. import option_set, options, preload, program, report, supervise
 from ..errors import Failure
@@ -20,7 +20,13 @@ USAGE = "ace run [--OPTION VALUE ...] [--report] [--] COMMAND ..."
 class OptionsOfTheTable(argparse.Action):
     """Takes a value for an option of the table, where the table's own parser accepts it."""
 
-    def __call__(self, parser, namespace, value, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
         try:
             option_set(self.dest, value)
         except ValueError as error:
@@ -28,7 +34,7 @@ class OptionsOfTheTable(argparse.Action):
         namespace.settings[self.dest] = value
 
 
-def add_to(verbs: argparse._SubParsersAction) -> None:
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "run",
         help="run a program on ACE",

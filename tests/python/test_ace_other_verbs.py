@@ -1,0 +1,96 @@
+"""`ace doctor`, `ace options`, and the command itself."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import acealloc
+import pytest
+
+ACE = [sys.executable, "-m", "acealloc.cli"]
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def ace(*arguments, **env):
+    return subprocess.run([*ACE, *arguments], capture_output=True, text=True, timeout=300, env=dict(os.environ, **env))
+
+
+def test_the_version():
+    assert ace("--version").stdout == "ace %s (ABI %d)\n" % (acealloc.version(), acealloc.abi_version())
+
+
+def test_options_are_listed():
+    done = ace("options")
+    assert done.returncode == 0
+    for option in acealloc.options():
+        assert re.search(r"^ %s +%s +" % (option.name, option.environment), done.stdout, re.M)
+
+
+def test_the_readme_shows_the_options_table():
+    table = ace("options", "--markdown").stdout
+    assert table.count("\n") == len(acealloc.options()) + 2
+    assert table in (ROOT / "README.md").read_text()
+
+
+def test_output_into_a_closed_pipe_is_no_accident():
+    done = subprocess.run(
+        "set -o pipefail; %s -m acealloc.cli options | true" % sys.executable, shell=True, executable="/bin/bash",
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode in (0, 1) and done.stderr == ""
+
+
+@pytest.fixture(scope="module")
+def findings():
+    done = ace("doctor", "--json", LD_PRELOAD="", PYTHONMALLOC="")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_doctor_finds_the_library(findings):
+    rows = {row["what"]: row for row in findings["installed"]}
+    assert rows["acealloc"]["found"] == "%s, ABI %d" % (acealloc.version(), acealloc.abi_version())
+    assert rows["preloaded library"]["state"] == "ok"
+    assert "static-TLS" not in rows["preloaded library"]["found"]
+
+
+def test_doctor_enters_this_python(findings):
+    real = os.path.realpath(sys.executable)
+    rows = [row for row in findings["hosts"] if real in row["what"]]
+    assert [row["state"] for row in rows] == ["ok"]
+    assert rows[0]["found"] == "cpython " + sys.version.split()[0]
+
+
+def test_doctor_enters_each_lua(findings):
+    rows = [row for row in findings["hosts"] if re.search(r"/lua(jit|5\.\d)", row["what"])]
+    if not rows:
+        pytest.skip("there is no Lua here")
+    assert [row for row in rows if row["state"] != "ok"] == []
+
+
+def test_doctor_describes_the_machine(findings):
+    assert {"C library", "kernel, processor", "transparent huge pages", "address space (ulimit -v)", "overcommit"} <= {
+        row["what"] for row in findings["machine"]
+    }
+
+
+def test_doctor_sees_what_stands_in_the_way():
+    done = ace("doctor", "--json", PYTHONMALLOC="malloc", LD_PRELOAD="/lib/x86_64-linux-gnu/libm.so.6")
+    rows = {row["what"]: row for row in json.loads(done.stdout)["machine"]}
+    assert rows["PYTHONMALLOC"]["state"] == "bad"
+    assert rows["LD_PRELOAD"]["state"] == "note"
+
+
+def test_doctor_fails_without_the_library():
+    done = ace("doctor", ACE_PRELOAD="/nowhere/lib.so")
+    assert done.returncode == 1 and "no preloaded library at /nowhere/lib.so" in " ".join(done.stdout.split())
+
+
+def test_doctor_fails_with_something_that_is_no_library(tmp_path):
+    text = tmp_path / "text.so"
+    text.write_text("text")
+    done = ace("doctor", ACE_PRELOAD=str(text))
+    assert done.returncode == 1 and "is no shared library" in " ".join(done.stdout.split())

@@ -1,0 +1,360 @@
+"""`ace run`, on real programs: what passes through, what is refused, and what the screen says."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ACE = [sys.executable, "-m", "acealloc.cli"]
+PYTHON = sys.executable
+# The variables of this test's own surroundings must not reach the programs.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONMALLOC")}
+
+
+def ace(*arguments, env=None, **options):
+    return subprocess.run(
+        [*ACE, *map(str, arguments)], capture_output=True, text=True, timeout=60, env=env or ENVIRONMENT, **options
+    )
+
+
+def active_hosts(path):
+    lines = Path(path).read_text().splitlines() if Path(path).exists() else []
+    entries = [json.loads(line) for line in lines]
+    return [entry["host"] for entry in entries if entry.get("active")]
+
+
+# ------------------------------------------------------------------------------------ passing through
+
+
+def test_output_and_input_pass_through():
+    code = "import sys; print(sys.stdin.read().upper()); print('oops', file=sys.stderr)"
+    done = ace("run", "--", PYTHON, "-c", code, input="hello")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "HELLO\n", "oops\n")
+
+
+@pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
+@pytest.mark.parametrize("status", [0, 1, 3, 255])
+def test_the_exit_status_passes_through(report, status):
+    assert ace("run", *report, "--", PYTHON, "-c", "raise SystemExit(%d)" % status).returncode == status
+
+
+@pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGPIPE, 40])
+def test_death_by_a_signal_passes_through(report, number):
+    done = ace("run", *report, "--", PYTHON, "-c", "import os; os.kill(os.getpid(), %d)" % number)
+    if number == signal.SIGPIPE:  # Python itself ignores it, so it lives on
+        assert done.returncode == 0
+    else:
+        assert done.returncode == -number
+
+
+@pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
+def test_signals_reach_the_program(report, number):
+    code = (
+        "import signal, sys, time\n"
+        "signal.signal(%d, lambda *_: sys.exit(42))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(30)" % number
+    )
+    process = subprocess.Popen(
+        [*ACE, "run", *report, "--", PYTHON, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.wait(20) == 42
+    process.stdout.close()
+
+
+def test_a_stopped_program_stops_ace_too():
+    code = "import os, signal; print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGSTOP); print('on')"
+    process = subprocess.Popen(
+        [*ACE, "run", "--report", "--", PYTHON, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    child = int(process.stdout.readline())
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    process.send_signal(signal.SIGCONT)
+    assert process.stdout.read() == "on\n"
+    assert process.wait(20) == 0 and child != process.pid
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
+def test_the_program_starts_with_the_signals_a_shell_gives(report):
+    done = ace("run", *report, "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    masks = dict(line.split(":\t") for line in done.stdout.splitlines())
+    assert int(masks["SigBlk"], 16) == 0
+    # Only 32 and 33, which belong to the C library's threads, may be ignored.
+    assert int(masks["SigIgn"], 16) & 0x7FFFFFFF == 0
+
+
+def test_a_command_may_have_options_of_its_own(tmp_path):
+    done = ace("run", "--mode", "off", PYTHON, "-c", "import sys; print(sys.argv[1:])", "--mode", "--", "--report")
+    assert done.stdout == "['--mode', '--', '--report']\n"
+
+
+def test_a_script_without_a_first_line_runs_in_the_shell(tmp_path):
+    script = tmp_path / "plain"
+    script.write_text("echo $1 $0\nexit 5\n")
+    script.chmod(0o755)
+    for report in ([], ["--report"]):
+        done = ace("run", *report, "--", script, "word")
+        assert (done.returncode, done.stdout) == (5, "word %s\n" % script)
+
+
+def test_an_existing_preload_is_kept():
+    env = dict(ENVIRONMENT, LD_PRELOAD="/lib/x86_64-linux-gnu/libm.so.6")
+    done = ace("run", "--", PYTHON, "-c", "import os; print(os.environ['LD_PRELOAD'])", env=env)
+    ours, theirs = done.stdout.strip().split(":")
+    assert Path(ours).name == "libace-preload.so" and Path(ours).is_absolute()
+    assert theirs == env["LD_PRELOAD"]
+
+
+# ------------------------------------------------------------------------------------ entering hosts
+
+
+def enter(tmp_path, *command, **options):
+    lines = tmp_path / "lines"
+    done = ace("run", "--report-to", lines, "--", *command, **options)
+    assert done.returncode == 0, done.stderr
+    return active_hosts(lines), done
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [PYTHON, "-c", "pass"],
+        [os.path.realpath(PYTHON), "-c", "pass"],
+        ["sh", "-c", PYTHON + " -c pass"],
+        ["env", PYTHON, "-I", "-S", "-c", "pass"],
+    ],
+    ids=["environment", "base", "shell", "env"],
+)
+def test_python_is_entered(tmp_path, command):
+    hosts, _ = enter(tmp_path, *command)
+    assert hosts == ["cpython"]
+
+
+def test_a_script_with_a_first_line_is_entered(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:])\n")
+    script.chmod(0o755)
+    hosts, done = enter(tmp_path, script, "a", "b")
+    assert hosts == ["cpython"] and done.stdout == "['a', 'b']\n"
+
+
+def test_a_pyenv_shim_is_entered(tmp_path):
+    shim = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "shims" / "python3"
+    if not shim.exists():
+        pytest.skip("there is no pyenv here")
+    hosts, _ = enter(tmp_path, shim, "-c", "pass")
+    assert hosts == ["cpython"]
+
+
+@pytest.mark.parametrize("name", ["luajit", "lua5.1", "lua5.3", "lua5.4"])
+def test_lua_is_entered(tmp_path, name):
+    if not shutil.which(name):
+        pytest.skip("%s is not installed" % name)
+    hosts, _ = enter(tmp_path, name, "-e", "local t = {} for i = 1, 1e5 do t[i] = {} end")
+    assert len(hosts) == 1 and hosts[0].startswith("lua")
+
+
+def test_children_are_entered(tmp_path):
+    code = "import subprocess, sys; [subprocess.run([sys.executable, '-c', 'pass'], check=True) for _ in range(3)]"
+    hosts, _ = enter(tmp_path, PYTHON, "-c", code)
+    assert hosts == ["cpython"] * 4
+
+
+def test_the_module_and_the_preloaded_library_keep_apart(tmp_path):
+    """Both bring a core: the module's error handler must not swallow what the interpreter's heap reports."""
+    code = (
+        "import acealloc\n"
+        "heap = acealloc.Heap('apart')\n"
+        "try:\n"
+        "    heap.free(id(heap))\n"  # a block of the interpreter's heap: foreign to the module's core
+        "except acealloc.BadAddress as error:\n"
+        "    print(error.reason)\n"
+    )
+    lines = tmp_path / "lines"
+    done = ace("run", "--report-to", lines, "--", PYTHON, "-c", code)
+    assert (done.returncode, done.stdout) == (0, "foreign\n")
+    assert active_hosts(lines) == ["cpython"]
+    assert "apart" not in lines.read_text()
+
+
+def test_options_reach_the_library(tmp_path):
+    done = ace("run", "--mode=off", "--idle-delay", "50ms", "--bad_pointer", "report", "--", "env")
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if line.startswith("ACE_"))
+    assert told["ACE_MODE"] == "off"
+    assert told["ACE_IDLE_DELAY"] == "50ms"
+    assert told["ACE_BAD_POINTER"] == "report"
+
+
+def test_a_limit_ends_in_memory_error():
+    code = "try: data = [bytes(1000) for _ in range(200_000)]\nexcept MemoryError: print('MemoryError')"
+    assert ace("run", "--limit", "64m", "--", PYTHON, "-c", code).stdout == "MemoryError\n"
+
+
+# ------------------------------------------------------------------------------------------ the screen
+
+
+def test_the_screen_shows_hosts_heaps_and_phases():
+    code = "import gc; x = [[i] for i in range(300_000)]; del x; gc.collect()"
+    done = ace("run", "--report", "--", PYTHON, "-c", code)
+    assert done.stdout == ""
+    screen = done.stderr
+    assert "exit status 0" in screen
+    assert re.search(r"host +cpython %d\.%d\.\d+: active" % sys.version_info[:2], screen)
+    assert re.search(r"python +\d+ .* ok\b", screen)
+    assert re.search(r"collect +[\d,]+ ", screen)
+    assert "Foreign pointers 0" in screen and "Misrouted pointers 0" in screen
+
+
+def test_the_screen_counts_processes():
+    code = "import os\nfor _ in range(2):\n    if os.fork() == 0: raise SystemExit\n    os.wait()"
+    assert "active (3 processes)" in ace("run", "--report", "--", PYTHON, "-c", code).stderr
+
+
+def test_the_screen_says_that_nothing_was_entered():
+    done = ace("run", "--report", "--", "true")
+    assert done.returncode == 0 and "no host was entered" in done.stderr
+
+
+def test_the_screen_says_why_a_host_is_inactive():
+    done = ace("run", "--report", "--", PYTHON, "-X", "dev", "-c", "pass")
+    assert done.returncode == 0 and "not active" in done.stderr
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path):
+    env = dict(ENVIRONMENT, TMPDIR=str(tmp_path))
+    ace("run", "--report", "--", PYTHON, "-c", "import os; os.kill(os.getpid(), 15)", env=env)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["run", "--colour", "red", "--", "true"], r"no option --colour; there are .*--mode"),
+        (["run", "--mode", "red", "--", "true"], r"mode cannot be 'red': it takes off\|static"),
+        (["run", "--limit", "much", "--", "true"], r"limit cannot be 'much': it takes bytes"),
+        (["run", "--mode"], r"--mode: expected one argument"),
+        (["run"], r"no command to run"),
+        (["run", "--"], r"no command to run"),
+        (["walk"], r"invalid choice: '?walk"),
+        ([], r"required: VERB"),
+        (["options", "--mode"], r"no option --mode"),
+    ],
+)
+def test_wrong_command_lines(arguments, said):
+    done = ace(*arguments)
+    assert done.returncode == 2 and re.search(said, done.stderr), done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+
+
+def test_commands_that_do_not_exist(tmp_path):
+    for command in ("no-such-command-anywhere", tmp_path / "missing"):
+        done = ace("run", "--", command)
+        assert done.returncode == 127 and done.stderr.startswith("ace run: there is no "), done.stderr
+
+
+def test_a_missing_interpreter(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/python3\n")
+    script.chmod(0o755)
+    for report in ([], ["--report"]):
+        done = ace("run", *report, "--", script)
+        assert done.returncode == 127 and "needs an interpreter that is not there" in done.stderr
+
+
+def test_commands_that_cannot_be_executed(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("text")
+    for command, said in ((file, "is not executable"), (tmp_path, "is a folder")):
+        done = ace("run", "--", command)
+        assert done.returncode == 126 and said in done.stderr
+
+
+def test_a_preload_that_is_not_there(tmp_path):
+    for named, said in (("/nowhere/lib.so", "no preloaded library at /nowhere"), (None, "contains a space")):
+        if named is None:
+            named = tmp_path / "a b.so"
+            named.write_text("")
+        done = ace("run", "--", "true", env=dict(ENVIRONMENT, ACE_PRELOAD=str(named)))
+        assert done.returncode == 1 and said in done.stderr
+
+
+# ---------------------------------------------------------------------- programs that cannot be entered
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    def compile(text, *flags):
+        if not shutil.which("cc"):
+            pytest.skip("there is no C compiler")
+        (tmp_path / "program.c").write_text(text)
+        subprocess.run(["cc", "-o", tmp_path / "program", tmp_path / "program.c", *flags], check=True)
+        return tmp_path / "program"
+
+    return compile
+
+
+def test_a_static_program_runs_on(compiled):
+    program = compiled('#include <stdio.h>\nint main(void) { puts("ran"); return 9; }', "-static")
+    done = ace("run", "--", program)
+    assert (done.returncode, done.stdout) == (9, "ran\n")
+    assert "cannot be entered: it is linked statically" in done.stderr
+
+
+def test_a_setuid_program_runs_on(compiled):
+    if os.getuid() == 0:
+        owner = 65534
+    else:
+        pytest.skip("only root can make a program of another user")
+    program = compiled('#include <stdio.h>\nint main(void) { puts("ran"); return 9; }')
+    program.parent.chmod(0o755)
+    os.chown(program, owner, -1)
+    program.chmod(0o4755 | stat.S_ISUID)
+    done = ace("run", "--", program)
+    assert (done.returncode, done.stdout) == (9, "ran\n")
+    assert "it is setuid" in done.stderr
+
+
+def test_a_free_threaded_python_is_told_by_its_library(compiled, tmp_path):
+    library = tmp_path / "libpython3.13t.so.1.0"
+    (tmp_path / "empty.c").write_text("int Py_IsInitialized(void) { return 0; }")
+    if not shutil.which("cc"):
+        pytest.skip("there is no C compiler")
+    subprocess.run(["cc", "-shared", "-o", library, tmp_path / "empty.c", "-Wl,-soname," + library.name], check=True)
+    text = "int Py_IsInitialized(void); int main(void) { return Py_IsInitialized(); }"
+    program = compiled(text, str(library), "-Wl,-rpath," + str(tmp_path))
+    done = ace("run", "--", program)
+    assert done.returncode == 0 and "it is a free-threaded Python" in done.stderr
+
+
+def test_a_report_is_appended_to(tmp_path):
+    lines = tmp_path / "lines"
+    lines.write_text('{"host":"old","pid":1,"version":"0","active":true}\n')
+    done = ace("run", "--report", "--report-to", lines, "--", PYTHON, "-c", "pass")
+    assert "old" not in done.stderr
+    assert active_hosts(lines) == ["old", "cpython"]
+
+
+def test_starting_costs_little():
+    """`ace run` is in the way of every start: it must stay far below a second."""
+    begin = time.monotonic()
+    ace("run", "--", "true")
+    assert time.monotonic() - begin < 2
