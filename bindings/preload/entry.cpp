@@ -19,10 +19,7 @@ struct Host {
   void (*report)(int fd, bool json);
 };
 constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython},
-#ifndef ACE_PRELOAD_WITHOUT_LUA
-                           {lua::enter_stock_lua, lua::report_stock_lua}
-#endif
-};
+                           {lua::enter_stock_lua, lua::report_stock_lua}};
 constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 
 Entry g_entries[kHostCount];
