@@ -143,10 +143,10 @@ def _verdict(status: Optional[int], output: str, written: report.Report) -> Atte
         broken = [heap.audit for heap in written.heaps if heap.audit != "ok"]
         if broken:
             return Attempt(False, "entered, but a heap is damaged: %s" % broken[0])
-        return Attempt(True, "%s %s" % (active[0].name, active[0].version))
+        return Attempt(True, active[0].title)
     refused = [host for host in written.hosts if not host.active]
     if refused:
-        return Attempt(False, "%s %s: %s" % (refused[0].name, refused[0].version, refused[0].reason))
+        return Attempt(False, "%s: %s" % (refused[0].title, refused[0].reason))
     last = output.strip().splitlines()[-1:] or ["it printed nothing"]
     if status != 0:
         return Attempt(False, "it ended with status %d: %s" % (status, last[0]))

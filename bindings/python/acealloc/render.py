@@ -99,7 +99,7 @@ def _distinct(hosts: List[Host]) -> List[str]:
     counts: Dict[str, int] = {}
     for host in hosts:
         state = "active" if host.active else "not active: %s" % (host.reason or "no reason given")
-        line = "%s %s: %s" % (host.name, host.version, state)
+        line = "%s: %s" % (host.title, state)
         counts[line] = counts.get(line, 0) + 1
     return ["%s (%d processes)" % (line, count) if count > 1 else line for line, count in counts.items()]
 

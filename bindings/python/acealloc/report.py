@@ -17,6 +17,11 @@ class Host:
     active: bool
     reason: str
 
+    @property
+    def title(self) -> str:
+        """The name with the version, which some names hold already: cpython 3.11.2, lua5.4."""
+        return self.name if self.name.endswith(self.version) else "%s %s" % (self.name, self.version)
+
 
 @dataclass(frozen=True)
 class Heap:
