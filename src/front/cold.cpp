@@ -65,6 +65,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;
   }
+  if (size > kRequestMax) return nullptr;
   if (size == 0) size = 1;
   if (way.pool == Pool::kTiny && fits_in_place(size, way.size)) return p;
   if (void *resized = resize_in_place(heap, way, p, size)) return resized;

@@ -37,8 +37,10 @@ void free_local(Heap &heap, void *p, const Route &route) {
       }
       return;
     case Pool::kMid:
-      return free_mid(heap, route.superslab, route.index);
     case Pool::kLarge:
+      // Another thread may have freed it, and the holder not yet taken it over.
+      if (is_free(route, p)) return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
+      if (route.pool == Pool::kMid) return free_mid(heap, route.superslab, route.index);
       return free_large(heap, route.superslab);
     case Pool::kNone:
       return;

@@ -22,15 +22,14 @@ bool is_empty(Superslab *superslab) {
   return PageSet::load(superslab->mid().free).count(0, kPagesPerSuperslab) == kPagesPerSuperslab - kMidFirstPage;
 }
 
-// The lowest run of free pages that holds `pages` at the alignment; 0 where there is none.
-unsigned find_run(Superslab *superslab, unsigned pages, size_t alignment) {
-  PageSet free = PageSet::load(superslab->mid().free);
+// The lowest run of `pages` pages of the set at the alignment; 0 where there is none.
+unsigned find_run(const PageSet &set, unsigned pages, size_t alignment) {
   const auto step = static_cast<unsigned>(alignment / kPage);
-  for (unsigned page = free.find(kMidFirstPage); page < kPagesPerSuperslab;) {
-    unsigned end = free.find_absent(page);
+  for (unsigned page = set.find(kMidFirstPage); page < kPagesPerSuperslab;) {
+    unsigned end = set.find_absent(page);
     unsigned start = (page + step - 1) / step * step;  // a superslab is aligned to more than any run
     if (start + pages <= end) return start;
-    page = free.find(end);
+    page = set.find(end);
   }
   return 0;
 }
@@ -54,6 +53,7 @@ Superslab *add_mid_superslab(Heap &heap) {
   }
   superslab->head.prefix.pool = Pool::kMid;
   superslab->head.prefix.owner = &heap;
+  superslab->head.longest_run = kPagesPerSuperslab;
   set_bits(superslab->mid().free, kMidFirstPage, kPagesPerSuperslab);
   link_superslab(heap, heap.mid, superslab);
   heap.counters.mapped_bytes.add(kSuperslabSize);
@@ -63,32 +63,41 @@ Superslab *add_mid_superslab(Heap &heap) {
 
 enum class Taken { kYes, kNoRun, kRefused };
 
-Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
-  if (!superslab->head.claim.try_take()) return Taken::kNoRun;
-  unsigned start = find_run(superslab, pages, alignment);
+// `resident_only`: a run whose pages are all present.
+Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
+                LimitTalk &talk, void **block) {
+  SuperslabHead &head = superslab->head;
+  if (pages > head.longest_run || !head.claim.try_take()) return Taken::kNoRun;
+  MidBody &body = superslab->mid();
+  PageSet free = PageSet::load(body.free);
+  unsigned start = find_run(resident_only ? free & PageSet::load(body.present) : free, pages, alignment);
   Taken taken = Taken::kNoRun;
   if (start != 0) {
     taken = Taken::kRefused;
     if (take_pages(heap, superslab, start, start + pages, talk)) {
-      superslab->mid().run_pages[start] = static_cast<uint16_t>(pages);
+      body.run_pages[start] = static_cast<uint16_t>(pages);
       heap.counters.mid_live_blocks.add(1);
       heap.counters.mid_live_bytes.add(pages * kPage);
       *block = superslab->page(start);
       taken = Taken::kYes;
     }
+  } else if (!resident_only && alignment == kPage) {
+    head.longest_run = static_cast<uint16_t>(pages - 1);
   }
-  superslab->head.claim.release();
+  head.claim.release();
   return taken;
 }
 
-// The first superslab with room for the run, else a new one.
+// By preference in pages that are resident, then in the first superslab with room, else in a new one.
 Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
-  for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
-    Taken taken = take_from(heap, s, pages, alignment, talk, block);
-    if (taken != Taken::kNoRun) return taken;
+  for (bool resident_only : {true, false}) {
+    for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
+      Taken taken = take_from(heap, s, pages, alignment, resident_only, talk, block);
+      if (taken != Taken::kNoRun) return taken;
+    }
   }
   Superslab *fresh = add_mid_superslab(heap);
-  return fresh == nullptr ? Taken::kNoRun : take_from(heap, fresh, pages, alignment, talk, block);
+  return fresh == nullptr ? Taken::kNoRun : take_from(heap, fresh, pages, alignment, false, talk, block);
 }
 
 }  // namespace
@@ -109,6 +118,7 @@ void free_mid(Heap &heap, Superslab *superslab, unsigned page) {
   unsigned pages = body.run_pages[page];
   body.run_pages[page] = 0;
   set_bits(body.free, page, page + pages);
+  superslab->head.longest_run = kPagesPerSuperslab;
   heap.counters.mid_live_blocks.subtract(1);
   heap.counters.mid_live_bytes.subtract(pages * kPage);
 }
@@ -127,6 +137,7 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
     heap.counters.mid_live_bytes.add((pages - old_pages) * kPage);
   } else if (pages < old_pages) {
     set_bits(body.free, page + pages, page + old_pages);
+    superslab->head.longest_run = kPagesPerSuperslab;
     heap.counters.mid_live_bytes.subtract((old_pages - pages) * kPage);
   }
   body.run_pages[page] = static_cast<uint16_t>(pages);

@@ -18,6 +18,12 @@ class PageSet {
     return set;
   }
 
+  PageSet operator&(const PageSet &other) const {
+    PageSet both;
+    for (unsigned w = 0; w < kWords; ++w) both.words_[w] = words_[w] & other.words_[w];
+    return both;
+  }
+
   bool has(unsigned page) const { return words_[page / 64] >> page % 64 & 1; }
   void add_slab(unsigned index, uint16_t pages) {
     words_[index / 4] |= uint64_t{pages} << (index % 4 * kPagesPerSlab);

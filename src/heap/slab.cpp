@@ -177,7 +177,10 @@ void offer_all(Heap &heap, unsigned bin) {
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
   heap.counters.refills.add(1);
-  if (has_remote_frees(heap)) drain_remote_frees(heap);
+  if (has_remote_frees(heap)) {
+    drain_remote_frees(heap);
+    if (bin.list != nullptr) return true;
+  }
   bool prefer_partial = true, offered = false;
   LimitTalk talk;
   for (;;) {
@@ -185,11 +188,10 @@ bool refill_bin(Heap &heap, unsigned index) {
       Carved carved = carve(heap, bin, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
-        // The host was asked and may have freed, or even allocated: nothing seen before holds.
-        if (talk.asked_now()) {
-          if (bin.list != nullptr) return true;
-          continue;
-        }
+        // Remote frees were taken over, and the host was asked: it may have freed, or even allocated. Nothing
+        // seen before holds.
+        if (bin.list != nullptr) return true;
+        if (talk.asked_now()) continue;
         if (offered) {
           heap.counters.limit_failures.add(1);
           return false;

@@ -101,6 +101,7 @@ struct alignas(128) SuperslabHead {
   uint32_t free_slabs;                   // tiny pool: a bit a slab of state kFree
   std::atomic<uint32_t> pins;            // visitors that are not the holder; no release meanwhile
   Claim claim;                           // mid pool: as a slab's claim
+  uint16_t longest_run;                  // mid pool: no free run is longer
   Tier tier;
   uint8_t bitmap_pages;         // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
   uint32_t block_offset;        // large pool: where the block starts
