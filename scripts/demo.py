@@ -77,7 +77,7 @@ class Run:
 
 def programs(quick):
     """The hosts that this machine has, with about 240 MB for each (60 MB where `quick`)."""
-    rounds, rest, share = (2, 1.0, 4) if quick else (3, 1.5, 1)
+    rounds, rest, share = (2, 1.0, 4) if quick else (2, 2.0, 1)
     python = getattr(sys, "_base_executable", sys.executable)
     found = [
         Program(
