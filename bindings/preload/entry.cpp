@@ -25,7 +25,9 @@ constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 Entry g_entries[kHostCount];
 
 // Asked before anything else is read: a process that is no host shall not even parse the options.
-bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && options().verbose; }
+bool may_be_verbose() {
+  return getenv("ACE_VERBOSE") != nullptr && options().verbose;
+}
 
 [[gnu::constructor]] void enter() {
   bool found = false;
@@ -38,8 +40,8 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && options().ver
             entry.result == Entry::kEntered ? "entered" : "not entered", entry.detail);
   }
   if (!found && may_be_verbose()) {
-    dprintf(STDERR_FILENO, "ace: process %d: not entered: %s is none of the hosts that can be entered here\n", getpid(),
-            program_invocation_name);
+    dprintf(STDERR_FILENO, "ace: process %d: not entered: %s is none of the hosts that can be entered here\n",
+            getpid(), program_invocation_name);
   }
 }
 
@@ -55,7 +57,8 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && options().ver
   // Several processes may end at once: each appends its lines.
   const int fd = json ? open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
   if (fd < 0) {
-    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", target, strerror(errno));
+    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", target,
+            strerror(errno));
     return;
   }
   for (unsigned i = 0; i < kHostCount; ++i) {

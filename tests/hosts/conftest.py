@@ -149,7 +149,13 @@ def run(preload, free_watch, tmp_path):
         full.update(env or {})
         # A session of its own: where the time is up, children that hold the pipes end with it.
         process = subprocess.Popen(
-            command, env=full, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **options
+            command,
+            env=full,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
         )
         try:
             stdout, stderr = process.communicate(timeout=timeout)

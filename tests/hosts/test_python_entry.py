@@ -10,7 +10,9 @@ import pytest
 CHURN = "x = [{'a': i, 'b': [str(i)]} for i in range(20000)]; del x; import gc; gc.collect(); print('done')"
 
 
-@pytest.mark.parametrize("flags", [[], ["-I"], ["-S"], ["-E"], ["-I", "-S", "-E"], ["-X", "tracemalloc"], ["-OO", "-B"]])
+@pytest.mark.parametrize(
+    "flags", [[], ["-I"], ["-S"], ["-E"], ["-I", "-S", "-E"], ["-X", "tracemalloc"], ["-OO", "-B"]]
+)
 def test_every_python_is_entered(run, python, flags):
     result = run([python.path, *flags, "-c", CHURN]).check_sound()
     assert (result.stdout, result.stderr) == ("done\n", "")
@@ -47,7 +49,8 @@ def test_python_malloc_ace_debug(run, python):
     overflow = (
         "import ctypes, sys; api = ctypes.pythonapi; api.PyMem_Malloc.restype = ctypes.c_void_p;"
         "api.PyMem_Malloc.argtypes = [ctypes.c_size_t]; api.PyMem_Free.argtypes = [ctypes.c_void_p];"
-        "p = api.PyMem_Malloc(20); ctypes.memset(p, 1, 21); sys.stdout.write('written'); sys.stdout.flush(); api.PyMem_Free(p)"
+        "p = api.PyMem_Malloc(20); ctypes.memset(p, 1, 21); "
+        "sys.stdout.write('written'); sys.stdout.flush(); api.PyMem_Free(p)"
     )
     plain = run([python.path, "-c", CHURN], {"PYTHONMALLOC": "ace_debug"}).check_sound()
     assert plain.host()["debug_hooks"]
@@ -117,7 +120,9 @@ def test_a_report_for_people(run, python):
 # ---- processes that are no host
 
 
-@pytest.mark.parametrize("command", [["/bin/true"], ["/bin/bash", "-c", "echo $((6 * 7)); ls / >/dev/null"], ["/usr/bin/env"]])
+@pytest.mark.parametrize(
+    "command", [["/bin/true"], ["/bin/bash", "-c", "echo $((6 * 7)); ls / >/dev/null"], ["/usr/bin/env"]]
+)
 def test_an_ordinary_process_is_untouched(run, command):
     stock, hooked = run(command, stock=True), run(command)
     ours = ("LD_PRELOAD=", "ACE_REPORT=", "FREE_WATCH=")
@@ -144,7 +149,10 @@ def test_an_ordinary_process_says_why_when_asked(run):
 def test_through_a_shim(run, python, tmp_path):
     """Shells, env and taskset run the constructor too, and nothing of it is seen."""
     shim = tmp_path / "python3"
-    shim.write_text('#!/bin/bash\nset -e\nhere=$(cd "$(dirname "$0")" && pwd)\nexec /usr/bin/env taskset -c 0 "%s" "$@"\n' % python.path)
+    shim.write_text(
+        '#!/bin/bash\nset -e\nhere=$(cd "$(dirname "$0")" && pwd)\nexec /usr/bin/env taskset -c 0 "%s" "$@"\n'
+        % python.path
+    )
     shim.chmod(0o755)
     result = run([shim, "-c", CHURN], {"PYTHONMALLOC": "ace"}).check_sound()
     assert (result.stdout, result.stderr) == ("done\n", "")
@@ -175,7 +183,8 @@ def test_a_setuid_python_runs_on_without_us(run, preload, tmp_path_factory):
         program = folder / "python3"
         shutil.copy(system, program)
         program.chmod(0o4755)
-        result = run([program, "-I", "-S", "-c", "import os; print(os.getuid(), os.geteuid())"], user=65534, group=65534, cwd="/")
+        code = "import os; print(os.getuid(), os.geteuid())"
+        result = run([program, "-I", "-S", "-c", code], user=65534, group=65534, cwd="/")
     finally:
         shutil.rmtree(folder)
     assert (result.returncode, result.stdout, result.hosts) == (0, "65534 0\n", [])

@@ -40,8 +40,8 @@ def test_the_callback_takes_anything(run, python):
 import gc
 gc.disable()
 (callback,) = gc.callbacks
-for arguments in ((), (1,), ('start',), (1, 2), ('start', 3), ('stop', {}), ('stop', {'generation': 'x', 'collected': None}),
-                  ('pause', {'generation': 2}), ('\\ud800', {})):
+for arguments in ((), (1,), ('start',), (1, 2), ('start', 3), ('stop', {}),
+                  ('stop', {'generation': 'x', 'collected': None}), ('pause', {'generation': 2}), ('\\ud800', {})):
     assert callback(*arguments) is None
 gc.callbacks.clear(); gc.collect(); print('done')
 """
@@ -52,7 +52,9 @@ gc.callbacks.clear(); gc.collect(); print('done')
 def test_memory_returns(run, python, kinds):
     """240 MB of small records of which one in a thousand is kept: after the collection at most a quarter of
     what CPython's own allocator holds may still be resident."""
-    code = RESIDENT + """
+    code = (
+        RESIDENT
+        + """
 import gc, time
 records = [{'id': i, 'name': 'record %d' % i, 'tags': ['tag %d' % (i % 97)]} for i in range(520000)]
 peak = resident()
@@ -61,6 +63,7 @@ gc.collect(); time.sleep(0.2)
 assert all(r['name'] == 'record %d' % r['id'] for r in records)
 print(peak, resident())
 """
+    )
     peak, rest = map(int, run([python.path, "-c", code], {"ACE_KINDS": kinds}).check_sound().stdout.split())
     stock_peak, stock_rest = map(int, run([python.path, "-c", code], stock=True).stdout.split())
     assert stock_peak > 200e6
@@ -70,7 +73,9 @@ print(peak, resident())
 
 def test_memory_returns_in_every_round(run, python):
     """Swell, collect and rest again and again: the rest does not creep upwards, and survivors stay whole."""
-    code = RESIDENT + """
+    code = (
+        RESIDENT
+        + """
 import gc
 kept = []
 for turn in range(6):
@@ -80,13 +85,22 @@ for turn in range(6):
     gc.collect(); print(resident())
 assert [r['name'] for r in kept] == ['record %d' % i for i in range(0, 100000, 1000)]
 """
+    )
     rests = list(map(int, run([python.path, "-c", code]).check_sound().stdout.split()))
     # The first rounds settle where survivors lie.
     assert max(rests[2:]) <= max(rests[:2]) * 1.1, rests
 
 
 def test_mode_off_keeps_it(run, python):
-    code = RESIDENT + "import gc; x = [[i] for i in range(200000)]; before = resident(); x = x[::1000]; gc.collect(); print(before, resident())"
+    code = (
+        RESIDENT
+        + """
+import gc
+x = [[i] for i in range(200000)]
+before = resident()
+x = x[::1000]; gc.collect(); print(before, resident())
+"""
+    )
     result = run([python.path, "-c", code], {"ACE_MODE": "off"}).check_sound()
     before, after = map(int, result.stdout.split())
     heap = result.heap("python")
@@ -96,7 +110,8 @@ def test_mode_off_keeps_it(run, python):
 
 def test_kinds_are_counted_exactly(run, python):
     """With kinds on, mem and obj are two groups, whose live blocks add up to those in slabs."""
-    heap = run([python.path, "-c", "x = [{'a': i} for i in range(10000)]"], {"ACE_KINDS": "on"}).check_sound().heap("python")
+    result = run([python.path, "-c", "x = [{'a': i} for i in range(10000)]"], {"ACE_KINDS": "on"}).check_sound()
+    heap = result.heap("python")
     assert len(heap["kinds"]) == 2
     assert sum(kind["live_blocks"] for kind in heap["kinds"]) == heap["tiny_live_blocks"]
     assert sum(kind["live_bytes"] for kind in heap["kinds"]) == heap["tiny_live_bytes"]

@@ -27,23 +27,23 @@ struct ace_py_method {
 constexpr int kPyMethodVarArgs = 1;
 
 // X(result, name, parameters)
-#define ACE_CPYTHON_FUNCTIONS(X)                                                                             \
-  X(const char *, Py_GetVersion, (void))                                                                     \
-  X(int, Py_IsInitialized, (void))                                                                           \
-  X(int, Py_AddPendingCall, (int (*)(void *), void *))                                                       \
-  X(void, PyMem_GetAllocator, (int, ace_py_allocator *))                                                     \
-  X(void, PyMem_SetAllocator, (int, ace_py_allocator *))                                                     \
-  X(void, PyMem_SetupDebugHooks, (void))                                                                     \
-  X(PyObject *, PyImport_ImportModuleLevel, (const char *, PyObject *, PyObject *, PyObject *, int))         \
-  X(PyObject *, PyObject_GetAttrString, (PyObject *, const char *))                                          \
-  X(PyObject *, PyCFunction_NewEx, (ace_py_method *, PyObject *, PyObject *))                                \
-  X(int, PyList_Append, (PyObject *, PyObject *))                                                            \
-  X(PyObject *, PyTuple_GetItem, (PyObject *, ace_py_ssize_t))                                               \
-  X(PyObject *, PyDict_GetItemString, (PyObject *, const char *))                                            \
-  X(long, PyLong_AsLong, (PyObject *))                                                                       \
-  X(const char *, PyUnicode_AsUTF8AndSize, (PyObject *, ace_py_ssize_t *))                                   \
-  X(PyObject *, Py_BuildValue, (const char *, ...))                                                          \
-  X(void, PyErr_Clear, (void))                                                                               \
+#define ACE_CPYTHON_FUNCTIONS(X)                                                                     \
+  X(const char *, Py_GetVersion, (void))                                                             \
+  X(int, Py_IsInitialized, (void))                                                                   \
+  X(int, Py_AddPendingCall, (int (*)(void *), void *))                                               \
+  X(void, PyMem_GetAllocator, (int, ace_py_allocator *))                                             \
+  X(void, PyMem_SetAllocator, (int, ace_py_allocator *))                                             \
+  X(void, PyMem_SetupDebugHooks, (void))                                                             \
+  X(PyObject *, PyImport_ImportModuleLevel, (const char *, PyObject *, PyObject *, PyObject *, int)) \
+  X(PyObject *, PyObject_GetAttrString, (PyObject *, const char *))                                  \
+  X(PyObject *, PyCFunction_NewEx, (ace_py_method *, PyObject *, PyObject *))                        \
+  X(int, PyList_Append, (PyObject *, PyObject *))                                                    \
+  X(PyObject *, PyTuple_GetItem, (PyObject *, ace_py_ssize_t))                                       \
+  X(PyObject *, PyDict_GetItemString, (PyObject *, const char *))                                    \
+  X(long, PyLong_AsLong, (PyObject *))                                                               \
+  X(const char *, PyUnicode_AsUTF8AndSize, (PyObject *, ace_py_ssize_t *))                           \
+  X(PyObject *, Py_BuildValue, (const char *, ...))                                                  \
+  X(void, PyErr_Clear, (void))                                                                       \
   X(void, Py_DecRef, (PyObject *))
 
 #define ACE_CPYTHON_DECLARE(result, name, parameters) [[gnu::weak]] result name parameters;

@@ -20,9 +20,12 @@ namespace {
 
 char g_version[32];
 char g_host[48];
-char g_domains[16];
 char g_detail[256];
-Found g_found{g_version, g_domains, "", false};
+Found g_found{g_version, "", "", false};
+
+// By a set of PythonDomain.
+constexpr const char *kDomainNames[] = {"",    "raw",     "mem",     "raw,mem",
+                                        "obj", "raw,obj", "mem,obj", "raw,mem,obj"};
 
 // What PYTHONMALLOC says. Its values that are ours are removed from the environment, since CPython would not
 // know them; children find the preloaded library, and with ace_debug the option, in their environment.
@@ -50,7 +53,8 @@ Asked take_python_malloc() {
 
 // The collector of a free-threaded build walks the original allocator's heaps: objects must stay there.
 bool is_free_threaded() {
-  return &_PyRuntime != nullptr && memcmp(_PyRuntime.cookie, "xdebugpy", 8) == 0 && _PyRuntime.free_threaded != 0;
+  return &_PyRuntime != nullptr && memcmp(_PyRuntime.cookie, "xdebugpy", 8) == 0 &&
+         _PyRuntime.free_threaded != 0;
 }
 
 const char *missing_function() {
@@ -61,28 +65,16 @@ const char *missing_function() {
   return nullptr;
 }
 
-void name_domains(unsigned domains) {
-  const char *separator = "";
-  const struct {
-    unsigned bit;
-    const char *name;
-  } kNames[] = {{kDomainRaw, "raw"}, {kDomainMem, "mem"}, {kDomainObj, "obj"}};
-  for (const auto &[bit, name] : kNames) {
-    if ((domains & bit) == 0) continue;
-    strcat(strcat(g_domains, separator), name);
-    separator = ",";
-  }
-}
-
 preload::Entry refuse(const char *why, bool say) {
   g_found.refusal = why;
-  g_domains[0] = '\0';
   return {preload::Entry::kRefused, g_host, why, say};
 }
 
 }  // namespace
 
-const Found &found() { return g_found; }
+const Found &found() {
+  return g_found;
+}
 
 preload::Entry enter_cpython() {
   if (&PyMem_SetAllocator == nullptr) return {preload::Entry::kNotThisHost, "CPython", "", false};
@@ -106,11 +98,12 @@ preload::Entry enter_cpython() {
   if (free_threaded) {
     domains &= kDomainRaw;
     if (domains == 0) {
-      return refuse("a free-threaded build finds its objects by its own allocator; only raw can be taken over "
-                    "(ACE_DOMAINS=raw), or use a build with a GIL", true);
+      return refuse(
+          "a free-threaded build finds its objects by its own allocator; only raw can be taken over "
+          "(ACE_DOMAINS=raw), or use a build with a GIL",
+          true);
     }
   }
-  name_domains(domains);
 
   Plan plan{};
   plan.domains = domains;
@@ -120,12 +113,15 @@ preload::Entry enter_cpython() {
   // How later versions announce an interpreter has not been tried.
   plan.assume_many_gils = minor > 13 && (domains & (kDomainMem | kDomainObj)) != 0;
   if (!install(plan)) return refuse("the system gave no memory for a heap", true);
+  g_found.domains = kDomainNames[domains];
 
   g_found.debug_hooks = options().debug_hooks;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();
-  snprintf(g_detail, sizeof g_detail, "%s%s%s%s", g_domains, g_found.debug_hooks ? ", with debug hooks" : "",
+  snprintf(g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains,
+           g_found.debug_hooks ? ", with debug hooks" : "",
            free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
-                           "own allocator" : "",
+                           "own allocator"
+                         : "",
            plan.assume_many_gils ? "; newer than what was tried: every call takes a lock" : "");
   return {preload::Entry::kEntered, g_host, g_detail, free_threaded && insisted};
 }

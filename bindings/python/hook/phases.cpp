@@ -75,6 +75,8 @@ bool ask_to_attach() {
   return g_asked;
 }
 
-bool attached() { return g_attached; }
+bool attached() {
+  return g_attached;
+}
 
 }  // namespace ace::python

@@ -23,7 +23,9 @@ uint64_t foreign_pointers(ace_heap *heap) {
   return stats.foreign_pointers;
 }
 
-const char *json_bool(bool value) { return value ? "true" : "false"; }
+const char *json_bool(bool value) {
+  return value ? "true" : "false";
+}
 
 void write_standing(int fd, bool json, const Standing &s) {
   const Found &f = found();
@@ -31,16 +33,19 @@ void write_standing(int fd, bool json, const Standing &s) {
   char line[1024];
   if (json) {
     snprintf(line, sizeof line,
-             "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\",\"domains\":\"%s\","
+             "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\",\"domains\":"
+             "\"%s\","
              "\"debug_hooks\":%s,\"collector\":%s,\"locked\":%s,\"foreign\":%llu}\n",
              getpid(), f.version, json_bool(s.used), why_inactive(s), f.domains, json_bool(f.debug_hooks),
              json_bool(attached()), json_bool(s.many_gils), foreign);
   } else if (s.used) {
-    snprintf(line, sizeof line, "ace: CPython %s, process %d: active (%s%s), collections %s, %llu foreign pointers\n",
-             f.version, getpid(), f.domains, f.debug_hooks ? ", with debug hooks" : "",
-             attached() ? "heard" : "not heard", foreign);
+    snprintf(line, sizeof line,
+             "ace: CPython %s, process %d: active (%s%s), collections %s, %llu foreign pointers\n", f.version,
+             getpid(), f.domains, f.debug_hooks ? ", with debug hooks" : "", attached() ? "heard" : "not heard",
+             foreign);
   } else {
-    snprintf(line, sizeof line, "ace: CPython %s, process %d: inactive: %s\n", f.version, getpid(), why_inactive(s));
+    snprintf(line, sizeof line, "ace: CPython %s, process %d: inactive: %s\n", f.version, getpid(),
+             why_inactive(s));
   }
   // One call, so that the lines of several processes do not mix.
   if (write(fd, line, strlen(line)) < 0) return;
@@ -51,6 +56,7 @@ void write_standing(int fd, bool json, const Standing &s) {
 void report_cpython(int fd, bool json) {
   const Standing s = standing();
   write_standing(fd, json, s);
+  if (s.vm_heap == nullptr && s.raw_heap == nullptr) return;
   const char *format = json ? "json" : "text";
   if (Py_IsInitialized()) {
     // exit() was called from C while Python lives: a thread with the GIL may be inside the heap, so that it
