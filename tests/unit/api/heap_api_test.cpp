@@ -1,0 +1,108 @@
+// How heaps are made and asked.
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::HeapTest;
+
+ace_heap_config config_of(const char *name) {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.name = name;
+  return config;
+}
+
+std::string created_name(const ace_heap_config *config) {
+  ace_heap *heap = ace_heap_create(config);
+  if (heap == nullptr) return "(none)";
+  std::string name = ace_heap_name(heap);
+  EXPECT_EQ(test::audit(heap), "");
+  ace_heap_destroy(heap);
+  return name;
+}
+
+TEST(HeapConfig, Names) {
+  EXPECT_EQ(created_name(nullptr), "heap");
+  ace_heap_config config = config_of(nullptr);
+  EXPECT_EQ(created_name(&config), "heap");
+  config = config_of("a vm");
+  EXPECT_EQ(created_name(&config), "a vm");
+  config = config_of("0123456789012345678901234567890123456789");
+  EXPECT_EQ(created_name(&config), "0123456789012345678901234567890");
+}
+
+TEST(HeapConfig, TheNameIsCopied) {
+  char name[] = "first";
+  ace_heap_config config = config_of(name);
+  ace_heap *heap = ace_heap_create(&config);
+  name[0] = 'x';
+  EXPECT_STREQ(ace_heap_name(heap), "first");
+  ace_heap_destroy(heap);
+}
+
+TEST(HeapConfig, OlderAndNewerStructs) {
+  ace_heap_config config = config_of("sized");
+  config.limit = 12'345;
+  config.struct_size = 0;
+  EXPECT_EQ(created_name(&config), "(none)");
+  config.struct_size = sizeof config + 8;  // fields that this library does not know
+  EXPECT_EQ(created_name(&config), "(none)");
+  config.struct_size = offsetof(ace_heap_config, name);
+  EXPECT_EQ(created_name(&config), "heap");
+  config.struct_size = offsetof(ace_heap_config, limit);
+  ace_heap *heap = ace_heap_create(&config);
+  ASSERT_NE(heap, nullptr);
+  EXPECT_STREQ(ace_heap_name(heap), "sized");
+  EXPECT_EQ(test::stats_of(heap).limit_bytes, 0u) << "a field beyond the struct is not read";
+  ace_heap_destroy(heap);
+}
+
+TEST(HeapConfig, WhatIsInvalidIsRefused) {
+  ace_heap_config config = config_of("bad");
+  config.kind_groups = ACE_KIND_GROUPS_MAX + 1;
+  EXPECT_EQ(created_name(&config), "(none)");
+  config.kind_groups = ACE_KIND_GROUPS_MAX;
+  EXPECT_EQ(created_name(&config), "bad");
+  config.flags = 1u << 31;
+  EXPECT_EQ(created_name(&config), "(none)");
+  config.flags = ACE_HEAP_NO_WORKER;
+  EXPECT_EQ(created_name(&config), "bad");
+}
+
+using HeapApi = HeapTest;
+
+TEST_F(HeapApi, OwnerOf) {
+  ace_heap *other = ace_heap_create(nullptr);
+  for (size_t size : {size_t{1}, size_t{10'000}, size_t{1'000'000}}) {
+    EXPECT_EQ(ace_owner_of(ace_heap_alloc(heap, size)), heap);
+    EXPECT_EQ(ace_owner_of(ace_heap_alloc(other, size)), other);
+  }
+  ace_heap_destroy(other);
+}
+
+TEST_F(HeapApi, DestroyOfNull) { ace_heap_destroy(nullptr); }
+
+TEST_F(HeapApi, ManyHeapsStaySmall) {
+  std::vector<ace_heap *> heaps;
+  for (int i = 0; i < 100; ++i) {
+    heaps.push_back(ace_heap_create(nullptr));
+    ASSERT_NE(heaps.back(), nullptr);
+    ASSERT_NE(ace_heap_alloc(heaps.back(), 100), nullptr);
+    const ace_stats s = test::stats_of(heaps.back());
+    EXPECT_EQ(s.mapped_bytes, kSuperslabSize);
+    EXPECT_LE(s.resident_bytes + s.metadata_bytes, 64u << 10);
+  }
+  for (ace_heap *h : heaps) ace_heap_destroy(h);
+}
+
+TEST_F(HeapApi, TrimSharedLeavesTheHoldersWorkAlone) {
+  auto blocks = fill(100'000, 64);
+  for (size_t i = 1; i < blocks.size(); ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_GT(ace_trim_shared(heap, SIZE_MAX), 4u << 20);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(ace_heap_alloc(heap, 64) == nullptr, false);
+}
+
+}  // namespace
+}  // namespace ace

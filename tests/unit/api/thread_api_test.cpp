@@ -1,0 +1,116 @@
+// The calling thread's heap: made on first use, left behind and taken up.
+#include <thread>
+
+#include "heap/remote.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+// Runs f in a thread of its own, to its end.
+template <typename F>
+void in_thread(F f) {
+  std::thread(f).join();
+}
+
+TEST(ThreadHeap, IsMadeOnFirstUseAndStays) {
+  in_thread([] {
+    void *p = ace_alloc(100);
+    ace_heap *heap = ace_thread_heap();
+    EXPECT_EQ(ace_owner_of(p), heap);
+    EXPECT_EQ(ace_thread_heap(), heap);
+    EXPECT_STREQ(ace_heap_name(heap), "thread");
+    ace_free(p);
+    EXPECT_EQ(test::audit(heap), "");
+  });
+}
+
+TEST(ThreadHeap, TheWholeFamily) {
+  in_thread([] {
+    auto *p = static_cast<unsigned char *>(ace_calloc(10, 10));
+    for (int i = 0; i < 100; ++i) ASSERT_EQ(p[i], 0);
+    memset(p, 7, 100);
+    p = static_cast<unsigned char *>(ace_realloc(p, 50'000));
+    for (int i = 0; i < 100; ++i) ASSERT_EQ(p[i], 7);
+    EXPECT_GE(ace_usable_size(p), 50'000u);
+    void *aligned = ace_aligned_alloc(256, 100);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(aligned) % 256, 0u);
+    ace_free_sized(p, 50'000);
+    ace_free(aligned);
+    EXPECT_EQ(test::stats_of(ace_thread_heap()).live_blocks, 0u);
+  });
+}
+
+TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeft) {
+  void *p = nullptr;
+  in_thread([&] {
+    p = ace_alloc(100);
+    ace_free(p);
+  });
+  EXPECT_EQ(ace_owner_of(p), nullptr);
+}
+
+TEST(ThreadHeap, BlocksOutliveTheirThread) {
+  unsigned char *p = nullptr;
+  in_thread([&] {
+    p = static_cast<unsigned char *>(ace_alloc(100));
+    memset(p, 9, 100);
+  });
+  ASSERT_NE(ace_owner_of(p), nullptr);
+  for (int i = 0; i < 100; ++i) ASSERT_EQ(p[i], 9);
+  ace_free(p);
+  // The next thread takes the heap up, and with it the free that waits in its queue.
+  ace_heap *left_behind = ace_owner_of(p);
+  in_thread([&] {
+    EXPECT_EQ(ace_thread_heap(), left_behind);
+    EXPECT_EQ(test::stats_of(left_behind).live_blocks, 0u);
+    EXPECT_EQ(test::audit(left_behind), "");
+  });
+}
+
+TEST(ThreadHeap, AThreadWithoutAHeapMayFree) {
+  void *p = ace_alloc(100);
+  in_thread([&] { ace_free(p); });
+  in_thread([] { ace_free(nullptr); });
+  drain_remote_frees(*ace_thread_heap());
+  EXPECT_EQ(test::audit(ace_thread_heap()), "");
+}
+
+TEST(ThreadHeap, ReallocOfAnotherThreadsBlock) {
+  auto *p = static_cast<unsigned char *>(ace_alloc(100));
+  memset(p, 3, 100);
+  in_thread([&] {
+    auto *q = static_cast<unsigned char *>(ace_realloc(p, 10'000));
+    EXPECT_EQ(ace_owner_of(q), ace_thread_heap());
+    for (int i = 0; i < 100; ++i) ASSERT_EQ(q[i], 3);
+    ace_free(q);
+  });
+}
+
+TEST(ThreadHeap, FreeFromTheDestructorsOfAThread) {
+  // A thread-local object that frees when the thread ends, maybe after the heap was left behind.
+  struct AtEnd {
+    void *p = nullptr;
+    ~AtEnd() { ace_free(p); }
+  };
+  in_thread([] {
+    static thread_local AtEnd at_end;
+    at_end.p = ace_alloc(100);
+  });
+}
+
+TEST(ThreadHeap, OneThreadAfterAnotherNeedsOneHeap) {
+  void *kept = nullptr;
+  in_thread([&] { kept = ace_alloc(100); });
+  ace_heap *heap = ace_owner_of(kept);
+  for (int i = 0; i < 10; ++i) {
+    in_thread([&] {
+      EXPECT_EQ(ace_thread_heap(), heap);
+      for (int j = 0; j < 1000; ++j) ace_free(ace_alloc(64));
+    });
+  }
+  ace_free(kept);
+}
+
+}  // namespace
+}  // namespace ace

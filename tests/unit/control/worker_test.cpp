@@ -1,0 +1,265 @@
+// Trims that come later: by ace_tick and a clock that the test moves, and by the real thread.
+#include "control/worker.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <thread>
+
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::FakeOs;
+using test::HeapTest;
+using test::kMillisecond;
+using test::OptionGuard;
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+class Deferred : public HeapTest {
+ protected:
+  Deferred() { make_with_worker(); }
+  void make_with_worker() { make(0, 0, nullptr, nullptr, 0); }
+
+  std::vector<void *> swell() { return fill(8 * kMiB / 64, 64); }
+  void shrink(std::vector<void *> &blocks) {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (i % 6400 != 0) ace_heap_free(heap, blocks[i]);
+    }
+  }
+  // A young collection: its memory is given back later.
+  void collect_young() {
+    ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
+    ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  }
+  uint64_t resident() {
+    ace_stats shared;
+    ace_heap_stats_shared(heap, &shared, sizeof shared);
+    return shared.resident_bytes;
+  }
+};
+
+class DeferredByTick : public Deferred {
+ protected:
+  DeferredByTick() : delay("idle_delay", "100ms") { make_with_worker(); }
+  FakeOs fake;
+  OptionGuard delay;
+};
+
+TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) { EXPECT_EQ(ace_tick(), UINT64_MAX); }
+
+TEST_F(DeferredByTick, MemoryComesBackThoughTheProgramIsSilent) {
+  auto blocks = swell();
+  shrink(blocks);
+  const uint64_t before = resident();
+  collect_young();
+  EXPECT_EQ(resident(), before);
+  EXPECT_EQ(ace_tick(), 100 * kMillisecond);
+  fake.advance(60 * kMillisecond);
+  EXPECT_EQ(ace_tick(), 40 * kMillisecond);
+  EXPECT_EQ(resident(), before) << "too early";
+  fake.advance(40 * kMillisecond);
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+  EXPECT_LT(resident(), before / 4);
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, ABusyProgramIsLeftAlone) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  const uint64_t before = resident();
+  for (int i = 0; i < 5; ++i) {
+    fill(kPage / 64 * 4, 64);  // it carves: not quiet
+    fake.advance(100 * kMillisecond);
+    EXPECT_EQ(ace_tick(), 100 * kMillisecond);
+    EXPECT_EQ(resident(), before) << i;
+  }
+  fake.advance(100 * kMillisecond);
+  ace_tick();
+  EXPECT_LT(resident(), before / 4) << "now it was quiet for a whole delay";
+}
+
+TEST_F(DeferredByTick, PatienceEnds) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  const uint64_t before = resident();
+  for (int i = 0; i < 11; ++i) {
+    fill(1, 64);
+    fill(kPage / 64, 64);
+    fake.advance(100 * kMillisecond);
+    ace_tick();
+  }
+  EXPECT_LT(resident(), before);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(DeferredByTick, AFullCollectionAfterLongRestGivesBackAtOnce) {
+  auto blocks = swell();
+  shrink(blocks);
+  const uint64_t before = resident();
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  EXPECT_LT(resident(), before / 4);
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, TheEarliestOfSeveralHeapsIsTold) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  fake.advance(30 * kMillisecond);
+  ace_heap *first = std::exchange(heap, nullptr);
+  make_with_worker();
+  blocks = swell();
+  shrink(blocks);
+  collect_young();
+  EXPECT_EQ(ace_tick(), 70 * kMillisecond);
+  ace_heap_destroy(first);
+  EXPECT_EQ(ace_tick(), 100 * kMillisecond);
+}
+
+TEST_F(DeferredByTick, ATrimThatWasDoneByAHintIsNotDoneAgain) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  ace_hint(heap, ACE_HINT_IDLE_BEGIN, 0);
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, HeapsThatForbidTheWorkerNeverWait) {
+  make();
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, OptionWorkerOffNeverWaits) {
+  OptionGuard off("worker", "off");
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, ALimitlessClockMoveIsHarmless) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  fake.advance(uint64_t{1} << 50);
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+  EXPECT_LT(resident(), 2 * kMiB);
+}
+
+// ---- the real thread
+
+// The thread id of the worker, 0 where there is none.
+int worker_thread() {
+  DIR *tasks = opendir("/proc/self/task");
+  int found = 0;
+  while (dirent *task = readdir(tasks)) {
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", task->d_name);
+    FILE *file = fopen(path, "r");
+    if (file == nullptr) continue;
+    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "ace-worker\n") == 0) found = atoi(task->d_name);
+    fclose(file);
+  }
+  closedir(tasks);
+  return found;
+}
+
+long voluntary_switches(int thread) {
+  char path[64], line[128];
+  snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
+  FILE *file = fopen(path, "r");
+  if (file == nullptr) return -1;
+  long switches = -1;
+  while (fgets(line, sizeof line, file) != nullptr) sscanf(line, "voluntary_ctxt_switches: %ld", &switches);
+  fclose(file);
+  return switches;
+}
+
+bool wait_until(const std::function<bool()> &holds) {
+  for (int i = 0; i < 3000; ++i) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+using DeferredByThread = Deferred;
+
+TEST_F(DeferredByThread, MemoryComesBackWhileTheProgramIsSilentAndThenNothingWakes) {
+  OptionGuard delay("idle_delay", "20ms");
+  auto blocks = swell();
+  shrink(blocks);
+  const uint64_t before = resident();
+  collect_young();
+  EXPECT_TRUE(wait_until([&] { return resident() < before / 4; })) << "still resident: " << resident();
+
+  // Drained and idle: the worker sleeps without a time limit.
+  const int thread = worker_thread();
+  ASSERT_NE(thread, 0);
+  long switches = -1;
+  EXPECT_TRUE(wait_until([&] {
+    long now = voluntary_switches(thread);
+    return now == std::exchange(switches, now);
+  }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  EXPECT_EQ(voluntary_switches(thread), switches);
+}
+
+TEST_F(DeferredByThread, ASecondTrimIsServedByTheSameThread) {
+  OptionGuard delay("idle_delay", "20ms");
+  int thread = 0;
+  for (int round = 0; round < 3; ++round) {
+    auto blocks = swell();
+    shrink(blocks);
+    const uint64_t before = resident();
+    collect_young();
+    EXPECT_TRUE(wait_until([&] { return resident() < before / 4; })) << round;
+    if (round != 0) EXPECT_EQ(worker_thread(), thread);
+    thread = worker_thread();
+  }
+}
+
+TEST_F(DeferredByThread, DestroyWithATrimPending) {
+  OptionGuard delay("idle_delay", "1ms");
+  for (int round = 0; round < 20; ++round) {
+    make_with_worker();
+    auto blocks = fill(2 * kMiB / 64, 64);
+    for (void *block : blocks) ace_heap_free(heap, block);
+    collect_young();
+    if (round % 2 != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+// In a process of its own, where no worker runs yet.
+using WorkerDeathTest = Deferred;
+
+TEST_F(WorkerDeathTest, NoThreadIsStartedForHeapsThatForbidIt) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        make();
+        auto blocks = swell();
+        shrink(blocks);
+        for (ace_hint_code code : {ACE_HINT_COLLECT_BEGIN, ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN}) ace_hint(heap, code, 0);
+        collect_young();
+        exit(worker_thread() == 0 ? 0 : 1);
+      },
+      testing::ExitedWithCode(0), "");
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,110 @@
+// A system table for tests: the real one underneath, a clock that only tests move, calls that fail when asked
+// to, and a record of what was purged.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "os/os.h"
+
+namespace ace::test {
+
+enum class OsCall : unsigned { kMap, kUnmap, kPurge, kResize, kMove };
+inline constexpr unsigned kOsCalls = 5;
+
+struct Range {
+  uintptr_t from, to;
+  bool operator==(const Range &) const = default;
+};
+
+// Stands for the system as long as it lives; one at a time. Heaps that were made before it go on with it.
+class FakeOs {
+ public:
+  FakeOs() {
+    state() = State();
+    // Far ahead of the real clock: a background thread that waits for one of its moments does not wake up.
+    state().now = real_os().now() + 3'600'000'000'000u;
+    static const OsTable table{map, unmap, purge, resize, move, now, random, real_os().page_size};
+    set_os_for_tests(&table);
+  }
+  ~FakeOs() { set_os_for_tests(&real_os()); }
+  FakeOs(const FakeOs &) = delete;
+  FakeOs &operator=(const FakeOs &) = delete;
+
+  // The nth call from now on (1: the next) fails, and `more` after it.
+  void fail(OsCall call, uint64_t nth, uint64_t more = 0) {
+    Failure &failure = state().failures[static_cast<unsigned>(call)];
+    failure.first = failure.calls + nth;
+    failure.last = failure.first + more;
+  }
+  void fail_always(OsCall call) { fail(call, 1, UINT64_MAX / 2); }
+  void fail_never() {
+    for (Failure &failure : state().failures) failure.first = failure.last = 0;
+  }
+  uint64_t calls(OsCall call) const { return state().failures[static_cast<unsigned>(call)].calls; }
+
+  void advance(uint64_t ns) { state().now += ns; }
+
+  // What was purged successfully since the last take.
+  std::vector<Range> take_purged() {
+    std::lock_guard locked(lock());
+    return std::exchange(state().purged, {});
+  }
+
+ private:
+  struct Failure {
+    std::atomic<uint64_t> calls{0}, first{0}, last{0};
+    Failure &operator=(const Failure &) {
+      calls = first = last = 0;
+      return *this;
+    }
+  };
+  struct State {
+    std::atomic<uint64_t> now{0};
+    Failure failures[kOsCalls];
+    std::vector<Range> purged;
+    State &operator=(const State &) {
+      for (Failure &failure : failures) failure = Failure();
+      purged.clear();
+      return *this;
+    }
+  };
+  static State &state() {
+    static State state;
+    return state;
+  }
+  static std::mutex &lock() {
+    static std::mutex mutex;
+    return mutex;
+  }
+
+  static bool fails(OsCall call) {
+    Failure &failure = state().failures[static_cast<unsigned>(call)];
+    uint64_t n = ++failure.calls;
+    return failure.first != 0 && n >= failure.first && n <= failure.last;
+  }
+  static void *map(size_t size, size_t alignment) {
+    return fails(OsCall::kMap) ? nullptr : real_os().map(size, alignment);
+  }
+  static bool unmap(void *start, size_t size) { return !fails(OsCall::kUnmap) && real_os().unmap(start, size); }
+  static bool purge(void *start, size_t size) {
+    if (fails(OsCall::kPurge) || !real_os().purge(start, size)) return false;
+    std::lock_guard locked(lock());
+    auto from = reinterpret_cast<uintptr_t>(start);
+    state().purged.push_back({from, from + size});
+    return true;
+  }
+  static bool resize(void *start, size_t old_size, size_t new_size) {
+    return !fails(OsCall::kResize) && real_os().resize(start, old_size, new_size);
+  }
+  static bool move(void *start, size_t size, void *target) {
+    return !fails(OsCall::kMove) && real_os().move(start, size, target);
+  }
+  static uint64_t now() { return state().now; }
+  static uint64_t random() { return real_os().random(); }
+};
+
+}  // namespace ace::test

@@ -1,0 +1,195 @@
+// The heap as a whole: its limit, its walk, its end.
+#include "heap/heap.h"
+
+#include <set>
+
+#include "heap/address_map.h"
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::HeapTest;
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+class Limit : public HeapTest {
+ protected:
+  std::vector<void *> fill_up(size_t size) {
+    std::vector<void *> blocks;
+    while (void *block = ace_heap_alloc(heap, size)) {
+      blocks.push_back(block);
+      if (blocks.size() > 100'000) break;
+    }
+    return blocks;
+  }
+};
+
+TEST_F(Limit, HoldsInEveryPool) {
+  for (size_t size : {size_t{64}, size_t{8192}, size_t{20'000}, size_t{600'000}}) {
+    make(0, 4 * kMiB);
+    auto blocks = fill_up(size);
+    EXPECT_GT(blocks.size() * size, 5 * kMiB / 2) << size;
+    EXPECT_LE(stats().resident_bytes, 4 * kMiB) << size;
+    EXPECT_GE(stats().limit_failures, 1u) << size;
+    EXPECT_EQ(test::audit(heap), "") << size;
+    ace_heap_free(heap, blocks.back());
+    EXPECT_NE(ace_heap_alloc(heap, size), nullptr) << size;
+  }
+}
+
+TEST_F(Limit, LastHolesAreUsedBeforeItRefuses) {
+  make(0, kMiB);
+  auto blocks = fill_up(64);
+  for (size_t i = 0; i < blocks.size(); i += 1000) ace_heap_free(heap, blocks[i]);  // too few to be offered
+  for (size_t i = 0; i < blocks.size(); i += 1000) EXPECT_NE(ace_heap_alloc(heap, 64), nullptr) << i;
+  EXPECT_EQ(ace_heap_alloc(heap, 64), nullptr);
+}
+
+TEST_F(Limit, MayBeChanged) {
+  EXPECT_EQ(ace_heap_set_limit(heap, kMiB), 0u);
+  fill_up(64);
+  EXPECT_EQ(ace_heap_set_limit(heap, 2 * kMiB), kMiB);
+  EXPECT_NE(ace_heap_alloc(heap, 64), nullptr);
+  EXPECT_EQ(stats().limit_bytes, 2 * kMiB);
+  // Below what is in use: nothing is freed, the next growth fails.
+  ace_heap_set_limit(heap, kPage);
+  EXPECT_EQ(ace_heap_alloc(heap, 20'000), nullptr);
+  EXPECT_GT(stats().resident_bytes, kPage);
+  ace_heap_set_limit(heap, 0);
+  EXPECT_NE(ace_heap_alloc(heap, 20'000), nullptr);
+}
+
+TEST_F(Limit, ShrinkingNeverFails) {
+  make(0, 4 * kMiB);
+  void *block = ace_heap_alloc(heap, 3 * kMiB);
+  ASSERT_NE(block, nullptr);
+  memset(block, 0x5c, 3 * kMiB);
+  ace_heap_set_limit(heap, kPage);
+  for (size_t size : {2 * kMiB, kMiB, size_t{100'000}, size_t{5000}, size_t{100}, size_t{1}}) {
+    block = ace_heap_realloc(heap, block, size, 0);
+    ASSERT_NE(block, nullptr) << size;
+    for (size_t i = 0; i < size; i += 97) ASSERT_EQ(static_cast<unsigned char *>(block)[i], 0x5c);
+  }
+}
+
+// What a callback was told, and what it does.
+struct Callback {
+  int calls = 0, answer = 0;
+  size_t missing = 0;
+  std::vector<void *> to_free;
+  bool collects = false, allocates = false;
+  void *got = nullptr;
+
+  static int call(ace_heap *heap, size_t missing, void *context) {
+    auto &self = *static_cast<Callback *>(context);
+    ++self.calls;
+    self.missing = missing;
+    for (void *block : self.to_free) ace_heap_free(heap, block);
+    self.to_free.clear();
+    if (self.collects) ace_hint(heap, ACE_HINT_PRESSURE, 0);
+    if (self.allocates) self.got = ace_heap_alloc(heap, 64);
+    return self.answer;
+  }
+};
+
+TEST_F(Limit, ACallbackThatSaysNo) {
+  Callback callback;
+  make(0, kMiB, Callback::call, &callback);
+  fill_up(64);
+  EXPECT_EQ(callback.calls, 1);
+  EXPECT_GE(callback.missing, 1u);
+  EXPECT_LE(callback.missing, kPage);
+  EXPECT_EQ(stats().limit_callbacks, 1u);
+}
+
+TEST_F(Limit, ACallbackThatMakesRoomInEachPool) {
+  for (size_t size : {size_t{64}, size_t{1024}, size_t{20'000}, size_t{600'000}}) {
+    Callback callback;
+    make(0, 4 * kMiB, Callback::call, &callback);
+    std::vector<void *> blocks = fill_up(size);
+    const int calls = callback.calls;
+    callback.answer = 1;
+    callback.collects = true;
+    callback.to_free = blocks;
+    EXPECT_NE(ace_heap_alloc(heap, size), nullptr) << size;
+    EXPECT_EQ(callback.calls, calls + 1) << size;
+    EXPECT_EQ(stats().live_blocks, 1u) << size;
+    EXPECT_EQ(test::audit(heap), "") << size;
+  }
+}
+
+TEST_F(Limit, ACallbackThatLiesIsAskedOnce) {
+  Callback callback;
+  callback.answer = 1;
+  make(0, kMiB, Callback::call, &callback);
+  auto blocks = fill_up(64);
+  const int calls = callback.calls;
+  EXPECT_EQ(ace_heap_alloc(heap, 100'000), nullptr);
+  EXPECT_EQ(callback.calls, calls + 1);
+  EXPECT_EQ(callback.missing > 90'000, true);
+}
+
+TEST_F(Limit, ACallbackThatAllocatesIsNotAskedWithinItself) {
+  Callback callback;
+  make(0, kMiB, Callback::call, &callback);
+  auto blocks = fill_up(64);
+  callback.allocates = true;
+  callback.answer = 1;
+  callback.to_free.assign(blocks.begin(), blocks.begin() + 10);
+  const int calls = callback.calls;
+  EXPECT_NE(ace_heap_alloc(heap, 64), nullptr);
+  EXPECT_NE(callback.got, nullptr);
+  EXPECT_EQ(callback.calls, calls + 1);
+}
+
+using HeapWalk = HeapTest;
+
+TEST_F(HeapWalk, SeesEveryLiveBlockOnce) {
+  make(2);
+  std::set<std::pair<void *, size_t>> expected;
+  for (size_t size : {size_t{16}, size_t{100}, size_t{8192}, size_t{9000}, size_t{300'000}, size_t{3'000'000}}) {
+    for (unsigned kind : {0u, 1u}) {
+      auto blocks = fill(10, size, kind);
+      for (size_t i = 0; i < blocks.size(); ++i) {
+        if (i % 3 == 0) {
+          ace_heap_free(heap, blocks[i]);
+        } else {
+          expected.insert({blocks[i], ace_usable_size(blocks[i])});
+        }
+      }
+    }
+  }
+  std::set<std::pair<void *, size_t>> seen;
+  for (const test::Seen &s : test::walk(heap)) EXPECT_TRUE(seen.insert({s.block, s.usable}).second);
+  EXPECT_EQ(seen, expected);
+}
+
+TEST_F(HeapWalk, StopsWithTheVisitorsAnswer) {
+  fill(10, 64);
+  int visits = 0;
+  auto visit = [](void *, size_t, ace_kind, void *context) { return ++*static_cast<int *>(context) == 3 ? 42 : 0; };
+  EXPECT_EQ(ace_heap_walk(heap, visit, &visits), 42);
+  EXPECT_EQ(visits, 3);
+}
+
+TEST(HeapEnd, TakesAllBlocksAlong) {
+  ace_heap *heap = ace_heap_create(nullptr);
+  void *tiny = ace_heap_alloc(heap, 10), *mid = ace_heap_alloc(heap, 10'000), *large = ace_heap_alloc(heap, kMiB);
+  for (void *p : {tiny, mid, large}) EXPECT_EQ(ace_owner_of(p), heap);
+  ace_heap_destroy(heap);
+  for (void *p : {tiny, mid, large}) EXPECT_EQ(ace_owner_of(p), nullptr);
+}
+
+TEST(HeapStart, WithoutMemoryThereIsNone) {
+  test::FakeOs fake;
+  fake.fail_always(test::OsCall::kMap);
+  std::vector<ace_heap *> heaps;
+  while (ace_heap *heap = ace_heap_create(nullptr)) heaps.push_back(heap);
+  for (ace_heap *heap : heaps) ace_heap_destroy(heap);
+  fake.fail_never();
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,152 @@
+#include "heap/large.h"
+
+#include "heap/address_map.h"
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::FakeOs;
+using test::HeapTest;
+using test::OsCall;
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+class Large : public HeapTest {
+ protected:
+  unsigned char *alloc(size_t size) {
+    auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, size));
+    if (p != nullptr) write(p, size);
+    return p;
+  }
+  unsigned char *realloc(void *p, size_t size) {
+    return static_cast<unsigned char *>(ace_heap_realloc(heap, p, size, 0));
+  }
+  static void write(unsigned char *p, size_t size) {
+    for (size_t i = 0; i < size; ++i) p[i] = static_cast<unsigned char>(i * 7 + (i >> 12));
+  }
+  static bool intact(const unsigned char *p, size_t size) {
+    for (size_t i = 0; i < size; ++i) {
+      if (p[i] != static_cast<unsigned char>(i * 7 + (i >> 12))) return false;
+    }
+    return true;
+  }
+};
+
+TEST_F(Large, EachBlockIsAMappingOfItsOwn) {
+  unsigned char *p = alloc(kMidMax + 1), *q = alloc(3 * kMiB);
+  EXPECT_EQ(ace_usable_size(p), round_up(kMidMax + 1, kPage));
+  EXPECT_EQ(ace_usable_size(q), 3 * kMiB);
+  EXPECT_NE(superslab_of(p), superslab_of(q));
+  EXPECT_EQ(stats().large_live_blocks, 2u);
+  EXPECT_EQ(stats().large_live_bytes, ace_usable_size(p) + ace_usable_size(q));
+  ace_heap_free(heap, p);
+  EXPECT_FALSE(is_ours(p));
+  EXPECT_TRUE(intact(q, 3 * kMiB));
+  ace_heap_free(heap, q);
+  EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
+TEST_F(Large, Alignment) {
+  for (size_t alignment = 16; alignment <= ACE_ALIGNMENT_MAX; alignment *= 2) {
+    void *p = ace_heap_aligned_alloc(heap, alignment, 700'000, 0);
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(address_of(p) % alignment, 0u);
+    EXPECT_GE(ace_usable_size(p), 700'000u);
+    memset(p, 1, 700'000);
+    ace_heap_free(heap, p);
+  }
+}
+
+TEST_F(Large, FreshMemoryIsZero) {
+  auto *p = static_cast<unsigned char *>(ace_heap_calloc(heap, 3, kMiB, 0));
+  for (size_t i = 0; i < 3 * kMiB; ++i) ASSERT_EQ(p[i], 0);
+}
+
+TEST_F(Large, GrowsAndShrinksWithItsContents) {
+  unsigned char *p = alloc(kMiB);
+  size_t kept = kMiB;
+  for (size_t size : {2 * kMiB, 5 * kMiB, 9 * kMiB, 3 * kMiB, 4 * kMiB, size_t{600'000}}) {
+    p = realloc(p, size);
+    ASSERT_NE(p, nullptr);
+    kept = std::min(kept, size);
+    ASSERT_TRUE(intact(p, kept)) << size;
+    ASSERT_EQ(ace_usable_size(p), round_up(size, kPage));
+    ASSERT_EQ(stats().live_blocks, 1u);
+    ASSERT_EQ(test::audit(heap), "") << size;
+    write(p, size);
+    kept = size;
+  }
+}
+
+TEST_F(Large, MovesWhereItCannotGrowInPlace) {
+  unsigned char *p = alloc(kMiB);
+  FakeOs fake;
+  fake.fail_always(OsCall::kResize);
+  unsigned char *q = realloc(p, 4 * kMiB);
+  ASSERT_NE(q, nullptr);
+  EXPECT_NE(q, p);
+  EXPECT_FALSE(is_ours(p));
+  EXPECT_TRUE(intact(q, kMiB));
+  for (size_t i = kMiB; i < 4 * kMiB; ++i) ASSERT_EQ(q[i], 0);
+}
+
+TEST_F(Large, AFailedGrowthLeavesTheBlockAsItWas) {
+  unsigned char *p = alloc(kMiB);
+  FakeOs fake;
+  for (OsCall call : {OsCall::kMap, OsCall::kMove}) {
+    fake.fail_always(OsCall::kResize);
+    fake.fail_always(call);
+    EXPECT_EQ(realloc(p, 4 * kMiB), nullptr);
+    EXPECT_EQ(ace_usable_size(p), kMiB);
+    EXPECT_TRUE(intact(p, kMiB));
+    EXPECT_EQ(test::audit(heap), "");
+    fake.fail_never();
+  }
+  EXPECT_NE(realloc(p, 4 * kMiB), nullptr);
+}
+
+TEST_F(Large, ShrinkingNeverFails) {
+  unsigned char *p = alloc(4 * kMiB);
+  FakeOs fake;
+  for (OsCall call : {OsCall::kMap, OsCall::kUnmap, OsCall::kResize, OsCall::kMove}) fake.fail_always(call);
+  p = realloc(p, kMiB);
+  ASSERT_NE(p, nullptr);
+  EXPECT_TRUE(intact(p, kMiB));
+  p = realloc(p, 100);
+  ASSERT_NE(p, nullptr);
+  EXPECT_TRUE(intact(p, 100));
+}
+
+TEST_F(Large, GrowthRespectsTheLimit) {
+  unsigned char *p = alloc(kMiB);
+  ace_heap_set_limit(heap, 2 * kMiB);
+  EXPECT_EQ(realloc(p, 3 * kMiB), nullptr);
+  EXPECT_TRUE(intact(p, kMiB));
+  EXPECT_NE(p = realloc(p, 2 * kMiB), nullptr);
+  EXPECT_EQ(stats().limit_failures, 1u);
+  EXPECT_EQ(alloc(kMiB), nullptr);
+}
+
+TEST_F(Large, NoMemoryIsCounted) {
+  FakeOs fake;
+  fake.fail(OsCall::kMap, 1);
+  EXPECT_EQ(alloc(kMiB), nullptr);
+  EXPECT_EQ(stats().system_failures, 1u);
+  EXPECT_NE(alloc(kMiB), nullptr);
+}
+
+TEST_F(Large, BetweenThePools) {
+  void *p = ace_heap_alloc(heap, 100);
+  memset(p, 0x42, 100);
+  for (size_t size : {size_t{9000}, 2 * kMiB, size_t{100'000}, size_t{3000}, 4 * kMiB, size_t{100}}) {
+    p = ace_heap_realloc(heap, p, size, 0);
+    ASSERT_NE(p, nullptr);
+    for (size_t i = 0; i < 100; ++i) ASSERT_EQ(static_cast<unsigned char *>(p)[i], 0x42);
+    ASSERT_EQ(stats().live_blocks, 1u);
+  }
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,127 @@
+#include "heap/mid.h"
+
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::FakeOs;
+using test::HeapTest;
+using test::OsCall;
+
+class Mid : public HeapTest {
+ protected:
+  unsigned pages_of(const void *p) { return superslab_of(p)->mid().run_pages[page_index_of(p)]; }
+  std::byte *alloc(unsigned pages, size_t alignment = kPage) {
+    auto *p = static_cast<std::byte *>(allocate_mid(*heap, pages, alignment));
+    if (p != nullptr) memset(p, 0x3d, pages * kPage);
+    return p;
+  }
+  void free(std::byte *p) { free_mid(*heap, superslab_of(p), page_index_of(p)); }
+  bool resize(std::byte *p, unsigned pages) { return resize_mid(*heap, superslab_of(p), page_index_of(p), pages); }
+};
+
+TEST_F(Mid, WhichSizesComeHere) {
+  for (size_t size : {kTinyMax + 1, size_t{3} * kPage, size_t{3} * kPage + 1, kMidMax - 1, kMidMax}) {
+    void *p = ace_heap_alloc(heap, size);
+    EXPECT_EQ(superslab_of(p)->head.prefix.pool, Pool::kMid) << size;
+    EXPECT_EQ(ace_usable_size(p), round_up(size, kPage));
+    EXPECT_EQ(address_of(p) % kPage, 0u);
+  }
+  EXPECT_EQ(superslab_of(ace_heap_alloc(heap, kTinyMax))->head.prefix.pool, Pool::kTiny);
+  EXPECT_EQ(superslab_of(ace_heap_alloc(heap, kMidMax + 1))->head.prefix.pool, Pool::kLarge);
+}
+
+TEST_F(Mid, RunsComeInAddressOrderAndTheLowestHoleFirst) {
+  std::byte *a = alloc(3), *b = alloc(5), *c = alloc(4);
+  EXPECT_EQ(b, a + 3 * kPage);
+  EXPECT_EQ(c, b + 5 * kPage);
+  free(b);
+  free(a);
+  EXPECT_EQ(alloc(4), a);
+  EXPECT_EQ(alloc(4), a + 4 * kPage);
+}
+
+TEST_F(Mid, Alignment) {
+  alloc(3);
+  for (size_t alignment = kPage; alignment <= ACE_ALIGNMENT_MAX; alignment *= 2) {
+    std::byte *p = alloc(3, alignment);
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(address_of(p) % alignment, 0u) << alignment;
+  }
+}
+
+TEST_F(Mid, ResizesInPlace) {
+  std::byte *a = alloc(4), *b = alloc(4);
+  EXPECT_TRUE(resize(a, 2));
+  EXPECT_EQ(pages_of(a), 2u);
+  EXPECT_TRUE(resize(a, 4));
+  EXPECT_FALSE(resize(a, 5)) << "another run follows";
+  EXPECT_EQ(pages_of(a), 4u);
+  EXPECT_TRUE(resize(b, 100));
+  EXPECT_EQ(stats().mid_live_bytes, 104 * kPage);
+  EXPECT_EQ(stats().mid_live_blocks, 2u);
+  free(b);
+  EXPECT_TRUE(resize(a, 5));
+}
+
+TEST_F(Mid, ResizeStopsAtTheSuperslabsEnd) {
+  std::byte *last = nullptr;
+  for (unsigned i = 0; i < (kPagesPerSuperslab - kMidFirstPage) / 10; ++i) last = alloc(10);
+  ASSERT_EQ(page_index_of(last) + 10, kPagesPerSuperslab);
+  EXPECT_FALSE(resize(last, 11));
+  EXPECT_TRUE(resize(last, 9));
+  EXPECT_TRUE(resize(last, 10));
+}
+
+TEST_F(Mid, ResizeRespectsTheLimit) {
+  std::byte *a = alloc(4);
+  ace_heap_set_limit(heap, 5 * kPage);
+  EXPECT_TRUE(resize(a, 5));
+  EXPECT_FALSE(resize(a, 6));
+  EXPECT_TRUE(resize(a, 1));
+}
+
+TEST_F(Mid, FreedPagesAreReusedBeforeFreshOnesAreTaken) {
+  std::byte *a = alloc(64);
+  alloc(1);
+  free(a);
+  const uint64_t faulted = stats().faulted_bytes;
+  alloc(32), alloc(32);
+  EXPECT_EQ(stats().faulted_bytes, faulted);
+}
+
+TEST_F(Mid, EmptySuperslabsGoBackWithATrim) {
+  std::vector<std::byte *> runs;
+  for (int i = 0; i < 12; ++i) runs.push_back(alloc(128));
+  const auto before = stats();
+  EXPECT_GE(before.mapped_bytes, 4 * kSuperslabSize);
+  for (size_t i = 1; i < runs.size(); ++i) free(runs[i]);
+  EXPECT_EQ(stats().mapped_bytes, before.mapped_bytes);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().mapped_bytes, 2 * kSuperslabSize) << "the heap's own, and that of the run that lives";
+  EXPECT_EQ(stats().resident_bytes, 128 * kPage);
+  for (size_t i = 0; i < 128 * kPage; ++i) ASSERT_EQ(runs[0][i], std::byte{0x3d});
+}
+
+TEST_F(Mid, NoMemoryFailsTheAllocationAndNothingElse) {
+  FakeOs fake;
+  fake.fail_always(OsCall::kMap);
+  std::vector<std::byte *> runs;
+  while (std::byte *p = alloc(100)) runs.push_back(p);
+  EXPECT_GE(stats().system_failures, 1u);
+  if (runs.empty()) return;
+  free(runs.back());
+  EXPECT_EQ(alloc(100), runs.back());
+}
+
+TEST_F(Mid, LostRoomForAlignmentIsNotLost) {
+  std::byte *a = alloc(1);
+  std::byte *b = alloc(4, size_t{1} << 20);
+  ASSERT_NE(b, nullptr);
+  EXPECT_EQ(alloc(1), a + kPage) << "the pages passed over are still there";
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,160 @@
+// Frees from other threads. Here the other thread has come and gone before the holder looks; tests/stress lets
+// them run at the same time.
+#include "heap/remote.h"
+
+#include <thread>
+
+#include "heap/slab.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::HeapTest;
+using test::MisuseLog;
+
+class Remote : public HeapTest {
+ protected:
+  static void free_elsewhere(const std::vector<void *> &blocks) {
+    std::thread([&] {
+      for (void *block : blocks) ace_free(block);
+    }).join();
+  }
+  static void free_elsewhere(void *block) { free_elsewhere(std::vector<void *>{block}); }
+};
+
+TEST_F(Remote, BlocksOfEveryPoolComeHome) {
+  std::vector<void *> blocks;
+  for (size_t size : {size_t{16}, size_t{1000}, size_t{20'000}, size_t{2'000'000}}) {
+    auto more = fill(20, size);
+    blocks.insert(blocks.end(), more.begin(), more.end());
+  }
+  free_elsewhere(blocks);
+  EXPECT_TRUE(has_remote_frees(*heap));
+  EXPECT_EQ(stats().live_blocks, 80u) << "until the holder takes them over";
+  EXPECT_TRUE(test::walk(heap).empty()) << "but they are known to be free";
+  EXPECT_EQ(test::audit(heap), "");
+  drain_remote_frees(*heap);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_FALSE(has_remote_frees(*heap));
+  EXPECT_EQ(stats().live_blocks, 0u);
+  EXPECT_EQ(stats().remote_frees, 80u);
+  EXPECT_EQ(stats().remote_drains, 1u);
+}
+
+TEST_F(Remote, AnEmptyQueueIsNoDrain) {
+  drain_remote_frees(*heap);
+  EXPECT_EQ(stats().remote_drains, 0u);
+}
+
+TEST_F(Remote, BlocksOfTheCurrentSlab) {
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks[3]);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(stats().live_blocks, 9u);
+  for (void *block : blocks) {
+    if (block != blocks[3]) ace_heap_free(heap, block);
+  }
+  EXPECT_EQ(stats().live_blocks, 0u);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Remote, ARefillTakesThemOver) {
+  auto blocks = fill(blocks_per_slab(class_of(64)), 64);
+  free_elsewhere(blocks);
+  auto again = fill(blocks_per_slab(class_of(64)), 64);
+  EXPECT_EQ(stats().live_blocks, again.size());
+  EXPECT_EQ(stats().faulted_bytes, kSlabSize) << "the slab is filled again";
+}
+
+TEST_F(Remote, ContentsAreNotTouched) {
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks);
+  for (void *block : blocks) {
+    for (int i = 0; i < 64; ++i) ASSERT_EQ(static_cast<unsigned char *>(block)[i], 0xa5);
+  }
+}
+
+TEST_F(Remote, TheLimitTakesThemOver) {
+  ace_heap_set_limit(heap, 1 << 20);
+  std::vector<void *> blocks;
+  while (void *p = ace_heap_alloc(heap, 20'000)) blocks.push_back(p);
+  free_elsewhere(blocks);
+  EXPECT_NE(ace_heap_alloc(heap, 20'000), nullptr);
+}
+
+TEST_F(Remote, SecondFreesAreSeenInEveryPool) {
+  MisuseLog misuse;
+  for (size_t size : {size_t{64}, size_t{20'000}, size_t{2'000'000}}) {
+    void *p = fill(1, size)[0];
+    void *other = fill(1, size)[0];
+    free_elsewhere({p, p});
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << size << ", both elsewhere";
+    if (size > kTinyMax) {  // in slabs the hot path asks no remote bit: see FreedHereBeforeTheDrain
+      ace_heap_free(heap, p);
+      EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << size << ", the second here";
+    }
+    EXPECT_EQ(ace_usable_size(p), 0u);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << size << ", asked for its size";
+    EXPECT_EQ(test::audit(heap), "");
+    ace_trim(heap, SIZE_MAX);
+    EXPECT_EQ(test::audit(heap), "");
+    EXPECT_EQ(stats().live_blocks, 1u);
+    ace_heap_free(heap, other);
+  }
+}
+
+TEST_F(Remote, FreedHereBeforeTheDrain) {
+  MisuseLog misuse;
+  auto blocks = fill(3 * blocks_per_slab(class_of(64)), 64);
+  for (void *block : {blocks[3], blocks.back()}) {  // in the bitmap, and in the current slab
+    free_elsewhere(block);
+    ace_heap_free(heap, block);
+  }
+  EXPECT_EQ(test::audit(heap), "");
+  drain_remote_frees(*heap);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(stats().live_blocks, blocks.size() - 2) << "each counts once";
+}
+
+TEST_F(Remote, FreedHereAfterTheDrain) {
+  MisuseLog misuse;
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks[3]);
+  drain_remote_frees(*heap);
+  ace_heap_free(heap, blocks[3]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(stats().live_blocks, 9u);
+}
+
+TEST_F(Remote, FreedElsewhereAfterItWasFreedHere) {
+  MisuseLog misuse;
+  auto blocks = fill(10, 64);
+  ace_heap_free(heap, blocks[3]);  // onto the allocation list
+  free_elsewhere(blocks[3]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(stats().live_blocks, 9u);
+  auto again = fill(20, 64);
+  for (size_t i = 0; i < again.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) ASSERT_NE(again[i], again[j]) << "one block was handed out twice";
+  }
+}
+
+TEST_F(Remote, AThreadThatHoldsAnotherHeapIsCounted) {
+  auto blocks = fill(3, 64);
+  ace_heap *other = ace_heap_create(nullptr);
+  for (void *block : blocks) ace_heap_free(other, block);
+  EXPECT_EQ(test::stats_of(other).misrouted_pointers, 3u);
+  EXPECT_EQ(test::audit(other), "");
+  ace_heap_destroy(other);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(stats().remote_frees, 3u);
+  EXPECT_EQ(stats().live_blocks, 0u);
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,205 @@
+#include "heap/slab.h"
+
+#include <algorithm>
+#include <set>
+
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::HeapTest;
+
+constexpr size_t kSize = 64;
+const unsigned kClass = class_of(kSize);
+const unsigned kBlocks = blocks_per_slab(kClass);
+constexpr unsigned kBlocksPerPage = kPage / kSize;
+
+SlabRow &row_of(const void *p) { return superslab_of(p)->row(slab_index_of(p)); }
+SlabState state_of(const void *p) { return row_of(p).prefix.state; }
+
+class Slab : public HeapTest {
+ protected:
+  // `count` whole slabs of 64-byte blocks, by slab, and a further block that makes the last of them not current.
+  std::vector<std::vector<void *>> fill_slabs(unsigned count) {
+    std::vector<std::vector<void *>> slabs;
+    for (unsigned i = 0; i < count; ++i) slabs.push_back(fill(kBlocks, kSize));
+    next = fill(1, kSize)[0];
+    return slabs;
+  }
+  void *next = nullptr;
+};
+
+TEST_F(Slab, IsCarvedInAddressOrder) {
+  auto blocks = fill(kBlocks, kSize);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    ASSERT_EQ(address_of(blocks[i]), address_of(blocks[0]) + i * kSize);
+  }
+  EXPECT_EQ(offset_in_slab(blocks[0]), 0u);
+}
+
+TEST_F(Slab, TakesPagesOneByOne) {
+  for (unsigned page = 1; page <= kPagesPerSlab; ++page) {
+    fill(kBlocksPerPage, kSize);
+    EXPECT_EQ(stats().faulted_bytes, page * kPage);
+  }
+}
+
+TEST_F(Slab, EveryClassFillsItsSlabsAndKeepsApart) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    auto blocks = fill(blocks_per_slab(c) + 3, kClassSize[c]);
+    std::sort(blocks.begin(), blocks.end());
+    for (size_t i = 1; i < blocks.size(); ++i) {
+      ASSERT_GE(address_of(blocks[i]) - address_of(blocks[i - 1]), kClassSize[c]);
+    }
+    for (void *block : blocks) {
+      ASSERT_EQ(row_of(block).prefix.size_class, c);
+      ASSERT_EQ(offset_in_slab(block) % kClassSize[c], 0u);
+      ASSERT_LE(offset_in_slab(block) + kClassSize[c], kSlabSize);
+    }
+    EXPECT_EQ(test::audit(heap), "");
+  }
+}
+
+TEST_F(Slab, StatesAndTheOfferThreshold) {
+  auto slab = fill(kBlocks, kSize);
+  EXPECT_EQ(state_of(slab[0]), SlabState::kCurrent);
+  fill(1, kSize);
+  EXPECT_EQ(state_of(slab[0]), SlabState::kFull);
+  const unsigned offer_at = row_of(slab[0]).prefix.offer_at;
+  EXPECT_EQ(offer_at, (kBlocks + 31) / 32);
+  for (unsigned i = 0; i < offer_at; ++i) {
+    EXPECT_EQ(state_of(slab[0]), SlabState::kFull) << i;
+    ace_heap_free(heap, slab[i]);
+  }
+  EXPECT_EQ(state_of(slab[0]), SlabState::kPartial);
+  for (unsigned i = offer_at; i < kBlocks; ++i) ace_heap_free(heap, slab[i]);
+  EXPECT_EQ(state_of(slab[0]), SlabState::kFree);
+  EXPECT_EQ(stats().slabs_emptied, 1u);
+}
+
+TEST_F(Slab, SparseWhereOnlyAbsentPagesAreFree) {
+  auto slabs = fill_slabs(2);
+  for (unsigned s : {0u, 1u}) {
+    // Four dead pages, and two pages' worth of holes in the others.
+    for (unsigned i = 0; i < 4 * kBlocksPerPage; ++i) ace_heap_free(heap, slabs[s][i]);
+    for (unsigned i = 0; i < 2 * kBlocksPerPage; ++i) ace_heap_free(heap, slabs[s][5 * kBlocksPerPage + 3 * i]);
+  }
+  EXPECT_GE(ace_trim(heap, SIZE_MAX), 8 * kPage);
+  const uint64_t faulted = stats().faulted_bytes;
+  // The trim left the holes of the former current slab: one page with one live block.
+  auto again = fill(4 * kBlocksPerPage + kBlocksPerPage - 1, kSize);
+  EXPECT_EQ(stats().faulted_bytes, faulted) << "resident holes come first";
+  fill(1, kSize);
+  EXPECT_EQ(stats().faulted_bytes, faulted + kPage);
+  const bool sparse0 = state_of(slabs[0].back()) == SlabState::kSparse;
+  const bool sparse1 = state_of(slabs[1].back()) == SlabState::kSparse;
+  EXPECT_TRUE(sparse0 || sparse1);
+}
+
+TEST_F(Slab, ResidentHolesComeBeforeFreshSlabs) {
+  auto slabs = fill_slabs(4);
+  std::set<void *> freed;
+  for (auto &slab : slabs) {
+    for (unsigned i = 0; i < kBlocks; i += 8) {
+      ace_heap_free(heap, slab[i]);
+      freed.insert(slab[i]);
+    }
+  }
+  const auto before = stats();
+  // What is left of the current slab's page, then all holes.
+  for (void *block : fill(kBlocksPerPage - 1 + freed.size(), kSize)) freed.erase(block);
+  EXPECT_TRUE(freed.empty());
+  EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes);
+  EXPECT_EQ(stats().slabs_assigned, before.slabs_assigned);
+  fill(1, kSize);
+  EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes + kPage);
+}
+
+TEST_F(Slab, FreedPagesServeOtherClasses) {
+  auto small = fill(31 * kBlocks, kSize);
+  const auto before = stats();
+  EXPECT_EQ(before.mapped_bytes, kSuperslabSize);
+  free_all(small);
+  for (size_t size : {16u, 512u, 8192u}) {
+    auto blocks = fill(28 * blocks_per_slab(class_of(size)), size);
+    EXPECT_EQ(stats().mapped_bytes, before.mapped_bytes) << size;
+    EXPECT_LE(stats().resident_bytes, before.resident_bytes) << size;
+    free_all(blocks);
+  }
+  // The three classes' current slabs are the only ones that were not free each time.
+  EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes) << "resident slabs are taken first";
+}
+
+TEST_F(Slab, KindGroupsLiveInSlabsOfTheirOwn) {
+  make(3);
+  std::vector<void *> blocks[3];
+  for (int i = 0; i < 300; ++i) {
+    for (unsigned kind : {0u, 1u, 2u, 9u}) blocks[std::min(kind, 2u)].push_back(ace_heap_alloc_kind(heap, kSize, kind));
+  }
+  for (unsigned group = 0; group < 3; ++group) {
+    for (void *block : blocks[group]) ASSERT_EQ(row_of(block).prefix.kind_group, group);
+  }
+}
+
+TEST_F(Slab, TheListGrowsByWhatIsFreedIntoTheWindow) {
+  auto blocks = fill(kBlocksPerPage, kSize);
+  const Bin &bin = heap->bins[kClass];
+  EXPECT_EQ(list_length(bin), 0u);
+  ace_heap_free(heap, blocks[5]);
+  ace_heap_free(heap, blocks[9]);
+  EXPECT_EQ(list_length(bin), 2u);
+  EXPECT_TRUE(is_on_list(bin, blocks[5]));
+  EXPECT_FALSE(is_on_list(bin, blocks[6]));
+  retire_current(*heap, kClass);
+  EXPECT_EQ(list_length(bin), 0u);
+  EXPECT_EQ(bin.current, nullptr);
+  EXPECT_EQ(free_blocks(row_of(blocks[0])), kBlocks - kBlocksPerPage + 2);
+  EXPECT_EQ(free_in_resident_pages(row_of(blocks[0])), 2u);
+}
+
+TEST_F(Slab, DrainingSuperslabsAreUsedLast) {
+  // Two superslabs; then the older one keeps one block, and the younger one stays full but for two slabs.
+  auto first = fill(31 * kBlocks, kSize);
+  auto second = fill(31 * kBlocks, kSize);
+  ASSERT_NE(superslab_of(first[0]), superslab_of(second[0]));
+  for (size_t i = 1; i < first.size(); ++i) ace_heap_free(heap, first[i]);
+  for (size_t i = 0; i < 2 * kBlocks; ++i) ace_heap_free(heap, second[i]);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().superslabs_draining, 1u);
+  EXPECT_EQ(superslab_of(first[0])->head.tier, Tier::kDraining);
+  // Another class needs fresh slabs: the HOT superslab's first.
+  auto other = fill(2 * blocks_per_slab(class_of(512)), 512);
+  for (void *block : other) ASSERT_EQ(superslab_of(block), superslab_of(second[0]));
+  EXPECT_EQ(superslab_of(fill(1, 512)[0]), superslab_of(first[0]));
+}
+
+TEST_F(Slab, EmptySuperslabsAreKeptForReuseButNotMany) {
+  auto blocks = fill(20 * 31 * kBlocks, kSize);
+  EXPECT_GE(stats().mapped_bytes, 20 * kSuperslabSize);
+  free_all(blocks);
+  const auto after = stats();
+  EXPECT_GE(after.superslabs_free, 1u);
+  EXPECT_LE(after.superslabs_free, 8u);
+  EXPECT_EQ(after.live_blocks, 0u);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().mapped_bytes, kSuperslabSize) << "the heap's own superslab stays";
+  EXPECT_EQ(stats().resident_bytes, 0u);
+}
+
+TEST_F(Slab, NoMemoryFailsTheAllocationAndNothingElse) {
+  test::FakeOs fake;
+  fake.fail_always(test::OsCall::kMap);
+  std::vector<void *> blocks;
+  while (void *block = ace_heap_alloc(heap, 8192)) blocks.push_back(block);
+  EXPECT_GE(stats().system_failures, 1u);
+  EXPECT_EQ(test::audit(heap), "");
+  ace_heap_free(heap, blocks.back());
+  EXPECT_EQ(ace_heap_alloc(heap, 8192), blocks.back());
+  fake.fail_never();
+  EXPECT_NE(ace_heap_alloc(heap, 8192), nullptr);
+}
+
+}  // namespace
+}  // namespace ace

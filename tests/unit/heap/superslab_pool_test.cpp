@@ -1,0 +1,89 @@
+#include "heap/superslab_pool.h"
+
+#include <string.h>
+
+#include <set>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "heap/address_map.h"
+#include "unit/fake_os.h"
+
+namespace ace {
+namespace {
+
+using test::FakeOs;
+using test::OsCall;
+
+TEST(SuperslabPool, HandsOutAlignedZeroedEnteredSuperslabs) {
+  std::set<Superslab *> taken;
+  for (int i = 0; i < 40; ++i) {
+    Superslab *s = acquire_superslab();
+    ASSERT_NE(s, nullptr);
+    EXPECT_TRUE(taken.insert(s).second);
+    EXPECT_EQ(address_of(s) % kSuperslabSize, 0u);
+    EXPECT_TRUE(is_ours(s));
+    auto *bytes = reinterpret_cast<const unsigned char *>(s);
+    for (size_t at = 0; at < kSuperslabSize; at += 4093) ASSERT_EQ(bytes[at], 0);
+  }
+  for (Superslab *s : taken) release_superslab(s);
+  for (Superslab *s : taken) EXPECT_FALSE(is_ours(s));
+}
+
+TEST(SuperslabPool, WhatComesBackIsZeroAgain) {
+  Superslab *s = acquire_superslab();
+  memset(static_cast<void *>(s), 0xff, kSuperslabSize);
+  release_superslab(s);
+  // The kept one is the next that is handed out.
+  Superslab *again = acquire_superslab();
+  EXPECT_EQ(again, s);
+  auto *bytes = reinterpret_cast<const unsigned char *>(again);
+  for (size_t at = 0; at < kSuperslabSize; ++at) ASSERT_EQ(bytes[at], 0) << at;
+  release_superslab(again);
+}
+
+TEST(SuperslabPool, ADirtySuperslabIsNeverKept) {
+  Superslab *s = acquire_superslab();
+  memset(static_cast<void *>(s), 0xff, kSuperslabSize);
+  FakeOs fake;
+  fake.fail(OsCall::kPurge, 1);
+  release_superslab(s);  // cannot be made zero: must go for good
+  EXPECT_EQ(fake.calls(OsCall::kUnmap), 1u);
+  Superslab *next = acquire_superslab();
+  ASSERT_NE(next, nullptr);
+  auto *bytes = reinterpret_cast<const unsigned char *>(next);
+  for (size_t at = 0; at < kSuperslabSize; at += 512) ASSERT_EQ(bytes[at], 0);
+  release_superslab(next);
+}
+
+TEST(SuperslabPool, FallsBackToSmallerMappings) {
+  FakeOs fake;
+  // Whatever is kept and left of chunks goes first.
+  fake.fail_always(OsCall::kMap);
+  std::vector<Superslab *> taken;
+  while (Superslab *s = acquire_superslab()) taken.push_back(s);
+  fake.fail_never();
+  fake.fail(OsCall::kMap, 1, 1);  // two sizes are refused, the third is given
+  Superslab *s = acquire_superslab();
+  EXPECT_NE(s, nullptr);
+  EXPECT_TRUE(is_ours(s));
+  if (s != nullptr) release_superslab(s);
+  for (Superslab *t : taken) release_superslab(t);
+}
+
+TEST(SuperslabPool, NoMemoryIsNullAndChangesNothing) {
+  FakeOs fake;
+  fake.fail_always(OsCall::kMap);
+  std::vector<Superslab *> taken;
+  while (Superslab *s = acquire_superslab()) taken.push_back(s);
+  EXPECT_EQ(acquire_superslab(), nullptr);
+  fake.fail_never();
+  Superslab *s = acquire_superslab();
+  EXPECT_NE(s, nullptr);
+  release_superslab(s);
+  for (Superslab *t : taken) release_superslab(t);
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,144 @@
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <set>
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "base/bits.h"
+#include "base/config.h"
+#include "os/lock.h"
+#include "os/os.h"
+#include "unit/fake_os.h"
+
+namespace ace {
+namespace {
+
+size_t resident_pages(void *start, size_t size) {
+  std::vector<unsigned char> pages(size / real_os().page_size);
+  EXPECT_EQ(mincore(start, size, pages.data()), 0);
+  size_t count = 0;
+  for (unsigned char page : pages) count += page & 1;
+  return count;
+}
+
+// The VmFlags line of the mapping that starts at `start`.
+std::string flags_of(const void *start) {
+  FILE *file = fopen("/proc/self/smaps", "r");
+  char line[512], flags[512] = "";
+  bool inside = false;
+  while (fgets(line, sizeof line, file) != nullptr) {
+    unsigned long from, to;
+    char rest;
+    if (sscanf(line, "%lx-%lx %c", &from, &to, &rest) == 3) inside = from <= address_of(start) && address_of(start) < to;
+    if (inside && strncmp(line, "VmFlags:", 8) == 0) strcpy(flags, line);
+  }
+  fclose(file);
+  return flags;
+}
+
+TEST(LinuxOs, MapsAlignedZeroedAndNothingResident) {
+  for (size_t alignment : {kPage, kSuperslabSize}) {
+    for (size_t size : {kSuperslabSize, kSuperslabSize + kPage}) {
+      auto *p = static_cast<unsigned char *>(real_os().map(size, alignment));
+      ASSERT_NE(p, nullptr);
+      EXPECT_EQ(address_of(p) % alignment, 0u);
+      EXPECT_EQ(resident_pages(p, size), 0u);
+      for (size_t i = 0; i < size; i += 512) ASSERT_EQ(p[i], 0);
+      EXPECT_TRUE(real_os().unmap(p, size));
+    }
+  }
+}
+
+TEST(LinuxOs, MappingsRefuseHugePages) {
+  void *p = real_os().map(kSuperslabSize, kSuperslabSize);
+  EXPECT_NE(flags_of(p).find(" nh"), std::string::npos) << flags_of(p);
+  real_os().unmap(p, kSuperslabSize);
+}
+
+TEST(LinuxOs, AbsurdSizesAreRefused) {
+  EXPECT_EQ(real_os().map(SIZE_MAX - kSuperslabSize + 1, kSuperslabSize), nullptr);
+  EXPECT_EQ(real_os().map(size_t{1} << 60, kSuperslabSize), nullptr);
+}
+
+TEST(LinuxOs, PurgedPagesAreGoneAndReadAsZero) {
+  constexpr size_t kSize = 8 * kPage;
+  auto *p = static_cast<unsigned char *>(real_os().map(kSize, kPage));
+  memset(p, 7, kSize);
+  EXPECT_EQ(resident_pages(p, kSize), 8u);
+  EXPECT_TRUE(real_os().purge(p + 2 * kPage, 3 * kPage));
+  EXPECT_EQ(resident_pages(p, kSize), 5u);
+  for (size_t i = 0; i < kSize; ++i) ASSERT_EQ(p[i], i >= 2 * kPage && i < 5 * kPage ? 0 : 7);
+  real_os().unmap(p, kSize);
+}
+
+TEST(LinuxOs, PurgeOfUnmappedMemoryFails) {
+  void *p = real_os().map(kPage, kPage);
+  real_os().unmap(p, kPage);
+  EXPECT_FALSE(real_os().purge(p, kPage));
+}
+
+TEST(LinuxOs, ResizeAndMoveKeepTheContents) {
+  constexpr size_t kSize = 4 * kPage;
+  auto *p = static_cast<unsigned char *>(real_os().map(2 * kSize, kPage));
+  memset(p, 9, kSize);
+  ASSERT_TRUE(real_os().resize(p, 2 * kSize, kSize));
+  EXPECT_EQ(resident_pages(p, kSize), 4u);
+  auto *target = static_cast<unsigned char *>(real_os().map(2 * kSize, kPage));
+  ASSERT_TRUE(real_os().move(p, kSize, target));
+  for (size_t i = 0; i < 2 * kSize; ++i) ASSERT_EQ(target[i], i < kSize ? 9 : 0);
+  real_os().unmap(target, 2 * kSize);
+}
+
+TEST(LinuxOs, ResizeFailsWhereSomethingIsInTheWay) {
+  auto *p = static_cast<unsigned char *>(real_os().map(4 * kPage, kPage));
+  p[0] = 1;
+  // The first two pages cannot grow over the page with other protection behind them.
+  ASSERT_EQ(mprotect(p + 2 * kPage, kPage, PROT_NONE), 0);
+  EXPECT_FALSE(real_os().resize(p, 2 * kPage, 3 * kPage));
+  EXPECT_EQ(p[0], 1);
+  real_os().unmap(p, 4 * kPage);
+}
+
+TEST(LinuxOs, ClockDoesNotGoBackAndRandomIsNotConstant) {
+  uint64_t a = real_os().now();
+  usleep(2000);
+  EXPECT_GE(real_os().now() - a, 2'000'000u);
+  std::set<uint64_t> numbers;
+  for (int i = 0; i < 100; ++i) numbers.insert(real_os().random());
+  EXPECT_EQ(numbers.size(), 100u);
+  EXPECT_EQ(real_os().page_size, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
+}
+
+TEST(FakeOsTable, FailsTheNthCallAndRecordsPurges) {
+  test::FakeOs fake;
+  fake.fail(test::OsCall::kMap, 2);
+  auto *p = static_cast<std::byte *>(os().map(4 * kPage, kPage));
+  ASSERT_NE(p, nullptr);
+  EXPECT_EQ(os().map(kPage, kPage), nullptr);
+  EXPECT_EQ(fake.calls(test::OsCall::kMap), 2u);
+  EXPECT_TRUE(os().purge(p + kPage, 2 * kPage));
+  EXPECT_EQ(fake.take_purged(), (std::vector<test::Range>{{address_of(p) + kPage, address_of(p) + 3 * kPage}}));
+  fake.fail_always(test::OsCall::kUnmap);
+  EXPECT_FALSE(os().unmap(p, 4 * kPage));
+  fake.fail_never();
+  EXPECT_TRUE(os().unmap(p, 4 * kPage));
+  uint64_t now = os().now();
+  EXPECT_EQ(os().now(), now);
+  fake.advance(5);
+  EXPECT_EQ(os().now(), now + 5);
+}
+
+TEST(Lock, ResetUnlocks) {
+  Lock lock;
+  lock.lock();
+  lock.reset();
+  lock.lock();
+  lock.unlock();
+}
+
+}  // namespace
+}  // namespace ace
