@@ -16,7 +16,8 @@
 
 namespace {
 
-constexpr unsigned kFreesOfASweep = 3;
+constexpr int kFreesOfASweep = 3;
+constexpr int kUntouched = -1;
 constexpr size_t kQuietBytes = 8192;
 
 // Groups for the kinds that 5.2 and newer give as the old size of a new block: Lua's type tags. Buffers (0),
@@ -32,8 +33,9 @@ ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
 struct ace_lua_vm {
   ace_heap *heap;
   void *first_block;        // the state itself: allocated first, and freed last
-  unsigned frees;           // in a row
+  int frees;                // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
   bool sweeping;            // a collection has begun, and its end was not yet told
+  bool may_be_over;         // an end was told, but the sweep may go on
   bool ends_by_quiet;       // no finalizer will tell the end of this sweep
   bool attached;            // lua_newstate is over
   bool closing;
@@ -51,15 +53,16 @@ namespace {
 
 void begin_sweep(ace_lua_vm &vm) {
   vm.quiet_bytes = 0;
-  if (vm.sweeping || !vm.attached || vm.closing) return;
-  vm.sweeping = true;
+  if (!vm.attached || vm.closing || (vm.sweeping && !vm.may_be_over)) return;
   // Marking has passed unseen.
-  ace_hint(vm.heap, ACE_HINT_COLLECT_BEGIN, 0);
+  if (!vm.sweeping) ace_hint(vm.heap, ACE_HINT_COLLECT_BEGIN, 0);
   ace_hint(vm.heap, ACE_HINT_SWEEP, 0);
+  vm.sweeping = true;
+  vm.may_be_over = false;
 }
 
 void end_collection(ace_lua_vm &vm) {
-  vm.sweeping = false;
+  vm.sweeping = vm.may_be_over = false;
   vm.ends_by_quiet = vm.finalizes_in_sweep;
   ace_hint(vm.heap, ACE_HINT_COLLECT_END, 0);
 }
@@ -102,10 +105,15 @@ void reserve_small_blocks(ace_heap *heap) {
 extern "C" {
 
 int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
-  // A state that closes calls every finalizer, and LuaJIT calls those made meanwhile again.
   if (vm->closing) return 0;
-  if (!vm->sweeping) begin_sweep(*vm);
-  end_collection(*vm);
+  // A state that is closed by lua_close calls every finalizer, and LuaJIT calls those made meanwhile again, up
+  // to ten times: that is no collection.
+  if (vm->frees != kUntouched) {
+    if (!vm->sweeping) begin_sweep(*vm);
+    end_collection(*vm);
+    // There it may be the end or not: it counts as one for now, and what follows is still the same collection.
+    vm->sweeping = vm->may_be_over = vm->finalizes_in_sweep;
+  }
   // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
   // few bytes are exempt from the limit.
   const size_t limit = ace_heap_set_limit(vm->heap, 0);
@@ -113,6 +121,7 @@ int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
   vm->api.getmetatable(L, 1);
   vm->api.setmetatable(L, 2);
   ace_heap_set_limit(vm->heap, limit);
+  vm->frees = kUntouched;
   return 0;
 }
 
