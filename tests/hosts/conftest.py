@@ -61,15 +61,21 @@ PYTHONS = _find_pythons()
 LUAS = {name: path for name in LUA_NAMES if (path := shutil.which(name))}
 
 
-def pytest_report_header(config):
+def _absent():
     found = [python.version[:2] for python in PYTHONS]
     absent = ["CPython %d.%d" % version for version in PYTHON_VERSIONS if version not in found]
-    absent += [name for name in LUA_NAMES if name not in LUAS]
+    return ", ".join(absent + [name for name in LUA_NAMES if name not in LUAS]) or "none"
+
+
+def pytest_report_header(config):
     return [
         "preloaded: %s" % PRELOAD,
         "interpreters: %s" % ", ".join(["CPython " + python.name for python in PYTHONS] + list(LUAS)),
-        "absent, hence not tested: %s" % (", ".join(absent) or "none"),
     ]
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line("interpreters that are absent here, hence not tested: %s" % _absent())
 
 
 def pytest_generate_tests(metafunc):

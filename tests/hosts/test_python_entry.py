@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import stat
 import subprocess
+import tempfile
 
 import pytest
 
@@ -168,23 +168,14 @@ def test_a_static_program_is_untouched(run, tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a program that belongs to root")
-def test_a_setuid_python_runs_on_without_us(run, preload, tmp_path_factory):
+def test_a_setuid_python_runs_on_without_us(run):
     """The dynamic linker drops the preload: the interpreter must run as if nothing had been asked."""
-    system = os.path.realpath("/usr/bin/python3")
-    folder = tmp_path_factory.mktemp("setuid")
-    for parent in [folder, *folder.parents]:
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            folder = None
-            break
-    if folder is None:  # pytest's own folders are closed to other users
-        folder = type(tmp_path_factory.getbasetemp())("/var/tmp") / ("ace-setuid-%d" % os.getpid())
-        folder.mkdir()
-    try:
-        program = folder / "python3"
-        shutil.copy(system, program)
-        program.chmod(0o4755)
+    # pytest's own folders are closed to other users.
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ace-setuid-") as folder:
+        os.chmod(folder, 0o755)
+        program = os.path.join(folder, "python3")
+        shutil.copy(os.path.realpath("/usr/bin/python3"), program)
+        os.chmod(program, 0o4755)
         code = "import os; print(os.getuid(), os.geteuid())"
         result = run([program, "-I", "-S", "-c", code], user=65534, group=65534, cwd="/")
-    finally:
-        shutil.rmtree(folder)
     assert (result.returncode, result.stdout, result.hosts) == (0, "65534 0\n", [])
