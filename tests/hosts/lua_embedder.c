@@ -1,0 +1,80 @@
+/* A program that embeds a shared Lua and knows nothing of ACE. -DOWN_ALLOCATOR: with an allocator of its own.
+ * -DLOADED_LATER: the library (LIBRARY) is loaded by dlopen, out of the sight of others. */
+#include <dlfcn.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SCRIPT "local t = {} for i = 1, 50000 do t[i] = {i} end print(#t)"
+
+#if defined(OWN_ALLOCATOR)
+
+static unsigned long calls;
+
+static void *own(void *ud, void *ptr, size_t osize, size_t nsize) {
+  (void)osize;
+  if (ud != &calls) abort();
+  ++calls;
+  if (nsize != 0) return realloc(ptr, nsize);
+  free(ptr);
+  return NULL;
+}
+
+int main(void) {
+  lua_State *L = lua_newstate(own, &calls);
+  void *ud;
+  if (L == NULL) return 1;
+  luaL_openlibs(L);
+  if (luaL_loadstring(L, SCRIPT) != 0 || lua_pcall(L, 0, 0, 0) != 0) return 1;
+  if (lua_getallocf(L, &ud) == own && ud == &calls && calls > 50000) puts("own allocator: used throughout");
+  lua_close(L);
+  return 0;
+}
+
+#elif defined(LOADED_LATER)
+
+#define FIND(name) *(void **)&name##_ = dlsym(library, #name)
+
+int main(void) {
+  static const char hoard[] = "local t = {} for i = 1, 1e7 do t[i] = {i} end";
+  lua_State *(*luaL_newstate_)(void);
+  int (*luaL_loadstring_)(lua_State *, const char *);
+  int (*lua_pcall_)(lua_State *, int, int, int);
+  int (*lua_pcallk_)(lua_State *, int, int, int, long, void *);
+  const char *(*lua_tolstring_)(lua_State *, int, size_t *);
+  void (*lua_close_)(lua_State *);
+  void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+  if (library == NULL) return 2;
+  FIND(luaL_newstate);
+  FIND(luaL_loadstring);
+  FIND(lua_pcall);
+  FIND(lua_pcallk);
+  FIND(lua_tolstring);
+  FIND(lua_close);
+  lua_State *L = luaL_newstate_();
+  if (L == NULL || luaL_loadstring_(L, hoard) != 0) return 3;
+  int status = lua_pcallk_ != NULL ? lua_pcallk_(L, 0, 0, 0, 0, NULL) : lua_pcall_(L, 0, 0, 0);
+  puts(status != 0 ? lua_tolstring_(L, -1, NULL) : "no limit");
+  lua_close_(L);
+  return 0;
+}
+
+#else
+
+int main(void) {
+  lua_State *L = luaL_newstate();
+  if (L == NULL) return 1;
+  lua_CFunction panic = lua_atpanic(L, NULL);
+  lua_atpanic(L, panic);
+  printf("panic set: %s\n", panic != NULL ? "yes" : "no");
+  fflush(stdout);
+  luaL_openlibs(L);
+  if (luaL_loadstring(L, SCRIPT) != 0 || lua_pcall(L, 0, 0, 0) != 0) return 1;
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  lua_close(L);
+  return 0;
+}
+
+#endif

@@ -1,0 +1,174 @@
+"""How ACE gets into stock Lua programs: those that hold their Lua themselves, and those that link a shared one."""
+
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+COUNT = "local t = {} for i = 1, 50000 do t[i] = {i} end print(#t)"
+SHARED = ("lua5.1", "lua5.3", "lua5.4", "luajit")
+
+
+def flags_of(package):
+    """What the compiler needs for a package, or skips."""
+    if subprocess.run(["pkg-config", "--exists", package]).returncode != 0:
+        pytest.skip("the headers of %s are not installed" % package)
+    return subprocess.check_output(["pkg-config", "--cflags", "--libs", package], text=True).split()
+
+
+@pytest.fixture
+def embedder(tmp_path):
+    """embedder(package, *more): lua_embedder.c, linked to the shared library of the package."""
+
+    def build(package, *more):
+        program = tmp_path / "embedder"
+        command = ["cc", "-O1", "-Wall", "-Werror", *more, HERE / "lua_embedder.c", "-o", program, *flags_of(package)]
+        subprocess.run(command, check=True)
+        return program
+
+    return build
+
+
+def test_stock_interpreter_is_entered(run, lua):
+    result = run([lua, "-e", COUNT + " t = nil collectgarbage()"], env={"ACE_VERBOSE": "on"}).check_sound()
+    name = pathlib.Path(lua).name
+    host = result.host()
+    assert (host["host"], host["states"], host["closed"], host["leaked"]) == (name, 1, 1, 0)
+    heap = result.heap(name)
+    assert result.stdout == "50000\n"
+    assert "entered: each state that luaL_newstate makes" in result.stderr
+    assert heap["peak_resident_bytes"] > 2_000_000
+    assert heap["collections_full"] > 0 and heap["hints"] >= 2 * heap["collections_full"]
+    assert heap["phases"]["sweep"]["entries"] > 0
+    # lua_close has freed every block.
+    assert heap["live_blocks"] == heap["live_bytes"] == 0
+
+
+def test_state_that_is_never_closed_is_reported(run, lua):
+    result = run([lua, "-e", COUNT + " os.exit(0)"]).check_sound()
+    host = result.host()
+    assert (host["states"], host["closed"]) == (1, 0)
+    assert result.heap(host["host"])["live_blocks"] > 50_000
+
+
+def test_exit_status_and_errors_pass_through(run, lua):
+    assert run([lua, "-e", "os.exit(7)"]).returncode == 7
+    failed = run([lua, "-e", "error('on purpose')"])
+    assert failed.returncode == 1 and "on purpose" in failed.stderr
+
+
+def test_child_processes_are_entered_too(run, lua):
+    child = "io.popen('%s -e \"print(42)\"'):read('*a')" % lua
+    result = run([lua, "-e", "io.write(%s)" % child]).check_sound()
+    assert result.stdout == "42\n"
+    assert len({host["pid"] for host in result.hosts}) == 2
+
+
+def test_other_programs_are_left_alone(run):
+    result = run(["/bin/sh", "-c", "echo hello"], env={"ACE_VERBOSE": "on"})
+    assert (result.returncode, result.stdout, result.hosts, result.heaps) == (0, "hello\n", [], [])
+
+
+def test_limit_of_the_environment(run, lua):
+    code = (
+        "local ok, why = pcall(function() hoard = {} for i = 1, 1e8 do hoard[i] = {i} end end) "
+        "hoard = nil collectgarbage() print(ok, why) local t = {} for i = 1, 1000 do t[i] = {i} end print(#t)"
+    )
+    result = run([lua, "-e", code], env={"ACE_LIMIT": "8m"}).check_sound()
+    assert result.stdout == "false\tnot enough memory\n1000\n"
+    heap = result.heap(result.host()["host"])
+    assert heap["limit_failures"] > 0 and heap["peak_resident_bytes"] <= 8 << 20
+
+
+def test_kinds(run, lua):
+    code = "t = {} for i = 1, 20000 do t[i] = {tostring(i), function() return i end} end print(#t) os.exit(0)"
+    result = run([lua, "-e", code], env={"ACE_KINDS": "on"}).check_sound()
+    rest, strings, tables, others = (kind["live_blocks"] for kind in result.heap(result.host()["host"])["kinds"])
+    if pathlib.Path(lua).name in ("luajit", "lua5.1"):  # they do not tell
+        assert strings == tables == others == 0 and rest > 40_000
+    else:
+        assert min(strings, tables, others) >= 20_000 and rest > 0
+
+
+@pytest.mark.parametrize("package", SHARED)
+def test_program_with_a_shared_lua_is_entered(run, embedder, package):
+    result = run([embedder(package)]).check_sound()
+    assert result.stdout == "panic set: yes\n50000\n"
+    host = result.host()
+    assert (host["host"], host["states"], host["closed"], host["leaked"]) == (package, 1, 1, 0)
+    assert result.heap(package)["peak_resident_bytes"] > 2_000_000
+
+
+@pytest.mark.parametrize("package", SHARED)
+def test_own_allocator_is_left_alone(run, embedder, package):
+    program = embedder(package, "-DOWN_ALLOCATOR")
+    result = run([program])
+    assert result.returncode == 0 and result.stdout == run([program], stock=True).stdout
+    assert "own allocator: used throughout" in result.stdout
+    assert [host["active"] for host in result.hosts] == [False] and result.heaps == []
+    assert "default allocator" in result.host()["reason"]
+
+
+@pytest.mark.parametrize("package", SHARED)
+def test_shared_lua_that_is_loaded_later(run, embedder, package):
+    """A plugin brings the Lua: it is not there when ACE looks at the process."""
+    library = {"luajit": "libluajit-5.1.so.2"}.get(package, "lib%s.so.0" % package)
+    program = embedder(package, "-DLOADED_LATER", '-DLIBRARY="%s"' % library, "-Wl,--as-needed")
+    result = run([program], env={"ACE_LIMIT": "8m"})
+    assert result.returncode == 0, result
+    # Only ACE can know this limit.
+    assert result.stdout == "not enough memory\n"
+
+
+def test_two_luas_in_one_process(run, tmp_path):
+    source, program = tmp_path / "two.c", tmp_path / "two"
+    source.write_text(
+        """
+        #include <dlfcn.h>
+        #include <stdio.h>
+        static void use(const char *library) {
+          void *handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
+          void *(*make)(void) = (void *(*)(void))dlsym(handle, "luaL_newstate");
+          void (*open)(void *) = (void (*)(void *))dlsym(handle, "luaL_openlibs");
+          int (*load)(void *, const char *) = (int (*)(void *, const char *))dlsym(handle, "luaL_loadstring");
+          void (*settop)(void *, int) = (void (*)(void *, int))dlsym(handle, "lua_settop");
+          void (*end)(void *) = (void (*)(void *))dlsym(handle, "lua_close");
+          int (*gc)(void *, int, int) = (int (*)(void *, int, int))dlsym(handle, "lua_gc");
+          void *state = make();
+          open(state);
+          for (int i = 0; i < 20000; ++i) {
+            char text[40];
+            sprintf(text, "return %d, 'text %d'", i, i);
+            load(state, text);
+            settop(state, 0);
+          }
+          gc(state, 2, 0);
+          gc(state, 2, 0);
+          end(state);
+        }
+        int main(void) {
+          use("libluajit-5.1.so.2");
+          use("liblua5.4.so.0");
+          use("libluajit-5.1.so.2");
+          return 0;
+        }
+        """
+    )
+    subprocess.run(["cc", "-Wall", "-Werror", source, "-o", program, "-ldl"], check=True)
+    result = run([program])
+    assert result.returncode == 0, result
+    assert [heap["name"] for heap in result.heaps] == ["luajit", "lua5.4", "luajit"]
+    assert all(heap["audit"] == "ok" and heap["live_blocks"] == 0 for heap in result.heaps), result.heaps
+    assert all(heap["collections_full"] >= 2 for heap in result.heaps), result.heaps
+
+
+def test_interpreter_without_its_api_is_refused(run, tmp_path):
+    """Named as a Lua, but it shows none: it runs on, and the reason is told."""
+    program = tmp_path / "lua5.4"
+    shutil.copy("/bin/echo", program)
+    result = run([program, "hello"], env={"ACE_VERBOSE": "on"})
+    assert (result.returncode, result.stdout) == (0, "hello\n")
+    assert "not entered: the program shows no luaL_newstate" in result.stderr
+    assert result.host()["active"] is False and "luaL_newstate" in result.host()["reason"]
