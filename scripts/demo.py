@@ -20,6 +20,7 @@ from pathlib import Path
 
 from acealloc import preload, report
 from demo_pictures import draw_html, draw_png
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -183,14 +184,18 @@ def measure_all(chosen, turns, output, console):
 
 def table(chosen, runs):
     """Medians over the turns, each with its ratio to the VM's own allocator."""
-    result = Table(title="Medians; in brackets the ratio to the VM's own allocator", title_justify="left")
+    result = Table(
+        title="Medians; in brackets the ratio to the VM's own allocator; area: resident memory integrated over time",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     for column in ("program", "allocator"):
         result.add_column(column)
     measures = (
         ("time, s", lambda run: run.seconds, "%.2f"),
         ("peak, MB", lambda run: run.peak / MB, "%.0f"),
         ("at rest, MB", lambda run: run.at_rest / MB, "%.0f"),
-        ("memory x time, MB.s", lambda run: run.area / MB, "%.0f"),
+        ("area, MB.s", lambda run: run.area / MB, "%.0f"),
     )
     for title, _, _ in measures:
         result.add_column(title, justify="right")
@@ -202,7 +207,7 @@ def table(chosen, runs):
                     statistics.median(measure_of(r) for r in runs if (r.program, r.allocator) == (program.name, a))
                     for a in (allocator, OWN)
                 )
-                cells.append((form + "  (%.2f)") % (value, value / own))
+                cells.append((form + " (%.2f)") % (value, value / own))
             result.add_row(program.name, allocator, *cells, style="bold green" if allocator == ACE else "")
         result.add_section()
     return result
