@@ -100,9 +100,9 @@ TEST_F(Audit, ListedBlockOutsideTheWindow) {
 TEST_F(Audit, WindowOutsideItsSlab) {
   const uintptr_t slab = address_of(slab_of(*current));
   for (uintptr_t base : {slab - kSlabSize, slab + kSlabSize, slab + kSlabSize - kSize}) {
-    expect_found_in("its window lies outside it", bin->base, base);
+    expect_found_in("lies outside it", bin->base, base);
   }
-  expect_found_in("its window lies outside it", bin->window, static_cast<uint32_t>(kSlabSize + kGranule));
+  expect_found_in("lies outside it", bin->window, static_cast<uint32_t>(kSlabSize + kGranule));
 }
 
 TEST_F(Audit, ListedBlockInTheBitmap) {
