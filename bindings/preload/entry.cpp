@@ -9,7 +9,6 @@
 
 #include "ace/ace.h"
 #include "preload/hosts.h"
-#include "wire/options.h"
 
 namespace ace::preload {
 namespace {
@@ -26,7 +25,7 @@ Entry g_entries[kHostCount];
 
 // Asked before anything else is read: a process that is no host shall not even parse the options.
 bool may_be_verbose() {
-  return getenv("ACE_VERBOSE") != nullptr && options().verbose;
+  return getenv("ACE_VERBOSE") != nullptr && ace_option_number("verbose") != 0;
 }
 
 [[gnu::constructor]] void enter() {

@@ -256,8 +256,8 @@ ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
  * valid until the option is set again. */
 ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
 
-/* The same as a number: bytes, nanoseconds, 1 for `on`, the place in the list of values; 0 for a text and for an
- * unknown option. Any thread. */
+/* The same as a number: bytes, nanoseconds, 1 for `on`, the place in the list of values, for `domains` the sum
+ * of 1 (raw), 2 (mem) and 4 (obj); 0 for a text and for an unknown option. Any thread. */
 ACE_API uint64_t ace_option_number(const char *name) ACE_NOEXCEPT;
 
 typedef enum ace_error_code {
@@ -280,7 +280,7 @@ typedef struct ace_error {
 
 /* Replaces what happens after a misuse: the default prints one line to standard error and aborts. Where
  * `handler` returns, the call that was wrong has no effect (realloc and usable_size return NULL and 0).
- * NULL restores the default. The handler must not use ACE. Any thread. */
+ * NULL restores the default. The handler must not use ACE. Any thread, but one at a time. */
 typedef void (*ace_error_fn)(const ace_error *error, void *context);
 ACE_API void ace_set_error_handler(ace_error_fn handler, void *context) ACE_NOEXCEPT;
 

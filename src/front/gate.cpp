@@ -5,15 +5,14 @@
 #include <unistd.h>
 
 #include "heap/heap.h"
-#include "os/lock.h"
 #include "wire/options.h"
 
 namespace ace {
 namespace {
 
-Lock g_handler_lock;
-ace_error_fn g_handler;
-void *g_handler_context;
+// The context is written before its handler, and read after it.
+std::atomic<ace_error_fn> g_handler;
+std::atomic<void *> g_handler_context;
 
 Route tiny_route(Superslab *superslab, const void *p) {
   Route route{0, Pool::kTiny, superslab, nullptr, 0, 0, nullptr};
@@ -106,24 +105,19 @@ bool is_free(const Route &route, const void *p) {
 }
 
 void set_misuse_handler(ace_error_fn handler, void *context) {
-  Locked locked(g_handler_lock);
-  g_handler = handler;
-  g_handler_context = context;
+  g_handler_context.store(context, std::memory_order_relaxed);
+  g_handler.store(handler, std::memory_order_release);
 }
 
 void report_misuse(int code, const char *function, const void *p, const Route &route) {
-  g_handler_lock.lock();
-  ace_error_fn handler = g_handler;
-  void *context = g_handler_context;
-  g_handler_lock.unlock();
-  if (handler != nullptr) {
+  if (ace_error_fn handler = g_handler.load(std::memory_order_acquire); handler != nullptr) {
     ace_error error{static_cast<ace_error_code>(code),
                     message_of(code),
                     function,
                     p,
                     route.size,
                     static_cast<const ace_heap *>(route.owner)};
-    handler(&error, context);
+    handler(&error, g_handler_context.load(std::memory_order_relaxed));
     return;
   }
   char line[256];

@@ -15,7 +15,6 @@
 
 #include "python/hook/cpython.h"
 #include "python/hook/hook.h"
-#include "wire/options.h"
 
 namespace ace::python {
 namespace {
@@ -218,8 +217,8 @@ void set(Domain domain, const ace_py_allocator &allocator) {
 }  // namespace
 
 bool install(const Plan &plan) {
-  const bool takes_raw = plan.domains & kDomainRaw, takes_mem = plan.domains & kDomainMem,
-             takes_obj = plan.domains & kDomainObj, takes_vm = takes_mem || takes_obj;
+  const bool takes_raw = plan.domains & 1u << kRaw, takes_mem = plan.domains & 1u << kMem,
+             takes_obj = plan.domains & 1u << kObj, takes_vm = takes_mem || takes_obj;
   if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, plan.limit);
   if (takes_raw) g_raw_heap = make_heap("python raw", 1, takes_vm ? 0 : plan.limit);
   if ((takes_vm && g_vm_heap == nullptr) || (takes_raw && g_raw_heap == nullptr)) {

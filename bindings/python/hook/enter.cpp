@@ -6,7 +6,6 @@
 #include "preload/hosts.h"
 #include "python/hook/cpython.h"
 #include "python/hook/hook.h"
-#include "wire/options.h"
 
 // CPython's global state; from 3.13 on it begins with a description of itself, which the cookie announces.
 extern "C" [[gnu::weak]] struct {
@@ -93,10 +92,10 @@ preload::Entry enter_cpython() {
     return refuse(g_detail, insisted);
   }
 
-  unsigned domains = options().domains;
+  auto domains = static_cast<unsigned>(ace_option_number("domains"));
   const bool free_threaded = is_free_threaded();
   if (free_threaded) {
-    domains &= kDomainRaw;
+    domains &= 1u << kRaw;
     if (domains == 0) {
       return refuse(
           "a free-threaded build finds its objects by its own allocator; only raw can be taken over "
@@ -107,15 +106,15 @@ preload::Entry enter_cpython() {
 
   Plan plan{};
   plan.domains = domains;
-  plan.segregate = options().kinds;
-  plan.limit = options().limit;
+  plan.segregate = ace_option_number("kinds") != 0;
+  plan.limit = ace_option_number("limit");
   plan.own_gils = minor >= 12;
   // How later versions announce an interpreter has not been tried.
-  plan.assume_many_gils = minor > 13 && (domains & (kDomainMem | kDomainObj)) != 0;
+  plan.assume_many_gils = minor > 13 && (domains & (1u << kMem | 1u << kObj)) != 0;
   if (!install(plan)) return refuse("the system gave no memory for a heap", true);
   g_found.domains = kDomainNames[domains];
 
-  g_found.debug_hooks = options().debug_hooks;
+  g_found.debug_hooks = ace_option_number("debug_hooks") != 0;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();
   snprintf(g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains,
            g_found.debug_hooks ? ", with debug hooks" : "",

@@ -16,7 +16,7 @@ constexpr int kDomains = 3;
 // ---- domains.cpp
 
 struct Plan {
-  unsigned domains;       // a set of PythonDomain (wire/options.h)
+  unsigned domains;       // a bit for each Domain, as ace_option_number gives them
   bool segregate;         // mem and obj live in different slabs
   size_t limit;           // of the heap for mem and obj; bytes, 0: none
   bool own_gils;          // interpreters with a GIL of their own can exist: listen for them

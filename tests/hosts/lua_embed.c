@@ -1,0 +1,244 @@
+/* Embedding by ace_lua.h, compiled with the headers of one Lua. Says what failed and exits with 1. */
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ace/ace.h"
+#include "ace_lua.h"
+
+#define CHECK(condition)                                                          \
+  do {                                                                            \
+    if (!(condition)) {                                                           \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);     \
+      exit(1);                                                                    \
+    }                                                                             \
+  } while (0)
+
+#if defined(LUAJIT)
+#define IS_LUAJIT 1
+#else
+#define IS_LUAJIT 0
+#endif
+
+struct ending {
+  int count;
+  ace_stats stats;
+};
+
+static void note_end(ace_heap *heap, void *context) {
+  struct ending *ending = context;
+  char message[200];
+  ++ending->count;
+  CHECK(ace_heap_stats(heap, &ending->stats, sizeof ending->stats) == 0);
+  if (ace_heap_audit(heap, message, sizeof message) != 0) {
+    fprintf(stderr, "audit: %s\n", message);
+    exit(1);
+  }
+}
+
+static ace_stats stats_of(lua_State *L) {
+  ace_stats stats;
+  CHECK(ace_lua_heap(L) != NULL);
+  CHECK(ace_heap_stats(ace_lua_heap(L), &stats, sizeof stats) == 0);
+  return stats;
+}
+
+static void run(lua_State *L, const char *code) {
+  if (luaL_loadstring(L, code) == 0 && lua_pcall(L, 0, 0, 0) == 0) return;
+  fprintf(stderr, "%s\n", lua_tostring(L, -1));
+  exit(1);
+}
+
+static lua_State *new_state(size_t limit, struct ending *ending) {
+  ace_lua_options options = ACE_LUA_OPTIONS;
+  options.name = "tested";
+  options.limit = limit;
+  options.kinds = 1;
+  if (ending != NULL) {
+    ending->count = 0;
+    options.on_close = note_end;
+    options.on_close_context = ending;
+  }
+  lua_State *L = ace_lua_newstate(&options);
+  CHECK(L != NULL);
+  CHECK(lua_gettop(L) == 0);
+  return L;
+}
+
+/* A state lives, is collected, and ends with nothing left, by either way of closing it. */
+static void life(void (*close)(lua_State *)) {
+  struct ending ending;
+  lua_State *L = new_state(0, &ending);
+  luaL_openlibs(L);
+  run(L, "kept = {} for i = 1, 20000 do kept[i] = {tostring(i), function() return i end} end");
+  ace_stats full = stats_of(L);
+  CHECK(strcmp(ace_heap_name(ace_lua_heap(L)), "tested") == 0);
+  CHECK(full.live_blocks > 60000);
+  CHECK(full.kind_live_blocks[0] > 0);
+#if LUA_VERSION_NUM >= 502
+  for (int kind = 1; kind < 4; ++kind) CHECK(full.kind_live_blocks[kind] >= 20000);
+#endif
+  /* A coroutine has the same heap. */
+  CHECK(ace_lua_heap(lua_newthread(L)) == ace_lua_heap(L));
+  lua_settop(L, 0);
+
+  run(L, "kept = nil for i = 1, 3 do collectgarbage() end");
+  ace_stats empty = stats_of(L);
+  CHECK(empty.live_blocks < full.live_blocks / 4);
+  CHECK(empty.collections_full >= full.collections_full + 3);
+  CHECK(empty.foreign_pointers == 0);
+  close(L);
+  CHECK(ending.count == 1);
+  CHECK(ending.stats.live_blocks == 0);
+}
+
+/* A script that runs against its limit gets an error, and its state lives on; again and again. */
+static void limits(void) {
+  struct ending ending;
+  const size_t limit = 2 << 20;
+  lua_State *L = new_state(limit, &ending);
+  luaL_openlibs(L);
+  for (int round = 1; round <= 50; ++round) {
+    CHECK(luaL_loadstring(L, "hoard = {} for i = 1, 1e7 do hoard[i] = {'x' .. i} end") == 0);
+    CHECK(lua_pcall(L, 0, 0, 0) == LUA_ERRMEM);
+    CHECK(strstr(lua_tostring(L, -1), "not enough memory") != NULL);
+    lua_settop(L, 0);
+    ace_stats stats = stats_of(L);
+    CHECK(stats.resident_bytes <= limit);
+    CHECK(stats.limit_failures >= (unsigned)round);
+    lua_pushnil(L);
+    lua_setglobal(L, "hoard");
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    lua_gc(L, LUA_GCCOLLECT, 0);
+    run(L, "local t = {} for i = 1, 1000 do t[i] = {i} end assert(#t == 1000)");
+  }
+  CHECK(ace_heap_set_limit(ace_lua_heap(L), 0) == limit);
+  run(L, "local t = {} for i = 1, 100000 do t[i] = {i} end assert(#t == 100000)");
+  ace_lua_close(L);
+  CHECK(ending.stats.live_blocks == 0);
+}
+
+/* The limit does not count before lua_newstate has returned. */
+static void limit_below_a_state(void) {
+  struct ending ending;
+  lua_State *L = new_state(1, &ending);
+  CHECK(luaL_loadstring(L, "return 1") != 0 || lua_pcall(L, 0, 0, 0) == 0);
+  lua_settop(L, 0);
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  CHECK(stats_of(L).limit_bytes == 1);
+  ace_lua_close(L);
+  CHECK(ending.count == 1 && ending.stats.live_blocks == 0);
+}
+
+/* The allocator by itself: full to the brim, every block can still shrink. */
+static void shrinking(void) {
+  enum { count = 100000 };
+  static void *blocks[count];
+  static size_t sizes[count];
+  ace_lua_vm *vm = ace_lua_vm_create(NULL);
+  CHECK(vm != NULL);
+  ace_heap_set_limit(ace_lua_vm_heap(vm), 3 << 20);
+  CHECK(ace_lua_alloc(vm, NULL, 0, 0) == NULL);
+  size_t n = 0;
+  for (; n < count; ++n) {
+    sizes[n] = 1 + n * 7919 % (n % 100 == 0 ? 100000 : 900);
+    blocks[n] = ace_lua_alloc(vm, NULL, 0, sizes[n]);
+    if (blocks[n] == NULL) break;
+    memset(blocks[n], (int)(n % 251), sizes[n]);
+  }
+  CHECK(n > 100 && n < count);
+  for (int round = 0; round < 4; ++round) {
+    for (size_t i = 0; i < n; ++i) {
+      size_t smaller = sizes[i] - sizes[i] / 3;
+      blocks[i] = ace_lua_alloc(vm, blocks[i], sizes[i], smaller);
+      CHECK(blocks[i] != NULL);
+      sizes[i] = smaller;
+      for (size_t at = 0; at < smaller; ++at) CHECK(((unsigned char *)blocks[i])[at] == i % 251);
+    }
+  }
+  for (size_t i = 0; i < n; ++i) CHECK(ace_lua_alloc(vm, blocks[i], sizes[i], 0) == NULL);
+  ace_stats stats;
+  ace_heap_stats(ace_lua_vm_heap(vm), &stats, sizeof stats);
+  CHECK(stats.live_blocks == 0);
+  ace_lua_vm_destroy(vm);
+}
+
+/* A lua_newstate that runs out of memory midway leaves a heap that its caller can destroy. */
+struct failing {
+  ace_lua_vm *vm;
+  int left;
+};
+
+static void *fail_later(void *ud, void *ptr, size_t osize, size_t nsize) {
+  struct failing *failing = ud;
+  if (nsize > (ptr == NULL ? 0 : osize) && failing->left-- <= 0) return NULL;
+  return ace_lua_alloc(failing->vm, ptr, osize, nsize);
+}
+
+static void failing_newstate(void) {
+  lua_State *L = NULL;
+  int failures = 0;
+  if (IS_LUAJIT) return; /* Debian's crashes by itself */
+  for (; L == NULL; ++failures) {
+    struct failing failing = {ace_lua_vm_create(NULL), failures};
+    L = lua_newstate(fail_later, &failing);
+    if (L == NULL) {
+      ace_stats stats;
+      ace_heap_stats(ace_lua_vm_heap(failing.vm), &stats, sizeof stats);
+      CHECK(stats.live_blocks == 0);
+    } else {
+      lua_setallocf(L, ace_lua_alloc, failing.vm);
+      lua_close(L);
+    }
+    ace_lua_vm_destroy(failing.vm);
+  }
+  CHECK(failures > 3);
+}
+
+/* Another allocator's state is none of ours, and closes like any. */
+static void stock_state(void) {
+  lua_State *L = luaL_newstate();
+  CHECK(L != NULL && ace_lua_heap(L) == NULL);
+  ace_lua_close(L);
+}
+
+static void bad_options(void) {
+  ace_lua_options options = ACE_LUA_OPTIONS;
+  options.struct_size = 0;
+  CHECK(ace_lua_vm_create(&options) == NULL);
+  CHECK(ace_lua_newstate(&options) == NULL);
+  lua_State *L = ace_lua_newstate(NULL);
+  CHECK(L != NULL && strcmp(ace_heap_name(ace_lua_heap(L)), "lua") == 0);
+  ace_lua_close(L);
+  ace_lua_vm_destroy(NULL);
+}
+
+static void *live_in_thread(void *unused) {
+  (void)unused;
+  for (int i = 0; i < 3; ++i) life(i % 2 == 0 ? ace_lua_close : lua_close);
+  return NULL;
+}
+
+static void threads(void) {
+  pthread_t thread[4];
+  for (int i = 0; i < 4; ++i) CHECK(pthread_create(&thread[i], NULL, live_in_thread, NULL) == 0);
+  for (int i = 0; i < 4; ++i) CHECK(pthread_join(thread[i], NULL) == 0);
+}
+
+int main(void) {
+  life(ace_lua_close);
+  life(lua_close);
+  limits();
+  limit_below_a_state();
+  shrinking();
+  failing_newstate();
+  stock_state();
+  bad_options();
+  threads();
+  puts("all holds");
+  return 0;
+}

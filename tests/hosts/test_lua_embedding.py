@@ -1,0 +1,99 @@
+"""Embedding Lua with ace_lua.h: by the headers of each Lua, as C99 and as C++, and the example host."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from conftest import BUILD, REPOSITORY
+
+HERE = pathlib.Path(__file__).parent
+PACKAGES = ("luajit", "lua5.1", "lua5.3", "lua5.4")
+ARCHIVES = [BUILD / "bindings" / "lua" / "libace-lua.a", BUILD / "src" / "libace.a"]
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request):
+    if subprocess.run(["pkg-config", "--exists", request.param]).returncode != 0:
+        pytest.skip("the headers of %s are not installed" % request.param)
+    return request.param
+
+
+def build(compiler, source, program, package, *more):
+    """Compiles a host of this package's Lua with every warning, and links ACE's archives."""
+    flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", package], text=True).split()
+    own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings" / "lua")]
+    warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    command = [*compiler, "-O1", "-g", *warnings, *own, *more, source, "-o", program, *ARCHIVES, *flags, "-lpthread"]
+    subprocess.run(list(map(str, command)), check=True)
+    return program
+
+
+def clean_environment():
+    return {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
+
+
+def execute(*command):
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=300, env=clean_environment()
+    )
+
+
+def test_embedding(package, tmp_path):
+    is_luajit = ["-DLUAJIT"] if package == "luajit" else []
+    host = build(["cc", "-std=c99"], HERE / "lua_embed.c", tmp_path / "host", package, *is_luajit)
+    result = execute(host)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "all holds\n", "")
+
+
+def test_header_is_cpp(package, tmp_path):
+    source = tmp_path / "host.cpp"
+    source.write_text(
+        """
+        extern "C" {
+        #include <lua.h>
+        #include <lauxlib.h>
+        #include <lualib.h>
+        }
+        #include "ace_lua.h"
+        int main() {
+          ace_lua_options options = ACE_LUA_OPTIONS;
+          options.limit = 64 << 20;
+          lua_State *L = ace_lua_newstate(&options);
+          if (L == nullptr || ace_lua_heap(L) == nullptr) return 1;
+          luaL_openlibs(L);
+          lua_gc(L, LUA_GCCOLLECT, 0);
+          ace_lua_close(L);
+          return 0;
+        }
+        """
+    )
+    assert execute(build(["c++", "-std=c++17"], source, tmp_path / "host", package)).returncode == 0
+
+
+def test_example_host(package, tmp_path):
+    host = build(["cc", "-std=c11"], REPOSITORY / "examples" / "luajit_host.c", tmp_path / "host", package)
+    result = execute(host, "8")
+    assert result.returncode == 0, result
+    assert "works: built 20000 records" in result.stdout and "churns: last was 2000000" in result.stdout
+    assert "this is never printed" not in result.stdout
+    assert "stopped: not enough memory" in result.stdout
+    hoards = result.stdout.split("hoards\n")[1].splitlines()
+    assert hoards[0].split()[:3] == ["after", "the", "script"] and hoards[-1].split()[0] == "recovered"
+    live = [float(line.split("live")[1].split()[0]) for line in (hoards[0], hoards[-1])]
+    peak = float(hoards[-1].split("peak")[1].split()[0])
+    assert live[0] > 5 and live[1] < 1 and peak <= 9
+
+
+def test_example_host_runs_files(package, tmp_path):
+    host = build(["cc", "-std=c11"], REPOSITORY / "examples" / "luajit_host.c", tmp_path / "host", package)
+    script = tmp_path / "script.lua"
+    script.write_text("print('from a file', 6 * 7)")
+    result = execute(host, script)
+    assert result.returncode == 0 and "from a file\t42" in result.stdout
+    absent = execute(host, tmp_path / "absent.lua")
+    assert absent.returncode == 1 and "absent.lua" in absent.stdout
+    for wrong in ("0", "-3", "nan"):
+        refused = execute(host, wrong)
+        assert refused.returncode == 2 and "usage:" in refused.stderr
