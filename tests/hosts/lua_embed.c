@@ -86,7 +86,7 @@ static void life(void (*close)(lua_State *)) {
   CHECK(ace_lua_heap(lua_newthread(L)) == ace_lua_heap(L));
   lua_settop(L, 0);
 
-  run(L, "kept = nil for i = 1, 3 do collectgarbage() end");
+  run(L, "kept = nil for i = 1, 3 do collectgarbage() local s = ('x'):rep(10000 + i) end");
   ace_stats empty = stats_of(L);
   CHECK(empty.live_blocks < full.live_blocks / 4);
   CHECK(empty.collections_full >= full.collections_full + 3);
