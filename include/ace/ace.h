@@ -92,9 +92,10 @@ typedef struct ace_heap ace_heap;
 typedef unsigned ace_kind;
 #define ACE_KIND_MAX 16u
 
-/* Called when an allocation would exceed the heap's limit, with the heap and the bytes that are missing.
- * It may free blocks of this heap or run a collection; it must not destroy the heap. Non-zero: try once
- * more; zero: fail now. Called by the holder, in the middle of its allocation. */
+/* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
+ * heap and the bytes that are missing. It may free blocks of this heap, run a collection and trim; it must not
+ * destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds only if a free block
+ * is there already. Called by the holder, in the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <new>
 
 #include "heap/address_map.h"
@@ -9,6 +10,7 @@
 #include "heap/class_pattern.h"
 #include "heap/large.h"
 #include "heap/mid.h"
+#include "heap/purge.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
 #include "heap/superslab_pool.h"
@@ -89,20 +91,38 @@ void destroy_heap(Heap &heap) {
 }
 
 bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
-  size_t limit = heap.limit.load(std::memory_order_relaxed);
-  if (limit == 0) return true;
-  uint64_t resident = heap.counters.resident_bytes();
-  if (bytes <= limit && resident <= limit - bytes) return true;
-  if (talk.asked_ || heap.in_limit_callback) return false;
-  talk.asked_ = true;
-  drain_remote_frees(heap);
-  if (heap.on_limit == nullptr) return false;
-  heap.counters.limit_callbacks.add(1);
-  heap.in_limit_callback = true;
-  size_t missing = resident + bytes - limit;
-  int again = heap.on_limit(static_cast<ace_heap *>(&heap), missing, heap.on_limit_context);
-  heap.in_limit_callback = false;
-  if (again == 0) talk.told_ = true;
+  const size_t limit = heap.limit.load(std::memory_order_relaxed);
+  const uint64_t resident = heap.counters.resident_bytes();
+  if (limit == 0 || (bytes <= limit && resident <= limit - bytes)) return true;
+  if (heap.in_limit_callback) return false;
+  const size_t missing = resident + bytes - limit;
+  switch (talk.next_) {
+    case LimitTalk::Next::kTrim:
+      talk.next_ = LimitTalk::Next::kAsk;
+      talk.changed_ = true;
+      // Some more than is missing, so that a heap at its limit does not look for every page anew.
+      trim_heap(heap, std::max(missing, limit / 16));
+      return false;
+    case LimitTalk::Next::kAsk:
+      talk.next_ = LimitTalk::Next::kNothing;
+      if (heap.on_limit == nullptr) return false;
+      talk.changed_ = true;
+      heap.counters.limit_callbacks.add(1);
+      heap.in_limit_callback = true;
+      if (heap.on_limit(static_cast<ace_heap *>(&heap), missing, heap.on_limit_context) != 0) {
+        // The host has made room, perhaps of free pages only: they may be given back once more.
+        talk.next_ = LimitTalk::Next::kTrimAgain;
+      }
+      heap.in_limit_callback = false;
+      return false;
+    case LimitTalk::Next::kTrimAgain:
+      talk.next_ = LimitTalk::Next::kNothing;
+      talk.changed_ = true;
+      trim_heap(heap, std::max(missing, limit / 16));
+      return false;
+    case LimitTalk::Next::kNothing:
+      break;
+  }
   return false;
 }
 

@@ -2,6 +2,7 @@
 // threads may touch says so.
 #pragma once
 #include <atomic>
+#include <utility>
 
 #include "ace/ace.h"
 #include "base/check.h"
@@ -71,6 +72,7 @@ struct Heap {
   ace_limit_fn on_limit;
   void *on_limit_context;
   bool in_limit_callback;
+  bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool is_thread_heap;
   char name[32];
   PhaseLog phases;
@@ -107,23 +109,20 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap);
 // Ends the heap and all its blocks. No other thread uses it, and no visitor is inside (heap/all_heaps.h).
 void destroy_heap(Heap &heap);
 
-// One allocation's talk with the host about the limit: it is asked at most once.
+// What one allocation has tried at the limit: to give free pages back, to ask the host, and, where that made
+// room, to give back once more.
 class LimitTalk {
  public:
-  // True once after the host was asked: whatever was read of the heap before may have changed.
-  bool asked_now() {
-    bool now = asked_ && !told_;
-    told_ = asked_;
-    return now;
-  }
+  // True once after each try: whatever was read of the heap before may have changed, so start over.
+  bool changed() { return std::exchange(changed_, false); }
 
  private:
   friend bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
-  bool asked_ = false, told_ = false;
+  enum class Next : uint8_t { kTrim, kAsk, kTrimAgain, kNothing } next_ = Next::kTrim;
+  bool changed_ = false;
 };
 
-// May `bytes` more become resident? At the limit it takes over remote frees and asks the limit's callback; it
-// then says no, and the caller starts over if talk.asked_now().
+// May `bytes` more become resident? Where the limit says no it makes one try, says no, and talk.changed().
 bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
 
 // Counts pages that are taken into use; may_grow has been asked before.

@@ -50,7 +50,7 @@ void unlink_large(Heap &heap, Superslab *superslab) {
 bool granted(Heap &heap, size_t bytes) {
   LimitTalk talk;
   while (!may_grow(heap, bytes, talk)) {
-    if (talk.asked_now()) continue;
+    if (talk.changed()) continue;
     heap.counters.limit_failures.add(1);
     return false;
   }

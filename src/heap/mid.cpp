@@ -106,7 +106,7 @@ void *allocate_mid(Heap &heap, unsigned pages, size_t alignment) {
   LimitTalk talk;
   void *block = nullptr;
   while (take_anywhere(heap, pages, alignment, talk, &block) == Taken::kRefused) {
-    if (talk.asked_now()) continue;
+    if (talk.changed()) continue;
     heap.counters.limit_failures.add(1);
     return nullptr;
   }

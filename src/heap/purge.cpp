@@ -138,12 +138,13 @@ size_t purge_pages(Heap &heap, size_t budget) {
 }
 
 size_t trim_heap(Heap &heap, size_t budget) {
-  const uint64_t begin = os().now(), released = heap.counters.released_bytes.get();
+  const uint64_t begin = os().now();
+  heap.trimming = true;
   drain_remote_frees(heap);
-  retire_all(heap);  // the release guard may give superslabs back already
-  size_t given = heap.counters.released_bytes.get() - released;
-  if (given < budget) given += release_empty_superslabs(heap, budget - given);
-  if (given < budget) given += release_empty_mid(heap, budget - given);
+  retire_all(heap);
+  heap.trimming = false;
+  size_t given = release_empty_superslabs(heap, budget);
+  given += release_empty_mid(heap, budget - given);
   heap.counters.purge_ns.add_shared(os().now() - begin);
   if (given < budget) given += purge_pages(heap, budget - given);
   mark_draining(heap);

@@ -188,10 +188,8 @@ bool refill_bin(Heap &heap, unsigned index) {
       Carved carved = carve(heap, bin, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
-        // Remote frees were taken over, and the host was asked: it may have freed, or even allocated. Nothing
-        // seen before holds.
-        if (bin.list != nullptr) return true;
-        if (talk.asked_now()) continue;
+        if (bin.list != nullptr) return true;  // freed meanwhile, from another thread or by the host
+        if (talk.changed()) continue;
         if (offered) {
           heap.counters.limit_failures.add(1);
           return false;
