@@ -6,6 +6,7 @@ usage: check_layers.py [ROOT]
 The table is the design: data flows api -> front -> heap -> os, and events api -> control -> decide; `front` and
 `decide` never meet, and share only the plain data of `wire`.
 """
+
 import pathlib
 import re
 import sys
@@ -62,15 +63,16 @@ def cycles(root):
     """Yields a sentence for each circle of includes within src."""
     src = root / "src"
     graph = {
-        str(file.relative_to(src)): [(name, number) for number, name, quoted in includes(file)
-                                     if quoted and (src / name).exists()]
+        str(file.relative_to(src)): [
+            (name, number) for number, name, quoted in includes(file) if quoted and (src / name).exists()
+        ]
         for file in sorted(src.rglob("*.h"))
     }
     done = set()
 
     def visit(name, path):
         if name in path:
-            circle = path[path.index(name):] + [name]
+            circle = path[path.index(name) :] + [name]
             number = dict(graph[circle[-2]])[name]
             yield f"src/{circle[-2]}:{number}: headers include one another: {' -> '.join(circle)}"
             return
