@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "api/thread_heap.h"
 #include "control/worker.h"
 #include "heap/all_heaps.h"
 #include "heap/purge.h"
@@ -12,6 +13,7 @@ namespace {
 
 // In the order in which the locks are taken elsewhere: a purger takes heaps' lists, the worker its own.
 void before() {
+  lock_abandoned_heaps();
   lock_purging();
   lock_all_heaps();
   lock_worker();
@@ -23,6 +25,7 @@ void after_in_parent() {
   unlock_worker();
   unlock_all_heaps();
   unlock_purging();
+  unlock_abandoned_heaps();
 }
 
 void after_in_child() {
@@ -32,6 +35,7 @@ void after_in_child() {
   forget_visitors();
   unlock_all_heaps();
   reset_purging();
+  unlock_abandoned_heaps();
 }
 
 pthread_once_t g_once = PTHREAD_ONCE_INIT;

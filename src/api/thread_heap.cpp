@@ -66,4 +66,7 @@ Heap *thread_heap() {
   return heap;
 }
 
+void lock_abandoned_heaps() { g_lock.lock(); }
+void unlock_abandoned_heaps() { g_lock.unlock(); }
+
 }  // namespace ace

@@ -10,4 +10,8 @@ extern constinit thread_local Heap *t_heap;
 // The thread's heap; makes or adopts one. nullptr where there is no memory.
 Heap *thread_heap();
 
+// Around fork: no other thread is leaving its heap behind or taking one up.
+void lock_abandoned_heaps();
+void unlock_abandoned_heaps();
+
 }  // namespace ace

@@ -22,7 +22,7 @@ Route tiny_route(Superslab *superslab, const void *p) {
   if (index == 0) return route;
   route.row = &superslab->row(index);
   const SlabPrefix &prefix = route.row->prefix;
-  if (prefix.pool != Pool::kTiny || offset >= prefix.capacity * prefix.block_size) return route;
+  if (prefix.pool != Pool::kTiny || offset >= blocks_end(prefix)) return route;
   route.owner = prefix.owner;
   route.size = prefix.block_size;
   route.index = offset / kGranule;

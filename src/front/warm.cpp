@@ -67,7 +67,7 @@ void free_outside_window(Heap *heap, void *p) {
     if (prefix.owner == heap && starts_block(offset, prefix.reciprocal)) [[likely]] {
       auto &row = reinterpret_cast<SlabRow &>(prefix);
       Bin &bin = heap->bins[prefix.bin];
-      if (address_of(p) - bin.base >= bin.window && offset < prefix.capacity * prefix.block_size) [[likely]] {
+      if (address_of(p) - bin.base >= bin.window && offset < blocks_end(prefix)) [[likely]] {
         if (free_to_bitmap(*heap, superslab_of(p), row, offset / kGranule)) [[likely]] return;
       }
     }

@@ -106,7 +106,7 @@ void retire(Heap &heap, Bin &bin) {
 
 // The pages that the slab's blocks lie in.
 unsigned pages_for_blocks(const SlabRow &row) {
-  return (row.prefix.capacity * row.prefix.block_size + static_cast<unsigned>(kPage) - 1) / kPage;
+  return static_cast<unsigned>((blocks_end(row.prefix) + kPage - 1) / kPage);
 }
 
 // ---- where the next slab comes from

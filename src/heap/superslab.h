@@ -56,6 +56,9 @@ struct SlabPrefix {
 };
 static_assert(sizeof(SlabPrefix) == 32);
 
+// Where the slab's last block ends; 0 for a head, and for a slab that was never assigned.
+inline uint32_t blocks_end(const SlabPrefix &prefix) { return uint32_t{prefix.capacity} * prefix.block_size; }
+
 // How frees from other threads reach the holder: see heap/remote.h. It starts a row's second cache line: the
 // first is the holder's, and other threads do not disturb it.
 struct RemoteLink {
