@@ -25,7 +25,7 @@ Route tiny_route(Superslab *superslab, const void *p) {
   if (prefix.pool != Pool::kTiny || offset >= blocks_end(prefix)) return route;
   route.owner = prefix.owner;
   route.size = prefix.block_size;
-  route.index = offset / kGranule;
+  route.index = granule_of(offset);
   route.fault = starts_block(offset, prefix.reciprocal) ? 0 : ACE_ERROR_INTERIOR;
   return route;
 }

@@ -152,6 +152,7 @@ inline unsigned slab_index_of(const void *p) {
   return static_cast<unsigned>(address_of(p) / kSlabSize) % kSlabsPerSuperslab;
 }
 inline uint32_t offset_in_slab(const void *p) { return static_cast<uint32_t>(address_of(p) % kSlabSize); }
+constexpr unsigned granule_of(uint32_t offset) { return offset / static_cast<uint32_t>(kGranule); }
 inline std::byte *slab_of(SlabRow &row) { return superslab_of(&row)->slab(row.prefix.index); }
 
 inline BitmapWord *free_bits(SlabRow &row) { return superslab_of(&row)->free_bits[row.prefix.index]; }
