@@ -14,9 +14,9 @@
 
 namespace ace::test {
 
-// The thread sanitizer makes everything about ten times slower.
+// The thread sanitizer makes everything several times slower.
 #ifdef __SANITIZE_THREAD__
-inline constexpr unsigned kSlowness = 8;
+inline constexpr unsigned kSlowness = 4;
 #else
 inline constexpr unsigned kSlowness = 1;
 #endif

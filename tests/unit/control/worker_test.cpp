@@ -197,7 +197,13 @@ bool wait_until(const std::function<bool()> &holds) {
   return false;
 }
 
-using DeferredByThread = Deferred;
+class DeferredByThread : public Deferred {
+ protected:
+  // The audit is for a heap at rest: the worker may still be at the last pages.
+  ~DeferredByThread() override {
+    EXPECT_TRUE(heap == nullptr || wait_until([&] { return test::audit(heap).empty(); })) << test::audit(heap);
+  }
+};
 
 TEST_F(DeferredByThread, MemoryComesBackWhileTheProgramIsSilentAndThenNothingWakes) {
   OptionGuard delay("idle_delay", "20ms");
@@ -242,6 +248,7 @@ TEST_F(DeferredByThread, DestroyWithATrimPending) {
     collect_young();
     if (round % 2 != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+  ace_heap_destroy(std::exchange(heap, nullptr));
 }
 
 // In a process of its own, where no worker runs yet.
