@@ -24,7 +24,8 @@ struct script {
 };
 
 static const struct script examples[] = {
-    {"works", "local t = {} for i = 1, 20000 do t[i] = {id = i} end print('works: built ' .. #t .. ' records')"},
+    {"works",
+     "local t = {} for i = 1, 20000 do t[i] = {id = i} end print('works: built ' .. #t .. ' records')"},
     {"churns", "local last for i = 1, 2000000 do last = {i, {}} end print('churns: last was ' .. last[1])"},
     {"hoards", "hoard = {} for i = 1, 1e8 do hoard[i] = {id = i} end print('hoards: this is never printed')"},
 };
@@ -34,7 +35,9 @@ static const char recovery[] = "hoard = nil collectgarbage() collectgarbage()";
 /* A state that is full cannot even compile that: meanwhile it may have so much more. */
 static const size_t recovery_bytes = 1 << 20;
 
-static double megabytes(uint64_t bytes) { return (double)bytes / 1e6; }
+static double megabytes(uint64_t bytes) {
+  return (double)bytes / 1e6;
+}
 
 static void print_heap(const char *when, ace_heap *heap) {
   ace_stats stats;

@@ -27,23 +27,25 @@ constexpr unsigned kKindGroups = 4;
 constexpr unsigned kTags = 9;
 constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table */, 3, 3, 3};
 
-ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
+ace_kind kind_of(size_t tag) {
+  return tag < kTags ? kKindOfTag[tag] : 0;
+}
 
 }  // namespace
 
 struct ace_lua_vm {
   ace_heap *heap;
-  void *first_block;        // the state itself: allocated first, and freed last
-  int frees;                // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
-  bool sweeping;            // a collection has begun, and its end was not yet told
-  bool may_be_over;         // an end was told, but the sweep may go on
-  bool ends_by_quiet;       // no finalizer will tell the end of this sweep
-  bool attached;            // lua_newstate is over
+  void *first_block;   // the state itself: allocated first, and freed last
+  int frees;           // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
+  bool sweeping;       // a collection has begun, and its end was not yet told
+  bool may_be_over;    // an end was told, but the sweep may go on
+  bool ends_by_quiet;  // no finalizer will tell the end of this sweep
+  bool attached;       // lua_newstate is over
   bool closing;
   bool finalizes_in_sweep;
-  size_t quiet_bytes;       // allocated during this sweep since the last frees in a row
+  size_t quiet_bytes;  // allocated during this sweep since the last frees in a row
   ace_lua_api api;
-  size_t limit;             // for ace_lua_attach
+  size_t limit;  // for ace_lua_attach
   ace_lua_close_fn on_close;
   void *on_close_context;
 };
@@ -179,9 +181,13 @@ void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
   free(vm);
 }
 
-ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
+ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept {
+  return vm->heap;
+}
 
-void ace_lua_vm_closing(ace_lua_vm *vm) noexcept { vm->closing = true; }
+void ace_lua_vm_closing(ace_lua_vm *vm) noexcept {
+  vm->closing = true;
+}
 
 }  // extern "C"
 

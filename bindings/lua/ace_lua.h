@@ -48,7 +48,9 @@ typedef struct ace_lua_options {
   const char *name;          /* shown in reports; copied, at most 31 bytes; NULL: "lua" */
   size_t limit;              /* most resident bytes, 0: none. What goes beyond fails with Lua's own "not enough
                                 memory". It is not enforced before the state is made. LuaJIT and Lua 5.1 do not
-                                collect before they fail; leave them room for garbage. */
+                                collect before they fail: leave them room for garbage, and raise the limit a
+                                little before you collect in a state that is full, as a collection may itself
+                                allocate (a smaller table of strings) */
   int kinds;                 /* not 0: strings; tables; functions, userdata and threads; and the rest live in
                                 slabs of their own, and the statistics count each (kind groups 1, 2, 3, 0).
                                 Lua 5.2 and newer tell the kind; in the others all are "the rest" */
@@ -60,8 +62,9 @@ typedef struct ace_lua_options {
 #define ACE_LUA_OPTIONS {sizeof(ace_lua_options), NULL, 0, 0, NULL, NULL}
 /* clang-format on */
 
-/* The functions of a VM that the binding calls. Those that a VM lacks are NULL. */
 typedef int (*ace_lua_function)(struct lua_State *);
+
+/* The functions of a VM that the binding calls. Those that a VM lacks are NULL. */
 typedef struct ace_lua_api {
   void *(*newuserdata)(struct lua_State *, size_t);        /* until 5.3; one of these two */
   void *(*newuserdatauv)(struct lua_State *, size_t, int); /* from 5.4 */
@@ -94,7 +97,8 @@ ACE_API void ace_lua_attach(ace_lua_vm *vm, struct lua_State *L, const ace_lua_a
 /* What ace_lua_api.gc calls and returns. */
 ACE_API int ace_lua_collected(ace_lua_vm *vm, struct lua_State *L);
 
-/* The heap of `vm`, for ace_heap_stats, ace_heap_set_limit, ace_trim and so on. It lives as long as the state. */
+/* The heap of `vm`, for ace_heap_stats, ace_heap_set_limit, ace_trim and so on. It lives as long as the state.
+ */
 ACE_API ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) ACE_NOEXCEPT;
 
 /* Says that the state is about to be closed, so that no collection is announced any more. */
@@ -155,8 +159,8 @@ static inline ace_heap *ace_lua_heap(lua_State *L) {
   return lua_getallocf(L, &ud) == ace_lua_alloc ? ace_lua_vm_heap((ace_lua_vm *)ud) : NULL;
 }
 
-/* As lua_close, for any state: finalizers run, every block is freed, the heap is destroyed. lua_close alone does
- * the same, but announces collections to a heap that is about to end. */
+/* As lua_close, for any state: finalizers run, every block is freed, the heap is destroyed. lua_close alone
+ * does the same, but announces collections to a heap that is about to end. */
 static inline void ace_lua_close(lua_State *L) {
   void *ud;
   if (lua_getallocf(L, &ud) == ace_lua_alloc) ace_lua_vm_closing((ace_lua_vm *)ud);

@@ -18,7 +18,9 @@ constexpr unsigned char kCall = 0xe8;  // call, by a signed 32-bit distance from
 constexpr size_t kCallSize = 5;
 constexpr uintptr_t kReach = uintptr_t{1} << 31;
 
-uintptr_t address_of(const void *p) { return reinterpret_cast<uintptr_t>(p); }
+uintptr_t address_of(const void *p) {
+  return reinterpret_cast<uintptr_t>(p);
+}
 
 bool reaches(const char *site, const void *target) {
   intptr_t distance = static_cast<intptr_t>(address_of(target) - address_of(site + kCallSize));
@@ -80,14 +82,16 @@ const char *redirect_call(const char *caller, size_t size, const void *callee, c
   const uintptr_t first = address_of(site) & ~(page - 1);
   const size_t length = ((address_of(site) + kCallSize + page - 1) & ~(page - 1)) - first;
   void *pages = reinterpret_cast<void *>(first);
-  if (mprotect(pages, length, PROT_READ | PROT_WRITE) != 0) return "the system forbids to change the program's code";
+  if (mprotect(pages, length, PROT_READ | PROT_WRITE) != 0)
+    return "the system forbids to change the program's code";
   memcpy(const_cast<char *>(site) + 1, &distance, sizeof distance);
   mprotect(pages, length, PROT_READ | PROT_EXEC);
   return nullptr;
 }
 #else
 const char *redirect_call(const char *, size_t, const void *, const void *) {
-  return "programs that hold their Lua themselves can be entered on x86-64 only; link against liblua*.so instead";
+  return "programs that hold their Lua themselves can be entered on x86-64 only; link against liblua*.so "
+         "instead";
 }
 #endif
 

@@ -1,10 +1,11 @@
-// Stock programs on ACE: each state that luaL_newstate makes, where it would get Lua's default allocator, gets a
-// heap of its own. lua_newstate is caught on its way from luaL_newstate, so that the panic and warning functions
-// are set up as ever:
+// Stock programs on ACE: each state that luaL_newstate makes, where it would get Lua's default allocator, gets
+// a heap of its own. lua_newstate is caught on its way from luaL_newstate, so that the panic and warning
+// functions are set up as ever:
 //
 //   - a program that links a Lua library dynamically calls through its symbol table and finds the lua_newstate
 //     below first;
-//   - a program that holds its Lua itself (Debian's luajit and lua5.4) calls directly: there the call is redirected.
+//   - a program that holds its Lua itself (Debian's luajit and lua5.4) calls directly: there the call
+//     is redirected.
 //
 // A state whose creator brings an allocator of its own is left alone.
 #include <dlfcn.h>
@@ -76,7 +77,8 @@ lua_State *newstate_of_program(Allocator allocator, void *ud, unsigned seed) {
 }  // namespace
 
 // Stands before the Lua libraries of the process. Until 5.4 callers give no seed, and none is looked at.
-extern "C" [[gnu::visibility("default")]] lua_State *lua_newstate(Allocator allocator, void *ud, unsigned seed) {
+extern "C" [[gnu::visibility("default")]] lua_State *lua_newstate(Allocator allocator, void *ud,
+                                                                  unsigned seed) {
   const void *caller = __builtin_return_address(0);
   const VmLibrary *library = vm_library_at(caller, reinterpret_cast<const void *>(&lua_newstate));
   if (library == nullptr) {
@@ -84,7 +86,8 @@ extern "C" [[gnu::visibility("default")]] lua_State *lua_newstate(Allocator allo
     auto next = reinterpret_cast<NewState>(dlsym(RTLD_NEXT, "lua_newstate"));
     return next != nullptr ? next(allocator, ud, seed) : nullptr;
   }
-  const bool by_default = ud == nullptr && (is_luajit_default(*library, allocator) || is_luaL_newstate(*library, caller));
+  const bool by_default =
+      ud == nullptr && (is_luajit_default(*library, allocator) || is_luaL_newstate(*library, caller));
   lua_State *L = by_default ? new_state(*library, seed) : nullptr;
   return L != nullptr ? L : library->newstate(allocator, ud, seed);
 }
@@ -106,8 +109,8 @@ preload::Entry refuse(const char *host, const char *why) {
 
 const char *why_no_call(const VmLibrary &library, const char *why) {
   if (!library.is_luajit) return why;
-  return "its luaL_newstate does not call its lua_newstate: most likely a LuaJIT without GC64, which refuses other "
-         "allocators; build it with XCFLAGS=-DLUAJIT_ENABLE_GC64";
+  return "its luaL_newstate does not call its lua_newstate: most likely a LuaJIT without GC64, which refuses "
+         "other allocators; build it with XCFLAGS=-DLUAJIT_ENABLE_GC64";
 }
 
 }  // namespace
@@ -116,15 +119,19 @@ preload::Entry enter_stock_lua() {
   const void *by_default = dlsym(RTLD_DEFAULT, "luaL_newstate");
   if (by_default == nullptr) {
     if (!is_named_lua()) return {};
-    return refuse("Lua", "the program shows no luaL_newstate: link it with -Wl,-E, or against a shared Lua library");
+    return refuse("Lua",
+                  "the program shows no luaL_newstate: link it with -Wl,-E, or against a shared Lua library");
   }
   const void *here = reinterpret_cast<const void *>(&lua_newstate);
   const VmLibrary *library = vm_library_at(by_default, here);
-  if (library == nullptr) return refuse("Lua", "its Lua is none of LuaJIT and 5.1 to 5.5, or part of its API is hidden");
-  if (getauxval(AT_SECURE) != 0) return refuse(library->name, "the program runs with the rights of another user (setuid)");
+  if (library == nullptr)
+    return refuse("Lua", "its Lua is none of LuaJIT and 5.1 to 5.5, or part of its API is hidden");
+  if (getauxval(AT_SECURE) != 0)
+    return refuse(library->name, "the program runs with the rights of another user (setuid)");
   g_met = library;
   if (dlsym(RTLD_DEFAULT, "lua_newstate") == here) {
-    return {preload::Entry::kEntered, library->name, "each state that luaL_newstate makes in the shared library"};
+    return {preload::Entry::kEntered, library->name,
+            "each state that luaL_newstate makes in the shared library"};
   }
   g_own = library;
   const char *why = redirect_call(library->luaL_newstate, library->luaL_newstate_size,
@@ -137,9 +144,14 @@ preload::Entry enter_stock_lua() {
 void report_stock_lua(int fd, bool json) {
   const VmLibrary *met = __atomic_load_n(&g_met, __ATOMIC_RELAXED);
   const HeapCounts log = heap_counts();
-  const char *why = g_refusal != nullptr ? g_refusal
-                    : log.opened == 0    ? "no state was made with Lua's default allocator"
-                                         : "";
+  const char *why = "";
+  if (g_refusal != nullptr) {
+    why = g_refusal;
+  } else if (log.opened == 0) {
+    why = met != nullptr && met->is_luajit
+              ? "no state was made with Lua's default allocator, or this LuaJIT was built without GC64"
+              : "no state was made with Lua's default allocator";
+  }
   char line[512];
   if (json) {
     snprintf(line, sizeof line,
@@ -149,10 +161,12 @@ void report_stock_lua(int fd, bool json) {
              log.opened != 0 ? "true" : "false", why, log.opened, log.closed, log.foreign, log.leaked);
   } else if (log.opened != 0) {
     snprintf(line, sizeof line,
-             "ace: %s, process %d: active, %llu states, %llu of them closed, %llu blocks leaked, %llu foreign pointers\n",
+             "ace: %s, process %d: active, %llu states, %llu of them closed, %llu blocks leaked, %llu foreign "
+             "pointers\n",
              met != nullptr ? met->name : "Lua", getpid(), log.opened, log.closed, log.leaked, log.foreign);
   } else {
-    snprintf(line, sizeof line, "ace: %s, process %d: inactive: %s\n", met != nullptr ? met->name : "Lua", getpid(), why);
+    snprintf(line, sizeof line, "ace: %s, process %d: inactive: %s\n", met != nullptr ? met->name : "Lua",
+             getpid(), why);
   }
   if (write(fd, line, strlen(line)) < 0) return;
   report_open_heaps(fd, json);

@@ -30,12 +30,10 @@ bool name_version(void *handle, VmLibrary &library) {
   struct Version {
     const char *added, *name, *label, *version;
   };
-  static constexpr Version kVersions[] = {{"luaJIT_setmode", "LuaJIT", "luajit", "2"},
-                                          {"lua_numbertocstring", "Lua 5.5", "lua5.5", "5.5"},
-                                          {"lua_newuserdatauv", "Lua 5.4", "lua5.4", "5.4"},
-                                          {"lua_isinteger", "Lua 5.3", "lua5.3", "5.3"},
-                                          {"lua_callk", "Lua 5.2", "lua5.2", "5.2"},
-                                          {"lua_cpcall", "Lua 5.1", "lua5.1", "5.1"}};
+  static constexpr Version kVersions[] = {
+      {"luaJIT_setmode", "LuaJIT", "luajit", "2"},       {"lua_numbertocstring", "Lua 5.5", "lua5.5", "5.5"},
+      {"lua_newuserdatauv", "Lua 5.4", "lua5.4", "5.4"}, {"lua_isinteger", "Lua 5.3", "lua5.3", "5.3"},
+      {"lua_callk", "Lua 5.2", "lua5.2", "5.2"},         {"lua_cpcall", "Lua 5.1", "lua5.1", "5.1"}};
   for (const Version &v : kVersions) {
     if (dlsym(handle, v.added) == nullptr) continue;
     library.name = v.name;
@@ -60,8 +58,9 @@ bool find_functions(void *handle, VmLibrary &library) {
   find(handle, "lua_setmetatable", api.setmetatable);
   find(handle, "lua_getmetatable", api.getmetatable);
   find(handle, "lua_settop", api.settop);
-  return library.luaL_newstate && library.touserdata && (api.newuserdata || api.newuserdatauv) && api.createtable &&
-         api.pushcclosure && api.setfield && api.setmetatable && api.getmetatable && api.settop;
+  return library.luaL_newstate && library.touserdata && (api.newuserdata || api.newuserdatauv) &&
+         api.createtable && api.pushcclosure && api.setfield && api.setmetatable && api.getmetatable &&
+         api.settop;
 }
 
 size_t size_of_function(const void *function) {

@@ -10,12 +10,12 @@ namespace ace::lua {
 using NewState = lua_State *(*)(void *(*allocator)(void *, void *, size_t, size_t), void *ud, unsigned seed);
 
 struct VmLibrary {
-  NewState newstate;         // the library's own
+  NewState newstate;          // the library's own
   const char *luaL_newstate;  // where its code begins
   size_t luaL_newstate_size;
-  const char *name;          // "LuaJIT", "Lua 5.4"
-  const char *label;         // "luajit", "lua5.4"
-  const char *version;       // "", "5.4"
+  const char *name;     // "LuaJIT", "Lua 5.4"
+  const char *label;    // "luajit", "lua5.4"
+  const char *version;  // "", "5.4"
   bool is_luajit;
   void *(*touserdata)(lua_State *, int);
   ace_lua_api api;
