@@ -144,13 +144,6 @@ void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
 
 // ------------------------------------------------------------------------------- the heap and its end ----
 
-// At the limit: free memory that is still resident, such as the worker would give back a little later, makes
-// room. Whatever came of it, the heap tries once more.
-static int make_room(ace_heap *heap, size_t, void *) {
-  ace_trim(heap, SIZE_MAX);
-  return 1;
-}
-
 ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   ace_lua_options defaults = ACE_LUA_OPTIONS;
   if (options == nullptr) options = &defaults;
@@ -160,7 +153,6 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   config.struct_size = sizeof config;
   config.name = options->name != nullptr ? options->name : "lua";
   config.kind_groups = options->kinds != 0 ? kKindGroups : 0;
-  config.on_limit = make_room;
   // Not in the heap: a state that ends leaves nothing behind there, and anything else is a leak.
   auto *vm = static_cast<ace_lua_vm *>(calloc(1, sizeof(ace_lua_vm)));
   if (vm == nullptr) return nullptr;

@@ -141,6 +141,8 @@ preload::Entry enter_stock_lua() {
   return {preload::Entry::kEntered, library->name, "each state that luaL_newstate makes"};
 }
 
+bool entered_later() { return heap_counts().opened != 0; }
+
 void report_stock_lua(int fd, bool json) {
   const VmLibrary *met = __atomic_load_n(&g_met, __ATOMIC_RELAXED);
   const HeapCounts log = heap_counts();

@@ -16,9 +16,10 @@ namespace {
 struct Host {
   Entry (*enter)();
   void (*report)(int fd, bool json);
+  bool (*entered_later)();  // where the host may come with a library that is loaded after the start
 };
-constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython},
-                           {lua::enter_stock_lua, lua::report_stock_lua}};
+constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython, nullptr},
+                           {lua::enter_stock_lua, lua::report_stock_lua, lua::entered_later}};
 constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 
 Entry g_entries[kHostCount];
@@ -46,9 +47,13 @@ bool may_be_verbose() {
 
 // Writes the report where the option says. Nothing is freed: other destructors may still free our blocks.
 [[gnu::destructor]] void leave() {
-  bool found = false;
-  for (const Entry &entry : g_entries) found |= entry.result != Entry::kNotThisHost;
-  if (!found) return;
+  bool met[kHostCount], any = false;
+  for (unsigned i = 0; i < kHostCount; ++i) {
+    const bool later = kHosts[i].entered_later != nullptr && kHosts[i].entered_later();
+    met[i] = g_entries[i].result != Entry::kNotThisHost || later;
+    any |= met[i];
+  }
+  if (!any) return;
 
   const char *target = ace_option_get("report");
   if (strcmp(target, "none") == 0) return;
@@ -61,7 +66,7 @@ bool may_be_verbose() {
     return;
   }
   for (unsigned i = 0; i < kHostCount; ++i) {
-    if (g_entries[i].result != Entry::kNotThisHost) kHosts[i].report(fd, json);
+    if (met[i]) kHosts[i].report(fd, json);
   }
   if (json) close(fd);
 }
