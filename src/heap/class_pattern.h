@@ -19,7 +19,7 @@ constexpr ClassPattern make_class_pattern(unsigned size_class) {
   ClassPattern pattern{};
   const unsigned size = kClassSize[size_class], blocks = blocks_per_slab(size_class);
   for (unsigned b = 0; b < blocks; ++b) {
-    unsigned granule = b * size / kGranule;
+    auto granule = static_cast<unsigned>(b * size / kGranule);
     pattern.words[granule / 64] |= uint64_t{1} << granule % 64;
     pattern.free_words |= uint64_t{1} << granule / 64;
   }

@@ -236,7 +236,7 @@ void retire_current(Heap &heap, unsigned index) {
   BitmapWord *bits = free_bits(row);
   unsigned count = 0;
   for (Block *block = bin.list; block != nullptr; ++count) {
-    unsigned granule = offset_in_slab(block) / kGranule;
+    unsigned granule = granule_of(offset_in_slab(block));
     BitmapWord &word = bits[granule / 64];
     word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << granule % 64, std::memory_order_relaxed);
     row.free_words |= uint64_t{1} << granule / 64;
