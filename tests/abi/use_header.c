@@ -85,7 +85,8 @@ static int explicit_heap(void) {
   CHECK(ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0) == 0 && ace_hint(heap, ACE_HINT_COLLECT_END, 100) == 0);
   CHECK(ace_trim(heap, SIZE_MAX) > 0 || ace_trim_shared(heap, 0) == 0);
   CHECK(ace_tick() > 0);
-  CHECK(ace_heap_stats(heap, &stats, sizeof stats) == 0 && stats.live_blocks == 1 && stats.collections_full == 1);
+  CHECK(ace_heap_stats(heap, &stats, sizeof stats) == 0 && stats.live_blocks == 1 &&
+        stats.collections_full == 1);
   CHECK(ace_heap_stats_shared(heap, &stats, sizeof stats) == 0 && stats.limit_failures == 1);
   CHECK(ace_heap_audit(heap, message, sizeof message) == 0);
   CHECK(ace_heap_report(heap, -1, "json") == -1 && ace_report(-1, "none") == -1);
@@ -109,4 +110,6 @@ static int library(void) {
   return 0;
 }
 
-int main(void) { return thread_heap() || explicit_heap() || library(); }
+int main(void) {
+  return thread_heap() || explicit_heap() || library();
+}

@@ -64,9 +64,10 @@ class Generator {
   unsigned taste_;
 };
 
-constexpr const char *kNames[] = {"kAlloc",    "kCalloc",    "kAligned", "kRealloc", "kFree",       "kFreeSized",
-                                  "kFreeElsewhere", "kFill", "kFreeMost", "kFreeTwice", "kHint",    "kTrim",
-                                  "kTrimShared", "kLimit",   "kAdvance", "kFailOs",  "kDestroy",    "kOverwrite"};
+constexpr const char *kNames[] = {"kAlloc",     "kCalloc",        "kAligned",    "kRealloc",  "kFree",
+                                  "kFreeSized", "kFreeElsewhere", "kFill",       "kFreeMost", "kFreeTwice",
+                                  "kHint",      "kTrim",          "kTrimShared", "kLimit",    "kAdvance",
+                                  "kFailOs",    "kDestroy",       "kOverwrite"};
 static_assert(std::size(kNames) == Op::kOverwrite + 1);
 
 }  // namespace

@@ -62,7 +62,8 @@ Ops shrink(Ops ops, Fails fails) {
     bool shorter = false;
     for (size_t from = 0; from < ops.size();) {
       Ops rest(ops.begin(), ops.begin() + static_cast<ptrdiff_t>(from));
-      if (from + part < ops.size()) rest.insert(rest.end(), ops.begin() + static_cast<ptrdiff_t>(from + part), ops.end());
+      if (from + part < ops.size())
+        rest.insert(rest.end(), ops.begin() + static_cast<ptrdiff_t>(from + part), ops.end());
       if (fails(rest)) {
         ops = rest;
         shorter = true;

@@ -34,7 +34,9 @@ void each_checked_byte(size_t size, bool whole_block, F f) {
   for (size_t i = whole; i < size; i += kPage / 2) f(i);
   for (size_t i = size > whole + 64 ? size - 64 : whole; whole_block && i < size; ++i) f(i);
 }
-unsigned char expected_byte(const Shadow &s, size_t i) { return static_cast<unsigned char>(s.seed + i * 13 + (i >> 12)); }
+unsigned char expected_byte(const Shadow &s, size_t i) {
+  return static_cast<unsigned char>(s.seed + i * 13 + (i >> 12));
+}
 
 class Replay {
  public:
@@ -53,7 +55,8 @@ class Replay {
     for (uint32_t slot = 0; slot < kSlots; ++slot) free(slot, false);
     trim(SIZE_MAX);
     check_step(UINT64_MAX);
-    if (stats_of(heap_).resident_bytes != 0 && !setup_.fails) fail("an empty heap keeps resident pages after a trim");
+    if (stats_of(heap_).resident_bytes != 0 && !setup_.fails)
+      fail("an empty heap keeps resident pages after a trim");
     return problem_.empty() ? "" : "at the end: " + problem_;
   }
 
@@ -78,13 +81,16 @@ class Replay {
     const auto kind = static_cast<ace_kind>(op.b);
     switch (op.kind) {
       case Op::kAlloc:
-        return take(slot, op.a, [&] { return ace_heap_alloc_kind(heap_, op.a, kind); }, kGranule, false);
+        return take(
+            slot, op.a, [&] { return ace_heap_alloc_kind(heap_, op.a, kind); }, kGranule, false);
       case Op::kCalloc:
-        return take(slot, op.a, [&] { return ace_heap_calloc(heap_, 1, op.a, kind); }, kGranule, true);
+        return take(
+            slot, op.a, [&] { return ace_heap_calloc(heap_, 1, op.a, kind); }, kGranule, true);
       case Op::kAligned: {
         const size_t alignment = size_t{1} << op.b;
-        return take(slot, op.a, [&] { return ace_heap_aligned_alloc(heap_, alignment, op.a, 0); },
-                    std::max(alignment, kGranule), false);
+        return take(
+            slot, op.a, [&] { return ace_heap_aligned_alloc(heap_, alignment, op.a, 0); },
+            std::max(alignment, kGranule), false);
       }
       case Op::kRealloc:
         return realloc(slot, op.a, kind);
@@ -223,7 +229,8 @@ class Replay {
     const ace_stats before = stats_of(heap_);
     const size_t given = ace_trim(heap_, budget);
     const ace_stats after = stats_of(heap_);
-    const uint64_t counted = after.returned_bytes + after.released_bytes - before.returned_bytes - before.released_bytes;
+    const uint64_t counted =
+        after.returned_bytes + after.released_bytes - before.returned_bytes - before.released_bytes;
     // Large blocks that other threads freed are released on the way.
     if (given > counted) fail("a trim says that it gave back more than was counted");
     if (given > budget) fail("a trim gave back more than its budget");
@@ -231,7 +238,8 @@ class Replay {
     uint64_t held = 0;
     for (const Shadow &s : slots_) held += s.p != nullptr;
     if (after.live_blocks != held) {
-      fail("after a trim " + std::to_string(after.live_blocks) + " blocks live, but " + std::to_string(held) + " are held");
+      fail("after a trim " + std::to_string(after.live_blocks) + " blocks live, but " + std::to_string(held) +
+           " are held");
     }
   }
 
@@ -251,8 +259,10 @@ class Replay {
   void check_step(uint64_t resident_before) {
     if (std::string broken = audit(heap_); !broken.empty()) fail("audit: " + broken);
     const ace_stats s = stats_of(heap_);
-    if (s.live_bytes != s.tiny_live_bytes + s.mid_live_bytes + s.large_live_bytes) fail("live bytes do not add up");
-    if (s.resident_bytes != s.faulted_bytes - s.returned_bytes - s.released_bytes) fail("resident bytes do not add up");
+    if (s.live_bytes != s.tiny_live_bytes + s.mid_live_bytes + s.large_live_bytes)
+      fail("live bytes do not add up");
+    if (s.resident_bytes != s.faulted_bytes - s.returned_bytes - s.released_bytes)
+      fail("resident bytes do not add up");
     if (limit_ != 0 && resident_before <= limit_ && s.resident_bytes > limit_) fail("the limit was exceeded");
     if (!misuse_.take().empty()) fail(std::string("a misuse was reported: ") + misuse_.last().message);
   }
@@ -285,7 +295,9 @@ class Replay {
 
 }  // namespace
 
-std::string replay(const Setup &setup, const Ops &ops) { return Replay(setup).run(ops); }
+std::string replay(const Setup &setup, const Ops &ops) {
+  return Replay(setup).run(ops);
+}
 
 std::string replay_in_child(const Setup &setup, const Ops &ops) {
   int ends[2];

@@ -1,5 +1,5 @@
-// Children that are born while other threads allocate, free, trim and end: every lock is free in them, every list
-// whole.
+// Children that are born while other threads allocate, free, trim and end: every lock is free in them, every
+// list whole.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>

@@ -107,7 +107,8 @@ TEST(RemoteStress, ABlockFreedByTwoThreadsAtOnceIsReportedOnce) {
   constexpr unsigned kRounds = 300 / kSlowness;
   static std::atomic<unsigned> reports;
   reports = 0;
-  ace_set_error_handler([](const ace_error *error, void *) { reports += error->code == ACE_ERROR_DOUBLE_FREE; }, nullptr);
+  ace_set_error_handler([](const ace_error *error, void *) { reports += error->code == ACE_ERROR_DOUBLE_FREE; },
+                        nullptr);
   ace_heap *heap = ace_heap_create(nullptr);
   for (size_t size : {size_t{64}, size_t{20'000}}) {
     for (unsigned round = 0; round < kRounds; ++round) {
@@ -115,8 +116,8 @@ TEST(RemoteStress, ABlockFreedByTwoThreadsAtOnceIsReportedOnce) {
       run_together(2, [&](unsigned) { ace_free(p); });
     }
   }
-  // Their owner drains while they are freed: no block comes twice. A mapping of its own is no part of this: once
-  // it is gone nothing is known of it.
+  // Their owner drains while they are freed: no block comes twice. A mapping of its own is no part of this:
+  // once it is gone nothing is known of it.
   ace_set_error_handler(nullptr, nullptr);
   ace_trim(heap, SIZE_MAX);
   EXPECT_EQ(reports, 2 * kRounds);

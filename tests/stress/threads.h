@@ -1,5 +1,5 @@
-// What the stress tests share: blocks that know their contents, a gate that starts threads together, an audit of
-// every heap at rest.
+// What the stress tests share: blocks that know their contents, a gate that starts threads together, an audit
+// of every heap at rest.
 #pragma once
 #include <string.h>
 
@@ -77,7 +77,8 @@ inline std::string audit_all() {
   visit_heaps(
       [](Heap &heap, void *context) {
         std::string message = audit(static_cast<ace_heap *>(&heap));
-        if (!message.empty()) *static_cast<std::string *>(context) += std::string(heap.name) + ": " + message + "\n";
+        if (!message.empty())
+          *static_cast<std::string *>(context) += std::string(heap.name) + ": " + message + "\n";
       },
       &broken);
   return broken;

@@ -1,6 +1,8 @@
 // A system table for tests: the real one underneath, a clock that only tests move, calls that fail when asked
 // to, and a record of what was purged.
 #pragma once
+#include <unistd.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -46,6 +48,11 @@ class FakeOs {
   }
   uint64_t calls(OsCall call) const { return state().failures[static_cast<unsigned>(call)].calls; }
 
+  // The next such call waits, wherever it is made, until let_go.
+  void hold(OsCall call) { state().held_call = static_cast<int>(call); }
+  bool is_held() const { return state().is_held; }
+  void let_go() { state().is_held = false; }
+
   void advance(uint64_t ns) { state().now += ns; }
 
   // What was purged successfully since the last take.
@@ -66,9 +73,13 @@ class FakeOs {
     std::atomic<uint64_t> now{0};
     Failure failures[kOsCalls];
     std::vector<Range> purged;
+    std::atomic<int> held_call{-1};
+    std::atomic<bool> is_held{false};
     State &operator=(const State &) {
       for (Failure &failure : failures) failure = Failure();
       purged.clear();
+      held_call = -1;
+      is_held = false;
       return *this;
     }
   };
@@ -82,6 +93,10 @@ class FakeOs {
   }
 
   static bool fails(OsCall call) {
+    if (int wanted = static_cast<int>(call); state().held_call.compare_exchange_strong(wanted, -1)) {
+      state().is_held = true;
+      while (state().is_held) usleep(1000);
+    }
     Failure &failure = state().failures[static_cast<unsigned>(call)];
     uint64_t n = ++failure.calls;
     return failure.first != 0 && n >= failure.first && n <= failure.last;

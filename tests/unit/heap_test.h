@@ -76,8 +76,8 @@ class HeapTest : public testing::Test {
   }
 
   // A new heap in place of the present one.
-  void make(uint32_t kind_groups = 0, size_t limit = 0, ace_limit_fn on_limit = nullptr, void *context = nullptr,
-            uint32_t flags = ACE_HEAP_NO_WORKER) {
+  void make(uint32_t kind_groups = 0, size_t limit = 0, ace_limit_fn on_limit = nullptr,
+            void *context = nullptr, uint32_t flags = ACE_HEAP_NO_WORKER) {
     ace_heap_destroy(heap);
     ace_heap_config config{};
     config.struct_size = sizeof config;

@@ -27,8 +27,8 @@ class Report : public HeapTest {
   }
   // Runs `program` with `lines`, the parsed report, and says what it printed.
   std::string python(const std::string &program) {
-    const std::string command = "python3 -c '\nimport json\nlines = [json.loads(l) for l in open(\"" + std::string(path) +
-                                "\")]\n" + program + "' 2>&1";
+    const std::string command = "python3 -c '\nimport json\nlines = [json.loads(l) for l in open(\"" +
+                                std::string(path) + "\")]\n" + program + "' 2>&1";
     FILE *pipe = popen(command.c_str(), "r");
     char out[4096] = "";
     size_t n = fread(out, 1, sizeof out - 1, pipe);
@@ -54,7 +54,8 @@ TEST_F(Report, JsonHoldsEveryField) {
   fill(2, 20'000);
   ASSERT_EQ(ace_heap_report(heap, fd, "json"), 0);
   EXPECT_EQ(python("line, = lines\n"
-                   "print(line[\"name\"], line[\"pid\"] > 0, line[\"audit\"], line[\"live_blocks\"], line[\"mid_live_blocks\"],"
+                   "print(line[\"name\"], line[\"pid\"] > 0, line[\"audit\"], line[\"live_blocks\"], "
+                   "line[\"mid_live_blocks\"],"
                    " sorted(line[\"phases\"]), [k[\"live_blocks\"] for k in line[\"kinds\"]])"),
             "json True ok 12 2 ['burst', 'collect', 'idle', 'mark', 'run', 'sweep'] [0, 10]\n");
   std::string names;

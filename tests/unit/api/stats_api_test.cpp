@@ -120,7 +120,8 @@ TEST_F(Stats, FieldsAreListedOnceInOrder) {
     EXPECT_TRUE(names.insert(info.name).second) << info.name;
     EXPECT_EQ(info.offset, count * sizeof(uint64_t));
     EXPECT_GT(strlen(info.description), 5u);
-    EXPECT_THAT(info.unit, testing::AnyOf(testing::StrEq("bytes"), testing::StrEq("count"), testing::StrEq("ns")));
+    EXPECT_THAT(info.unit,
+                testing::AnyOf(testing::StrEq("bytes"), testing::StrEq("count"), testing::StrEq("ns")));
   }
   EXPECT_EQ(count * sizeof(uint64_t), offsetof(ace_stats, phase_entries));
   EXPECT_EQ(ace_stats_field(count + 100, &info), -1);

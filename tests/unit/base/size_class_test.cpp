@@ -32,7 +32,8 @@ TEST(SizeClass, StartsBlockIsDivisibility) {
   for (unsigned c = 0; c < kClasses; ++c) {
     const uint32_t size = kClassSize[c];
     for (uint32_t offset = 0; offset < kSlabSize; ++offset) {
-      ASSERT_EQ(starts_block(offset, reciprocal(size)), offset % size == 0) << offset << " in blocks of " << size;
+      ASSERT_EQ(starts_block(offset, reciprocal(size)), offset % size == 0)
+          << offset << " in blocks of " << size;
     }
   }
 }

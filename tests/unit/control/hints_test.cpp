@@ -35,12 +35,12 @@ class Hints : public HeapTest {
 TEST_F(Hints, PhasesFollowTheRuntime) {
   EXPECT_EQ(phase(), "run");
   const std::pair<ace_hint_code, const char *> steps[] = {
-      {ACE_HINT_COLLECT_BEGIN, "collect"}, {ACE_HINT_MARK, "mark"},        {ACE_HINT_SWEEP, "sweep"},
-      {ACE_HINT_COLLECTED, "sweep"},       {ACE_HINT_COLLECT_END, "run"},  {ACE_HINT_IDLE_BEGIN, "idle"},
+      {ACE_HINT_COLLECT_BEGIN, "collect"}, {ACE_HINT_MARK, "mark"},         {ACE_HINT_SWEEP, "sweep"},
+      {ACE_HINT_COLLECTED, "sweep"},       {ACE_HINT_COLLECT_END, "run"},   {ACE_HINT_IDLE_BEGIN, "idle"},
       {ACE_HINT_IDLE_END, "run"},          {ACE_HINT_BURST_BEGIN, "burst"}, {ACE_HINT_BURST_BEGIN, "burst"},
       {ACE_HINT_COLLECT_BEGIN, "collect"}, {ACE_HINT_COLLECT_END, "burst"}, {ACE_HINT_BURST_END, "burst"},
-      {ACE_HINT_IDLE_BEGIN, "idle"},       {ACE_HINT_IDLE_END, "burst"},   {ACE_HINT_BURST_END, "run"},
-      {ACE_HINT_BURST_END, "run"},         {ACE_HINT_PRESSURE, "run"},     {ACE_HINT_FORK_BEFORE, "run"},
+      {ACE_HINT_IDLE_BEGIN, "idle"},       {ACE_HINT_IDLE_END, "burst"},    {ACE_HINT_BURST_END, "run"},
+      {ACE_HINT_BURST_END, "run"},         {ACE_HINT_PRESSURE, "run"},      {ACE_HINT_FORK_BEFORE, "run"},
       {ACE_HINT_FORK_CHILD, "run"}};
   uint64_t count = 0;
   for (auto [code, expected] : steps) {
@@ -128,8 +128,8 @@ TEST_F(Hints, ModeOffGivesNothingBackButCounts) {
   OptionGuard off("mode", "off");
   swell_and_free();
   const uint64_t resident = stats().resident_bytes;
-  for (ace_hint_code code : {ACE_HINT_COLLECT_BEGIN, ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN, ACE_HINT_PRESSURE,
-                             ACE_HINT_FORK_BEFORE}) {
+  for (ace_hint_code code : {ACE_HINT_COLLECT_BEGIN, ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN,
+                             ACE_HINT_PRESSURE, ACE_HINT_FORK_BEFORE}) {
     hint(code);
   }
   EXPECT_EQ(stats().resident_bytes, resident);

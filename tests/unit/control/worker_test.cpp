@@ -53,7 +53,9 @@ class DeferredByTick : public Deferred {
   OptionGuard delay;
 };
 
-TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) { EXPECT_EQ(ace_tick(), UINT64_MAX); }
+TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) {
+  EXPECT_EQ(ace_tick(), UINT64_MAX);
+}
 
 TEST_F(DeferredByTick, MemoryComesBackThoughTheProgramIsSilent) {
   auto blocks = swell();
@@ -171,7 +173,8 @@ int worker_thread() {
     snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", task->d_name);
     FILE *file = fopen(path, "r");
     if (file == nullptr) continue;
-    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "ace-worker\n") == 0) found = atoi(task->d_name);
+    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "ace-worker\n") == 0)
+      found = atoi(task->d_name);
     fclose(file);
   }
   closedir(tasks);
@@ -261,7 +264,8 @@ TEST_F(WorkerDeathTest, NoThreadIsStartedForHeapsThatForbidIt) {
         make();
         auto blocks = swell();
         shrink(blocks);
-        for (ace_hint_code code : {ACE_HINT_COLLECT_BEGIN, ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN}) ace_hint(heap, code, 0);
+        for (ace_hint_code code : {ACE_HINT_COLLECT_BEGIN, ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN})
+          ace_hint(heap, code, 0);
         collect_young();
         exit(worker_thread() == 0 ? 0 : 1);
       },

@@ -37,10 +37,12 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         HintCase{"idle with slack", ACE_HINT_IDLE_BEGIN, false, true, 0, 10 * kMiB, kMiB, kNow},
         HintCase{"idle without slack", ACE_HINT_IDLE_BEGIN, false, true, 0, 10 * kMiB, 10 * kMiB, kNothing},
-        HintCase{"idle, more live than resident", ACE_HINT_IDLE_BEGIN, false, true, 0, kMiB, 2 * kMiB, kNothing},
+        HintCase{"idle, more live than resident", ACE_HINT_IDLE_BEGIN, false, true, 0, kMiB, 2 * kMiB,
+                 kNothing},
         HintCase{"slack just below 1 MiB", ACE_HINT_IDLE_BEGIN, false, true, 0, 2 * kMiB - 1, kMiB, kNothing},
         HintCase{"slack of 1 MiB", ACE_HINT_IDLE_BEGIN, false, true, 0, 2 * kMiB, kMiB, kNow},
-        HintCase{"slack below a sixteenth", ACE_HINT_IDLE_BEGIN, false, true, 0, 169 * kMiB, 160 * kMiB, kNothing},
+        HintCase{"slack below a sixteenth", ACE_HINT_IDLE_BEGIN, false, true, 0, 169 * kMiB, 160 * kMiB,
+                 kNothing},
         HintCase{"slack of a sixteenth", ACE_HINT_IDLE_BEGIN, false, true, 0, 170 * kMiB, 160 * kMiB, kNow},
         HintCase{"fork with slack", ACE_HINT_FORK_BEFORE, false, false, 0, 10 * kMiB, kMiB, kNow},
         HintCase{"pressure, always", ACE_HINT_PRESSURE, false, true, kShort, kMiB, kMiB, kNow},
@@ -48,14 +50,18 @@ INSTANTIATE_TEST_SUITE_P(
         HintCase{"sweep", ACE_HINT_SWEEP, true, false, 0, 100 * kMiB, kMiB, kNothing},
         HintCase{"first full collection", ACE_HINT_COLLECT_END, true, true, 0, 10 * kMiB, kMiB, kNow},
         HintCase{"a full one after long", ACE_HINT_COLLECT_END, true, true, kLong, 10 * kMiB, kMiB, kNow},
-        HintCase{"a full one of a busy heap", ACE_HINT_COLLECT_END, true, true, kShort, 10 * kMiB, kMiB, kLater},
+        HintCase{"a full one of a busy heap", ACE_HINT_COLLECT_END, true, true, kShort, 10 * kMiB, kMiB,
+                 kLater},
         HintCase{"a partial one", ACE_HINT_COLLECT_END, false, true, 0, 10 * kMiB, kMiB, kLater},
         HintCase{"a full one without slack", ACE_HINT_COLLECT_END, true, true, 0, kMiB, kMiB, kNothing},
         HintCase{"no worker, full, busy", ACE_HINT_COLLECT_END, true, false, kShort, 10 * kMiB, kMiB, kNow},
-        HintCase{"no worker, partial, little", ACE_HINT_COLLECT_END, false, false, 0, 9 * kMiB - 1, kMiB, kNothing},
+        HintCase{"no worker, partial, little", ACE_HINT_COLLECT_END, false, false, 0, 9 * kMiB - 1, kMiB,
+                 kNothing},
         HintCase{"no worker, partial, much", ACE_HINT_COLLECT_END, false, false, 0, 9 * kMiB, kMiB, kNow},
-        HintCase{"no worker, partial, much live", ACE_HINT_COLLECT_END, false, false, 0, 30 * kMiB, 20 * kMiB, kNothing},
-        HintCase{"no worker, partial, busy", ACE_HINT_COLLECT_END, false, false, kShort, 90 * kMiB, kMiB, kNothing}));
+        HintCase{"no worker, partial, much live", ACE_HINT_COLLECT_END, false, false, 0, 30 * kMiB, 20 * kMiB,
+                 kNothing},
+        HintCase{"no worker, partial, busy", ACE_HINT_COLLECT_END, false, false, kShort, 90 * kMiB, kMiB,
+                 kNothing}));
 
 struct DueCase {
   const char *what;
@@ -81,14 +87,14 @@ TEST_P(DueRule, Decides) {
 constexpr uint64_t kRecent = kMoment - kDelay, kOld = kMoment - 10 * kDelay;
 INSTANTIATE_TEST_SUITE_P(
     Static, DueRule,
-    testing::Values(
-        DueCase{"quiet: all", kRecent, 10 * kMiB, kMiB, kMiB, true, kNow, SIZE_MAX, 0, false},
-        DueCase{"no slack any more", kRecent, kMiB, kMiB, 0, true, kNothing, 0, 0, false},
-        DueCase{"busy: wait", kRecent, 10 * kMiB, kMiB, kMiB, false, kLater, 0, kMoment + kDelay, false},
-        DueCase{"busy for long: all but its turnover", kOld, 10 * kMiB, kMiB, 2 * kMiB, false, kNow, 7 * kMiB,
-                kMoment + 10 * kDelay, true},
-        DueCase{"busy for long, all turned over", kOld, 10 * kMiB, kMiB, 9 * kMiB, false, kLater, 0, kMoment + 10 * kDelay,
-                true}));
+    testing::Values(DueCase{"quiet: all", kRecent, 10 * kMiB, kMiB, kMiB, true, kNow, SIZE_MAX, 0, false},
+                    DueCase{"no slack any more", kRecent, kMiB, kMiB, 0, true, kNothing, 0, 0, false},
+                    DueCase{"busy: wait", kRecent, 10 * kMiB, kMiB, kMiB, false, kLater, 0, kMoment + kDelay,
+                            false},
+                    DueCase{"busy for long: all but its turnover", kOld, 10 * kMiB, kMiB, 2 * kMiB, false, kNow,
+                            7 * kMiB, kMoment + 10 * kDelay, true},
+                    DueCase{"busy for long, all turned over", kOld, 10 * kMiB, kMiB, 9 * kMiB, false, kLater, 0,
+                            kMoment + 10 * kDelay, true}));
 
 }  // namespace
 }  // namespace ace

@@ -14,8 +14,8 @@ class Cold : public HeapTest {
   MisuseLog misuse;
 };
 
-constexpr size_t kAbsurd[] = {SIZE_MAX,        SIZE_MAX - 1,     SIZE_MAX - 15,        SIZE_MAX - 4096,
-                              SIZE_MAX / 2,    SIZE_MAX / 2 + 1, size_t{PTRDIFF_MAX},  size_t{PTRDIFF_MAX} + 1,
+constexpr size_t kAbsurd[] = {SIZE_MAX,        SIZE_MAX - 1,     SIZE_MAX - 15,       SIZE_MAX - 4096,
+                              SIZE_MAX / 2,    SIZE_MAX / 2 + 1, size_t{PTRDIFF_MAX}, size_t{PTRDIFF_MAX} + 1,
                               kRequestMax + 1, kRequestMax,      size_t{1} << 60};
 
 TEST_F(Cold, SizeZeroIsABlockOfItsOwn) {
@@ -60,8 +60,11 @@ TEST_F(Cold, AbsurdSizesAtALimit) {
 }
 
 TEST_F(Cold, CallocOverflow) {
-  const std::pair<size_t, size_t> overflowing[] = {
-      {SIZE_MAX, 2}, {2, SIZE_MAX}, {SIZE_MAX, SIZE_MAX}, {size_t{1} << 32, size_t{1} << 32}, {SIZE_MAX / 16 + 1, 16}};
+  const std::pair<size_t, size_t> overflowing[] = {{SIZE_MAX, 2},
+                                                   {2, SIZE_MAX},
+                                                   {SIZE_MAX, SIZE_MAX},
+                                                   {size_t{1} << 32, size_t{1} << 32},
+                                                   {SIZE_MAX / 16 + 1, 16}};
   for (auto [count, size] : overflowing) {
     EXPECT_EQ(ace_heap_calloc(heap, count, size, 0), nullptr) << count << " of " << size;
     EXPECT_EQ(ace_calloc(count, size), nullptr) << count << " of " << size;
@@ -69,7 +72,8 @@ TEST_F(Cold, CallocOverflow) {
 }
 
 TEST_F(Cold, CallocZeroesUsedMemory) {
-  for (size_t size : {size_t{1}, size_t{64}, size_t{1000}, size_t{8192}, size_t{20'000}, kMidMax, kMidMax + 1}) {
+  for (size_t size :
+       {size_t{1}, size_t{64}, size_t{1000}, size_t{8192}, size_t{20'000}, kMidMax, kMidMax + 1}) {
     for (int round = 0; round < 3; ++round) {
       auto *p = static_cast<unsigned char *>(ace_heap_calloc(heap, 1, size, 0));
       for (size_t i = 0; i < size; ++i) ASSERT_EQ(p[i], 0) << size;
@@ -80,8 +84,8 @@ TEST_F(Cold, CallocZeroesUsedMemory) {
 }
 
 TEST_F(Cold, BadAlignments) {
-  for (size_t alignment : {size_t{0}, size_t{3}, size_t{24}, size_t{4095}, 2 * ACE_ALIGNMENT_MAX, SIZE_MAX,
-                           size_t{1} << 63}) {
+  for (size_t alignment :
+       {size_t{0}, size_t{3}, size_t{24}, size_t{4095}, 2 * ACE_ALIGNMENT_MAX, SIZE_MAX, size_t{1} << 63}) {
     EXPECT_EQ(ace_heap_aligned_alloc(heap, alignment, 100, 0), nullptr) << alignment;
     EXPECT_EQ(ace_aligned_alloc(alignment, 100), nullptr) << alignment;
   }
@@ -90,8 +94,8 @@ TEST_F(Cold, BadAlignments) {
 
 TEST_F(Cold, EveryAlignmentForEverySize) {
   for (size_t alignment = 1; alignment <= ACE_ALIGNMENT_MAX; alignment *= 2) {
-    for (size_t size : {size_t{1}, size_t{17}, size_t{100}, size_t{1000}, size_t{4096}, size_t{5000}, size_t{8192},
-                        size_t{70'000}, kMidMax, kMidMax + 1}) {
+    for (size_t size : {size_t{1}, size_t{17}, size_t{100}, size_t{1000}, size_t{4096}, size_t{5000},
+                        size_t{8192}, size_t{70'000}, kMidMax, kMidMax + 1}) {
       void *p = ace_heap_aligned_alloc(heap, alignment, size, 0);
       ASSERT_NE(p, nullptr) << alignment << ", " << size;
       ASSERT_EQ(address_of(p) % alignment, 0u) << size;
@@ -115,7 +119,8 @@ TEST_F(Cold, ReallocOfNullAndToZero) {
 }
 
 TEST_F(Cold, ReallocKeepsTheContentsAcrossAllSizes) {
-  constexpr size_t kSizes[] = {1, 16, 17, 64, 300, 1024, 1025, 8192, 8193, 30'000, kMidMax, kMidMax + 1, 2'000'000};
+  constexpr size_t kSizes[] = {1,    16,   17,     64,      300,         1024,     1025,
+                               8192, 8193, 30'000, kMidMax, kMidMax + 1, 2'000'000};
   for (size_t from : kSizes) {
     for (size_t to : kSizes) {
       auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, from));

@@ -56,7 +56,8 @@ TEST_F(Gate, RoutesLivePointers) {
     void *p;
     Pool pool;
     size_t size;
-  } expected[] = {{tiny, Pool::kTiny, 112}, {mid, Pool::kMid, 20'480}, {large, Pool::kLarge, round_up(2'000'000, kPage)}};
+  } expected[] = {
+      {tiny, Pool::kTiny, 112}, {mid, Pool::kMid, 20'480}, {large, Pool::kLarge, round_up(2'000'000, kPage)}};
   for (const auto &[p, pool, size] : expected) {
     Route way = route(p);
     EXPECT_EQ(way.fault, 0);
@@ -166,10 +167,10 @@ TEST_F(Gate, WhereNoBlockWasEverHandedOut) {
   const unsigned blocks = blocks_per_slab(class_of(48));
   std::byte *slab = superslab->slab(slab_index_of(tiny));
   ASSERT_LE(blocks * 48 + 16, kSlabSize);
-  expect_refused(slab + blocks * 48, ACE_ERROR_NOT_ALLOCATED);                     // the slab's tail
-  expect_refused(superslab, ACE_ERROR_NOT_ALLOCATED);                              // the head itself
-  expect_refused(superslab->free_bits, ACE_ERROR_NOT_ALLOCATED);                   // the bitmap
-  expect_refused(heap, ACE_ERROR_NOT_ALLOCATED);                                   // the heap
+  expect_refused(slab + blocks * 48, ACE_ERROR_NOT_ALLOCATED);                       // the slab's tail
+  expect_refused(superslab, ACE_ERROR_NOT_ALLOCATED);                                // the head itself
+  expect_refused(superslab->free_bits, ACE_ERROR_NOT_ALLOCATED);                     // the bitmap
+  expect_refused(heap, ACE_ERROR_NOT_ALLOCATED);                                     // the heap
   expect_refused(superslab->slab(kSlabsPerSuperslab - 1), ACE_ERROR_NOT_ALLOCATED);  // a slab never assigned
   void *mid = fill(1, 20'000)[0];
   expect_refused(superslab_of(mid), ACE_ERROR_NOT_ALLOCATED);
@@ -203,7 +204,8 @@ TEST_F(Gate, AddressesThatNoProcessHas) {
 
 TEST_F(Gate, BlocksOfADestroyedHeap) {
   ace_heap *other = ace_heap_create(nullptr);
-  void *tiny = ace_heap_alloc(other, 64), *mid = ace_heap_alloc(other, 20'000), *large = ace_heap_alloc(other, 2'000'000);
+  void *tiny = ace_heap_alloc(other, 64), *mid = ace_heap_alloc(other, 20'000),
+       *large = ace_heap_alloc(other, 2'000'000);
   ace_heap_destroy(other);
   for (void *p : {tiny, mid, large}) expect_refused(p, ACE_ERROR_FOREIGN);
 }
@@ -222,8 +224,8 @@ TEST_F(Gate, NullIsIgnored) {
 TEST_F(Gate, SizesThatCannotBelongToTheBlock) {
   const struct {
     size_t size, wrong;
-  } cases[] = {{64, 65},           {64, 8192},          {64, 100'000},   {64, SIZE_MAX}, {8192, 8193},
-               {20'000, 20'481},   {20'000, 2'000'000}, {2'000'000, 2'003'000}};
+  } cases[] = {{64, 65},     {64, 8192},       {64, 100'000},       {64, SIZE_MAX},
+               {8192, 8193}, {20'000, 20'481}, {20'000, 2'000'000}, {2'000'000, 2'003'000}};
   for (const auto &[size, wrong] : cases) {
     for (bool is_current : {true, false}) {
       void *p = fill(1, size)[0];
@@ -275,7 +277,8 @@ TEST_F(GateDeathTest, TheDefaultPrintsAndAborts) {
   int local = 0;
   ace_set_error_handler(nullptr, nullptr);
   void *p = ace_heap_alloc(heap, 64);
-  EXPECT_DEATH(ace_heap_free(heap, at(p, 8)), "ace: free\\(0x[0-9a-f]+\\): .*start of a block; block size 64, heap \"test\"");
+  EXPECT_DEATH(ace_heap_free(heap, at(p, 8)),
+               "ace: free\\(0x[0-9a-f]+\\): .*start of a block; block size 64, heap \"test\"");
   EXPECT_DEATH(ace_free(&local), "ace: free\\(0x[0-9a-f]+\\): .*not from this allocator");
   EXPECT_DEATH(ace_heap_free_sized(heap, p, 100), "cannot belong to the block");
   EXPECT_DEATH((ace_heap_free(heap, p), ace_heap_free(heap, p)), "is free already");

@@ -42,7 +42,9 @@ class Audit : public HeapTest {
   }
 
   static SlabRow *row_of(const void *p) { return &superslab_of(p)->row(slab_index_of(p)); }
-  BitmapWord &free_word(SlabRow *row, unsigned granule) { return superslab->free_bits[row->prefix.index][granule / 64]; }
+  BitmapWord &free_word(SlabRow *row, unsigned granule) {
+    return superslab->free_bits[row->prefix.index][granule / 64];
+  }
 
   // Every invariant holds, then `text` is found after `change`, then every one holds again after `restore`.
   template <typename Change, typename Restore>
@@ -57,7 +59,8 @@ class Audit : public HeapTest {
   template <typename Field, typename Value>
   void expect_found_in(const std::string &text, Field &field, Value broken) {
     const auto whole = static_cast<Value>(field);
-    expect_found(text, [&] { field = broken; }, [&] { field = whole; });
+    expect_found(
+        text, [&] { field = broken; }, [&] { field = whole; });
   }
 
   std::vector<void *> full_blocks, partial_blocks, current_blocks;
@@ -93,8 +96,9 @@ TEST_F(Audit, NoRoomForAMessage) {
 
 TEST_F(Audit, ListedBlockOutsideTheWindow) {
   auto *block = static_cast<Block *>(full_blocks[0]);
-  expect_found("outside its window", [&] { block->next = std::exchange(bin->list, block); },
-               [&] { bin->list = block->next; });
+  expect_found(
+      "outside its window", [&] { block->next = std::exchange(bin->list, block); },
+      [&] { bin->list = block->next; });
 }
 
 TEST_F(Audit, WindowOutsideItsSlab) {
@@ -107,7 +111,8 @@ TEST_F(Audit, WindowOutsideItsSlab) {
 
 TEST_F(Audit, ListedBlockInTheBitmap) {
   const unsigned granule = offset_in_slab(bin->list) / kGranule;
-  BitmapWord &word = free_word(current, granule), &remote = superslab->remote_bits[current->prefix.index][granule / 64];
+  BitmapWord &word = free_word(current, granule),
+             &remote = superslab->remote_bits[current->prefix.index][granule / 64];
   const uint64_t bit = uint64_t{1} << granule % 64;
   expect_found(
       "is free inside the window",
@@ -134,9 +139,13 @@ TEST_F(Audit, ListedPointerThatStartsNoBlock) {
       [&] { bin->list = block->next; });
 }
 
-TEST_F(Audit, ListedBlockWithoutItsTag) { expect_found_in("lost its tag", bin->list->tag, uint64_t{0}); }
+TEST_F(Audit, ListedBlockWithoutItsTag) {
+  expect_found_in("lost its tag", bin->list->tag, uint64_t{0});
+}
 
-TEST_F(Audit, AListThatGoesInACircle) { expect_found_in("longer than its used blocks", bin->list->next, bin->list); }
+TEST_F(Audit, AListThatGoesInACircle) {
+  expect_found_in("longer than its used blocks", bin->list->next, bin->list);
+}
 
 TEST_F(Audit, FreeInsideTheWindow) {
   const unsigned granule = offset_in_slab(current_blocks[0]) / kGranule;
@@ -166,17 +175,20 @@ TEST_F(Audit, AListWithoutACurrentSlab) {
 
 TEST_F(Audit, StateAgainstHead) {
   expect_found_in("its state and its head disagree", superslab->head.free_slabs,
-               superslab->head.free_slabs ^ (1u << full->prefix.index));
+                  superslab->head.free_slabs ^ (1u << full->prefix.index));
 }
 
-TEST_F(Audit, SlabIndex) { expect_found_in("wrong index", never->prefix.index, uint8_t{1}); }
+TEST_F(Audit, SlabIndex) {
+  expect_found_in("wrong index", never->prefix.index, uint8_t{1});
+}
 
 TEST_F(Audit, NeverAssignedAndYetResident) {
   expect_found_in("was used, but never assigned", never->present, uint16_t{1});
 }
 
 TEST_F(Audit, UsedAndFreeMakeTheCapacity) {
-  expect_found_in("used + free blocks of a slab", full->prefix.used, static_cast<uint16_t>(full->prefix.used + 1));
+  expect_found_in("used + free blocks of a slab", full->prefix.used,
+                  static_cast<uint16_t>(full->prefix.used + 1));
   BitmapWord &word = free_word(full, 0);
   expect_found_in("used + free blocks of a slab", word, word | 1);
 }
@@ -201,14 +213,18 @@ TEST_F(Audit, FreeBitWhereNoBlockStarts) {
 }
 
 TEST_F(Audit, RemoteBitWhereNoBlockStarts) {
-  expect_found_in("a remote bit where no block starts", superslab->remote_bits[full->prefix.index][0], uint64_t{2});
+  expect_found_in("a remote bit where no block starts", superslab->remote_bits[full->prefix.index][0],
+                  uint64_t{2});
 }
 
 TEST_F(Audit, UsedBlockInAnAbsentPage) {
-  expect_found_in("a used block lies in an absent page", full->present, static_cast<uint16_t>(full->present & ~2));
+  expect_found_in("a used block lies in an absent page", full->present,
+                  static_cast<uint16_t>(full->present & ~2));
 }
 
-TEST_F(Audit, SlabOwner) { expect_found_in("wrong owner", full->prefix.owner, static_cast<Heap *>(nullptr)); }
+TEST_F(Audit, SlabOwner) {
+  expect_found_in("wrong owner", full->prefix.owner, static_cast<Heap *>(nullptr));
+}
 
 TEST_F(Audit, StateAgainstBin) {
   expect_found_in("its state and its bin disagree", current->prefix.state, SlabState::kFull);
@@ -216,10 +232,12 @@ TEST_F(Audit, StateAgainstBin) {
 }
 
 TEST_F(Audit, ClaimAgainstState) {
-  expect_found("its claim does not fit its state", [&] { ASSERT_TRUE(full->claim.try_take()); },
-               [&] { full->claim.release(); });
-  expect_found("its claim does not fit its state", [&] { current->claim.release(); },
-               [&] { ASSERT_TRUE(current->claim.try_take()); });
+  expect_found(
+      "its claim does not fit its state", [&] { ASSERT_TRUE(full->claim.try_take()); },
+      [&] { full->claim.release(); });
+  expect_found(
+      "its claim does not fit its state", [&] { current->claim.release(); },
+      [&] { ASSERT_TRUE(current->claim.try_take()); });
 }
 
 TEST_F(Audit, FreeSlabWithUsedBlocks) {
@@ -238,7 +256,8 @@ TEST_F(Audit, FreeSlabWithUsedBlocks) {
 
 TEST_F(Audit, ListedSlabsThatAreEmpty) {
   const uint32_t bit = uint32_t{1} << emptied->prefix.index;
-  for (auto [state, text] : {std::pair{SlabState::kPartial, "partial slab"}, {SlabState::kSparse, "sparse slab"},
+  for (auto [state, text] : {std::pair{SlabState::kPartial, "partial slab"},
+                             {SlabState::kSparse, "sparse slab"},
                              {SlabState::kFull, "full slab"}}) {
     expect_found(
         text,
@@ -260,21 +279,27 @@ TEST_F(Audit, FullSlabThatShouldBeOffered) {
 // ---- superslabs
 
 TEST_F(Audit, SuperslabInTheAddressMap) {
-  expect_found("is not in the address map", [&] { leave_address(superslab); }, [&] { enter_address(superslab); });
+  expect_found(
+      "is not in the address map", [&] { leave_address(superslab); }, [&] { enter_address(superslab); });
 }
 
 TEST_F(Audit, SuperslabOwner) {
   expect_found_in("wrong owner", superslab->head.prefix.owner, static_cast<Heap *>(nullptr));
 }
 
-TEST_F(Audit, SuperslabPinned) { expect_found_in("is pinned", superslab->head.pins, 1u); }
+TEST_F(Audit, SuperslabPinned) {
+  expect_found_in("is pinned", superslab->head.pins, 1u);
+}
 
-TEST_F(Audit, SuperslabTier) { expect_found_in("its tier does not fit its slabs", superslab->head.tier, Tier::kFree); }
+TEST_F(Audit, SuperslabTier) {
+  expect_found_in("its tier does not fit its slabs", superslab->head.tier, Tier::kFree);
+}
 
 TEST_F(Audit, OpenLists) {
   ASSERT_EQ(heap->open[0], superslab);
-  expect_found("in another tier's list", [&] { std::swap(heap->open[0], heap->open[1]); },
-               [&] { std::swap(heap->open[0], heap->open[1]); });
+  expect_found(
+      "in another tier's list", [&] { std::swap(heap->open[0], heap->open[1]); },
+      [&] { std::swap(heap->open[0], heap->open[1]); });
   expect_found_in("the open superslabs are not linked both ways", superslab->head.open_previous, superslab);
   expect_found_in("open superslabs: counted 0", heap->open[0], static_cast<Superslab *>(nullptr));
 }
@@ -283,13 +308,14 @@ TEST_F(Audit, OpenSuperslabWithoutAFreeSlab) {
   auto blocks = fill(31 * kBlocks, kSize);  // now another superslab is open, and the first has no free slab
   ASSERT_EQ(superslab->head.free_slabs, 0u);
   Superslab *open = heap->open[0];
-  expect_found("an open superslab has no free slab",
-               [&] {
-                 superslab->head.open_next = open;
-                 superslab->head.open_previous = nullptr;
-                 heap->open[0] = superslab;
-               },
-               [&] { heap->open[0] = open; });
+  expect_found(
+      "an open superslab has no free slab",
+      [&] {
+        superslab->head.open_next = open;
+        superslab->head.open_previous = nullptr;
+        heap->open[0] = superslab;
+      },
+      [&] { heap->open[0] = open; });
 }
 
 TEST_F(Audit, SlabLists) {
@@ -313,18 +339,21 @@ TEST_F(Audit, MidRuns) {
   BitmapWord &free = body.free[page / 64];
   expect_found_in("is lost or counted twice", free, free | uint64_t{1} << page % 64);
   expect_found_in("is lost or counted twice", body.free[3], uint64_t{0});
-  expect_found("is claimed", [&] { ASSERT_TRUE(place->head.claim.try_take()); }, [&] { place->head.claim.release(); });
+  expect_found(
+      "is claimed", [&] { ASSERT_TRUE(place->head.claim.try_take()); }, [&] { place->head.claim.release(); });
 }
 
 TEST_F(Audit, LargeInTheAddressMap) {
-  expect_found("large block", [&] { leave_address(superslab_of(large)); }, [&] { enter_address(superslab_of(large)); });
+  expect_found(
+      "large block", [&] { leave_address(superslab_of(large)); }, [&] { enter_address(superslab_of(large)); });
 }
 
 // ---- totals
 
 TEST_F(Audit, UsedBlocksOfABin) {
   Counter &used = heap->slabs[kClass].used_blocks;
-  expect_found("used blocks of a bin", [&] { used.add(1); }, [&] { used.subtract(1); });
+  expect_found(
+      "used blocks of a bin", [&] { used.add(1); }, [&] { used.subtract(1); });
 }
 
 TEST_F(Audit, EveryCounterThatAddsUp) {
@@ -344,11 +373,13 @@ TEST_F(Audit, EveryCounterThatAddsUp) {
                 {&Counters::large_live_bytes, "bytes in large blocks"}};
   for (const auto &[counter, text] : totals) {
     Counter &c = heap->counters.*counter;
-    expect_found(text + std::string(": counted"), [&] { c.add(1); }, [&] { c.subtract(1); });
+    expect_found(
+        text + std::string(": counted"), [&] { c.add(1); }, [&] { c.subtract(1); });
   }
   for (Counter Counters::*given : {&Counters::returned_bytes, &Counters::released_bytes}) {
     Counter &c = heap->counters.*given;
-    expect_found("resident bytes: counted", [&] { c.add(1); }, [&] { c.subtract(1); });
+    expect_found(
+        "resident bytes: counted", [&] { c.add(1); }, [&] { c.subtract(1); });
   }
 }
 

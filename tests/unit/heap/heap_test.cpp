@@ -149,7 +149,8 @@ using HeapWalk = HeapTest;
 TEST_F(HeapWalk, SeesEveryLiveBlockOnce) {
   make(2);
   std::set<std::pair<void *, size_t>> expected;
-  for (size_t size : {size_t{16}, size_t{100}, size_t{8192}, size_t{9000}, size_t{300'000}, size_t{3'000'000}}) {
+  for (size_t size :
+       {size_t{16}, size_t{100}, size_t{8192}, size_t{9000}, size_t{300'000}, size_t{3'000'000}}) {
     for (unsigned kind : {0u, 1u}) {
       auto blocks = fill(10, size, kind);
       for (size_t i = 0; i < blocks.size(); ++i) {
@@ -169,14 +170,17 @@ TEST_F(HeapWalk, SeesEveryLiveBlockOnce) {
 TEST_F(HeapWalk, StopsWithTheVisitorsAnswer) {
   fill(10, 64);
   int visits = 0;
-  auto visit = [](void *, size_t, ace_kind, void *context) { return ++*static_cast<int *>(context) == 3 ? 42 : 0; };
+  auto visit = [](void *, size_t, ace_kind, void *context) {
+    return ++*static_cast<int *>(context) == 3 ? 42 : 0;
+  };
   EXPECT_EQ(ace_heap_walk(heap, visit, &visits), 42);
   EXPECT_EQ(visits, 3);
 }
 
 TEST(HeapEnd, TakesAllBlocksAlong) {
   ace_heap *heap = ace_heap_create(nullptr);
-  void *tiny = ace_heap_alloc(heap, 10), *mid = ace_heap_alloc(heap, 10'000), *large = ace_heap_alloc(heap, kMiB);
+  void *tiny = ace_heap_alloc(heap, 10), *mid = ace_heap_alloc(heap, 10'000),
+       *large = ace_heap_alloc(heap, kMiB);
   for (void *p : {tiny, mid, large}) EXPECT_EQ(ace_owner_of(p), heap);
   ace_heap_destroy(heap);
   for (void *p : {tiny, mid, large}) EXPECT_EQ(ace_owner_of(p), nullptr);

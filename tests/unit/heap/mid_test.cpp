@@ -19,7 +19,9 @@ class Mid : public HeapTest {
     return p;
   }
   void free(std::byte *p) { free_mid(*heap, superslab_of(p), page_index_of(p)); }
-  bool resize(std::byte *p, unsigned pages) { return resize_mid(*heap, superslab_of(p), page_index_of(p), pages); }
+  bool resize(std::byte *p, unsigned pages) {
+    return resize_mid(*heap, superslab_of(p), page_index_of(p), pages);
+  }
 };
 
 TEST_F(Mid, WhichSizesComeHere) {

@@ -21,7 +21,9 @@ using test::Range;
 constexpr size_t kSize = 64;
 constexpr unsigned kBlocks = kSlabSize / kSize, kBlocksPerPage = kPage / kSize;
 
-Range pages_at(const void *p, size_t pages) { return {address_of(p), address_of(p) + pages * kPage}; }
+Range pages_at(const void *p, size_t pages) {
+  return {address_of(p), address_of(p) + pages * kPage};
+}
 
 bool is_resident(const void *page) {
   unsigned char resident = 0;
@@ -69,7 +71,8 @@ TEST_F(Purge, ABlockAcrossThePageKeepsIt) {
   }
   // [3072, 4608) lives, [0, 12288) else is free: of three pages only the third is dead.
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), kPage);
-  EXPECT_EQ(fake.take_purged(), (std::vector<Range>{{address_of(blocks[2]) - 3072 + 8192, address_of(blocks[2]) - 3072 + 12288}}));
+  EXPECT_EQ(fake.take_purged(),
+            (std::vector<Range>{{address_of(blocks[2]) - 3072 + 8192, address_of(blocks[2]) - 3072 + 12288}}));
   ace_heap_free(heap, blocks[2]);
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 2 * kPage);
 }
@@ -190,7 +193,8 @@ TEST_F(Purge, OneFailedCallOfSeveral) {
 }
 
 TEST_F(Purge, FreeRunsOfTheMidPool) {
-  void *a = ace_heap_alloc(heap, 10 * kPage), *b = ace_heap_alloc(heap, 10 * kPage), *c = ace_heap_alloc(heap, 10 * kPage);
+  void *a = ace_heap_alloc(heap, 10 * kPage), *b = ace_heap_alloc(heap, 10 * kPage),
+       *c = ace_heap_alloc(heap, 10 * kPage);
   for (void *p : {a, b, c}) memset(p, 0x77, 10 * kPage);
   ace_heap_free(heap, b);
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 10 * kPage);

@@ -16,12 +16,17 @@ const unsigned kClass = class_of(kSize);
 const unsigned kBlocks = blocks_per_slab(kClass);
 constexpr unsigned kBlocksPerPage = kPage / kSize;
 
-SlabRow &row_of(const void *p) { return superslab_of(p)->row(slab_index_of(p)); }
-SlabState state_of(const void *p) { return row_of(p).prefix.state; }
+SlabRow &row_of(const void *p) {
+  return superslab_of(p)->row(slab_index_of(p));
+}
+SlabState state_of(const void *p) {
+  return row_of(p).prefix.state;
+}
 
 class Slab : public HeapTest {
  protected:
-  // `count` whole slabs of 64-byte blocks, by slab, and a further block that makes the last of them not current.
+  // `count` whole slabs of 64-byte blocks, by slab, and a further block that makes the last of them not
+  // current.
   std::vector<std::vector<void *>> fill_slabs(unsigned count) {
     std::vector<std::vector<void *>> slabs;
     for (unsigned i = 0; i < count; ++i) slabs.push_back(fill(kBlocks, kSize));
@@ -136,7 +141,8 @@ TEST_F(Slab, KindGroupsLiveInSlabsOfTheirOwn) {
   make(3);
   std::vector<void *> blocks[3];
   for (int i = 0; i < 300; ++i) {
-    for (unsigned kind : {0u, 1u, 2u, 9u}) blocks[std::min(kind, 2u)].push_back(ace_heap_alloc_kind(heap, kSize, kind));
+    for (unsigned kind : {0u, 1u, 2u, 9u})
+      blocks[std::min(kind, 2u)].push_back(ace_heap_alloc_kind(heap, kSize, kind));
   }
   for (unsigned group = 0; group < 3; ++group) {
     for (void *block : blocks[group]) ASSERT_EQ(row_of(block).prefix.kind_group, group);

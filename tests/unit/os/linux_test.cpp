@@ -33,7 +33,8 @@ std::string flags_of(const void *start) {
   while (fgets(line, sizeof line, file) != nullptr) {
     unsigned long from, to;
     char rest;
-    if (sscanf(line, "%lx-%lx %c", &from, &to, &rest) == 3) inside = from <= address_of(start) && address_of(start) < to;
+    if (sscanf(line, "%lx-%lx %c", &from, &to, &rest) == 3)
+      inside = from <= address_of(start) && address_of(start) < to;
     if (inside && strncmp(line, "VmFlags:", 8) == 0) strcpy(flags, line);
   }
   fclose(file);

@@ -59,11 +59,24 @@ TEST(Options, EveryRowRefusesBadValuesAndKeepsItsOwn) {
 TEST(Options, BadValuesByParser) {
   const struct {
     const char *name, *value;
-  } bad[] = {{"limit", "-1"},        {"limit", "1.5g"},    {"limit", "12x"},  {"limit", "99999999999999999999"},
-             {"limit", "18446744073709551615g"},           {"limit", " 1"},   {"limit", "k"},
-             {"idle_delay", "100"},  {"idle_delay", "ms"}, {"idle_delay", "-1ms"},
-             {"idle_delay", "1h"},   {"worker", "yes"},    {"worker", "ON "}, {"mode", "learned"},
-             {"bad_pointer", "ask"}, {"domains", "raw,"},  {"domains", ","},  {"domains", "raw,ram"},
+  } bad[] = {{"limit", "-1"},
+             {"limit", "1.5g"},
+             {"limit", "12x"},
+             {"limit", "99999999999999999999"},
+             {"limit", "18446744073709551615g"},
+             {"limit", " 1"},
+             {"limit", "k"},
+             {"idle_delay", "100"},
+             {"idle_delay", "ms"},
+             {"idle_delay", "-1ms"},
+             {"idle_delay", "1h"},
+             {"worker", "yes"},
+             {"worker", "ON "},
+             {"mode", "learned"},
+             {"bad_pointer", "ask"},
+             {"domains", "raw,"},
+             {"domains", ","},
+             {"domains", "raw,ram"},
              {"domains", "ra"}};
   for (const auto &[name, value] : bad) EXPECT_EQ(ace_option_set(name, value), -2) << name << "=" << value;
 }
@@ -111,7 +124,9 @@ TEST(Options, SettingActsAtOnce) {
 }
 
 // Exits with 0 where option `name` reads `value` in a process whose environment was set before.
-void exit_with_option(const char *name, const char *value) { exit(strcmp(ace_option_get(name), value) == 0 ? 0 : 1); }
+void exit_with_option(const char *name, const char *value) {
+  exit(strcmp(ace_option_get(name), value) == 0 ? 0 : 1);
+}
 
 class OptionsAtStart : public testing::Test {
  protected:
