@@ -35,9 +35,7 @@ static const char recovery[] = "hoard = nil collectgarbage() collectgarbage()";
 /* A state that is full cannot even compile that: meanwhile it may have so much more. */
 static const size_t recovery_bytes = 1 << 20;
 
-static double megabytes(uint64_t bytes) {
-  return (double)bytes / 1e6;
-}
+static double megabytes(uint64_t bytes) { return (double)bytes / 1e6; }
 
 static void print_heap(const char *when, ace_heap *heap) {
   ace_stats stats;

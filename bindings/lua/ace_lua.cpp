@@ -27,9 +27,7 @@ constexpr unsigned kKindGroups = 4;
 constexpr unsigned kTags = 9;
 constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table */, 3, 3, 3};
 
-ace_kind kind_of(size_t tag) {
-  return tag < kTags ? kKindOfTag[tag] : 0;
-}
+ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
 
 }  // namespace
 
@@ -173,13 +171,9 @@ void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
   free(vm);
 }
 
-ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept {
-  return vm->heap;
-}
+ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
 
-void ace_lua_vm_closing(ace_lua_vm *vm) noexcept {
-  vm->closing = true;
-}
+void ace_lua_vm_closing(ace_lua_vm *vm) noexcept { vm->closing = true; }
 
 }  // extern "C"
 

@@ -18,9 +18,7 @@ constexpr unsigned char kCall = 0xe8;  // call, by a signed 32-bit distance from
 constexpr size_t kCallSize = 5;
 constexpr uintptr_t kReach = uintptr_t{1} << 31;
 
-uintptr_t address_of(const void *p) {
-  return reinterpret_cast<uintptr_t>(p);
-}
+uintptr_t address_of(const void *p) { return reinterpret_cast<uintptr_t>(p); }
 
 bool reaches(const char *site, const void *target) {
   intptr_t distance = static_cast<intptr_t>(address_of(target) - address_of(site + kCallSize));

@@ -51,13 +51,9 @@ void report_closed_heap(ace_heap *heap) {
 
 }  // namespace
 
-OpenHeap *new_entry() {
-  return static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap)));
-}
+OpenHeap *new_entry() { return static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap))); }
 
-void drop_entry(OpenHeap *entry) {
-  free(entry);
-}
+void drop_entry(OpenHeap *entry) { free(entry); }
 
 void log_open_heap(OpenHeap *entry, ace_heap *heap) {
   entry->heap = heap;

@@ -25,9 +25,7 @@ constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 Entry g_entries[kHostCount];
 
 // Asked before anything else is read: a process that is no host shall not even parse the options.
-bool may_be_verbose() {
-  return getenv("ACE_VERBOSE") != nullptr && ace_option_number("verbose") != 0;
-}
+bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_number("verbose") != 0; }
 
 [[gnu::constructor]] void enter() {
   bool found = false;

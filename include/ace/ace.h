@@ -106,13 +106,13 @@ enum {
 
 /* How a heap is made. Zero the struct, set struct_size, then what you need. */
 typedef struct ace_heap_config {
-  size_t struct_size;      /* sizeof(ace_heap_config); makes room for later fields */
-  const char *name;        /* shown in reports; copied, at most 31 bytes; NULL: "heap" */
-  uint32_t flags;          /* ACE_HEAP_... */
-  uint32_t kind_groups;    /* 0 or 1: kinds share slabs. 2 to ACE_KIND_GROUPS_MAX: kind k lives in slabs of
-                              group min(k, kind_groups - 1), and its live bytes are counted exactly */
-  size_t limit;            /* most resident bytes; 0: none */
-  ace_limit_fn on_limit;   /* may be NULL */
+  size_t struct_size;    /* sizeof(ace_heap_config); makes room for later fields */
+  const char *name;      /* shown in reports; copied, at most 31 bytes; NULL: "heap" */
+  uint32_t flags;        /* ACE_HEAP_... */
+  uint32_t kind_groups;  /* 0 or 1: kinds share slabs. 2 to ACE_KIND_GROUPS_MAX: kind k lives in slabs of
+                            group min(k, kind_groups - 1), and its live bytes are counted exactly */
+  size_t limit;          /* most resident bytes; 0: none */
+  ace_limit_fn on_limit; /* may be NULL */
   void *on_limit_context;
 } ace_heap_config;
 
@@ -262,18 +262,18 @@ ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
 ACE_API uint64_t ace_option_number(const char *name) ACE_NOEXCEPT;
 
 typedef enum ace_error_code {
-  ACE_ERROR_DOUBLE_FREE = 1,     /* the block is free already */
-  ACE_ERROR_INTERIOR = 2,        /* points into a slab or run, but not at the start of a block */
-  ACE_ERROR_FOREIGN = 3,         /* not ACE's, or of a destroyed heap */
-  ACE_ERROR_SIZE_MISMATCH = 4,   /* a sized free whose size cannot belong to the block */
-  ACE_ERROR_NOT_ALLOCATED = 5    /* lies in ACE's memory where no block was ever handed out */
+  ACE_ERROR_DOUBLE_FREE = 1,   /* the block is free already */
+  ACE_ERROR_INTERIOR = 2,      /* points into a slab or run, but not at the start of a block */
+  ACE_ERROR_FOREIGN = 3,       /* not ACE's, or of a destroyed heap */
+  ACE_ERROR_SIZE_MISMATCH = 4, /* a sized free whose size cannot belong to the block */
+  ACE_ERROR_NOT_ALLOCATED = 5  /* lies in ACE's memory where no block was ever handed out */
 } ace_error_code;
 
 /* What is known of a misuse. */
 typedef struct ace_error {
   ace_error_code code;
-  const char *message;   /* one sentence */
-  const char *function;  /* the kind of call: "free", "realloc", "usable_size" */
+  const char *message;  /* one sentence */
+  const char *function; /* the kind of call: "free", "realloc", "usable_size" */
   const void *pointer;
   size_t block_size;     /* of the block concerned; 0 where unknown */
   const ace_heap *owner; /* NULL where unknown */

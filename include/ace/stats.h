@@ -13,46 +13,46 @@
 #include <stdint.h>
 
 /* X(name, unit, description) */
-#define ACE_STATS_FIELDS(X)                                                                                  \
-  X(live_bytes, bytes, "bytes in live blocks, by block size")                                                \
-  X(live_blocks, count, "live blocks")                                                                       \
-  X(tiny_live_bytes, bytes, "of these, in slabs")                                                            \
-  X(tiny_live_blocks, count, "blocks in slabs")                                                              \
-  X(mid_live_bytes, bytes, "of these, in page runs")                                                         \
-  X(mid_live_blocks, count, "page runs")                                                                     \
-  X(large_live_bytes, bytes, "of these, in mappings of their own")                                           \
-  X(large_live_blocks, count, "mappings of their own")                                                       \
-  X(resident_bytes, bytes, "pages for blocks that were touched and not given back")                          \
-  X(peak_resident_bytes, bytes, "the most resident_bytes ever seen by the slow path")                        \
-  X(metadata_bytes, bytes, "pages for superslab heads and the heap itself, not in resident_bytes")           \
-  X(mapped_bytes, bytes, "address space held for this heap")                                                 \
-  X(faulted_bytes, bytes, "pages taken into use, in total")                                                  \
-  X(returned_bytes, bytes, "pages given back to the system inside superslabs, in total")                     \
-  X(released_bytes, bytes, "pages given back with whole superslabs and mappings, in total")                  \
-  X(purges, count, "times that memory was looked for to give back")                                          \
-  X(purge_calls, count, "system calls that gave memory back")                                                \
-  X(purge_ns, ns, "time spent giving memory back")                                                           \
-  X(superslabs_hot, count, "superslabs in use")                                                              \
-  X(superslabs_draining, count, "superslabs kept out of use so that they empty")                             \
-  X(superslabs_free, count, "empty superslabs kept for reuse")                                               \
-  X(slabs_in_use, count, "slabs assigned to a size class")                                                   \
-  X(refills, count, "times that the hot path ran dry")                                                       \
-  X(carves, count, "pages turned into allocation lists")                                                     \
-  X(slabs_assigned, count, "times that a slab was given to a size class")                                    \
-  X(slabs_emptied, count, "times that a slab lost its last block")                                           \
-  X(remote_frees, count, "frees that came by the remote queue")                                              \
-  X(remote_drains, count, "times that the remote queue was emptied")                                         \
-  X(foreign_pointers, count, "pointers of other allocators that a hook passed on")                           \
-  X(misrouted_pointers, count, "blocks of another heap that were freed through this one")                    \
-  X(limit_bytes, bytes, "the heap's limit; 0: none")                                                         \
-  X(limit_callbacks, count, "times that the limit callback was asked")                                       \
-  X(limit_failures, count, "allocations refused at the limit")                                               \
-  X(system_failures, count, "allocations refused because the system gave no memory")                         \
-  X(collections_full, count, "full collections that were announced")                                         \
-  X(collections_partial, count, "partial collections that were announced")                                   \
-  X(collected_objects, count, "objects that the host said its collections freed")                            \
-  X(host_live_bytes, bytes, "live bytes that the host gave at the last collection end")                      \
-  X(hints, count, "hints received")                                                                          \
+#define ACE_STATS_FIELDS(X)                                                                        \
+  X(live_bytes, bytes, "bytes in live blocks, by block size")                                      \
+  X(live_blocks, count, "live blocks")                                                             \
+  X(tiny_live_bytes, bytes, "of these, in slabs")                                                  \
+  X(tiny_live_blocks, count, "blocks in slabs")                                                    \
+  X(mid_live_bytes, bytes, "of these, in page runs")                                               \
+  X(mid_live_blocks, count, "page runs")                                                           \
+  X(large_live_bytes, bytes, "of these, in mappings of their own")                                 \
+  X(large_live_blocks, count, "mappings of their own")                                             \
+  X(resident_bytes, bytes, "pages for blocks that were touched and not given back")                \
+  X(peak_resident_bytes, bytes, "the most resident_bytes ever seen by the slow path")              \
+  X(metadata_bytes, bytes, "pages for superslab heads and the heap itself, not in resident_bytes") \
+  X(mapped_bytes, bytes, "address space held for this heap")                                       \
+  X(faulted_bytes, bytes, "pages taken into use, in total")                                        \
+  X(returned_bytes, bytes, "pages given back to the system inside superslabs, in total")           \
+  X(released_bytes, bytes, "pages given back with whole superslabs and mappings, in total")        \
+  X(purges, count, "times that memory was looked for to give back")                                \
+  X(purge_calls, count, "system calls that gave memory back")                                      \
+  X(purge_ns, ns, "time spent giving memory back")                                                 \
+  X(superslabs_hot, count, "superslabs in use")                                                    \
+  X(superslabs_draining, count, "superslabs kept out of use so that they empty")                   \
+  X(superslabs_free, count, "empty superslabs kept for reuse")                                     \
+  X(slabs_in_use, count, "slabs assigned to a size class")                                         \
+  X(refills, count, "times that the hot path ran dry")                                             \
+  X(carves, count, "pages turned into allocation lists")                                           \
+  X(slabs_assigned, count, "times that a slab was given to a size class")                          \
+  X(slabs_emptied, count, "times that a slab lost its last block")                                 \
+  X(remote_frees, count, "frees that came by the remote queue")                                    \
+  X(remote_drains, count, "times that the remote queue was emptied")                               \
+  X(foreign_pointers, count, "pointers of other allocators that a hook passed on")                 \
+  X(misrouted_pointers, count, "blocks of another heap that were freed through this one")          \
+  X(limit_bytes, bytes, "the heap's limit; 0: none")                                               \
+  X(limit_callbacks, count, "times that the limit callback was asked")                             \
+  X(limit_failures, count, "allocations refused at the limit")                                     \
+  X(system_failures, count, "allocations refused because the system gave no memory")               \
+  X(collections_full, count, "full collections that were announced")                               \
+  X(collections_partial, count, "partial collections that were announced")                         \
+  X(collected_objects, count, "objects that the host said its collections freed")                  \
+  X(host_live_bytes, bytes, "live bytes that the host gave at the last collection end")            \
+  X(hints, count, "hints received")                                                                \
   X(phase, count, "present phase: an index into the phase arrays")
 
 /* Phases of the runtime, as the hints give them. */

@@ -64,11 +64,13 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *
     page.add_string(audit);
   }
   ace_field_info info;
-  for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i) page.add(",\"%s\":%llu", info.name, field(stats, info));
+  for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i)
+    page.add(",\"%s\":%llu", info.name, field(stats, info));
   for (unsigned i = 0; i < kPhases; ++i) {
     page.add("%s\"%s\":{\"entries\":%llu,\"ns\":%llu,\"faulted_bytes\":%llu,\"returned_bytes\":%llu}",
-             i == 0 ? ",\"phases\":{" : ",", kPhaseNames[i], number{stats.phase_entries[i]}, number{stats.phase_ns[i]},
-             number{stats.phase_faulted_bytes[i]}, number{stats.phase_returned_bytes[i]});
+             i == 0 ? ",\"phases\":{" : ",", kPhaseNames[i], number{stats.phase_entries[i]},
+             number{stats.phase_ns[i]}, number{stats.phase_faulted_bytes[i]},
+             number{stats.phase_returned_bytes[i]});
   }
   for (unsigned i = 0; i < stats.kind_groups; ++i) {
     page.add("%s{\"live_bytes\":%llu,\"live_blocks\":%llu}", i == 0 ? "},\"kinds\":[" : ",",
@@ -81,12 +83,12 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *
   constexpr double kMiB = 1 << 20;
   auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / kMiB; };
   page.add("ace: heap \"%s\" of process %d\n", heap.name, static_cast<int>(getpid()));
-  page.add("  live %.1f MiB in %llu blocks; resident %.1f MiB (peak %.1f); metadata %.1f MiB\n", mib(stats.live_bytes),
-           static_cast<unsigned long long>(stats.live_blocks), mib(stats.resident_bytes),
+  page.add("  live %.1f MiB in %llu blocks; resident %.1f MiB (peak %.1f); metadata %.1f MiB\n",
+           mib(stats.live_bytes), static_cast<unsigned long long>(stats.live_blocks), mib(stats.resident_bytes),
            mib(stats.peak_resident_bytes), mib(stats.metadata_bytes));
-  page.add("  returned to the system %.1f MiB in %llu calls, released %.1f MiB, %.1f ms\n", mib(stats.returned_bytes),
-           static_cast<unsigned long long>(stats.purge_calls), mib(stats.released_bytes),
-           static_cast<double>(stats.purge_ns) / 1e6);
+  page.add("  returned to the system %.1f MiB in %llu calls, released %.1f MiB, %.1f ms\n",
+           mib(stats.returned_bytes), static_cast<unsigned long long>(stats.purge_calls),
+           mib(stats.released_bytes), static_cast<double>(stats.purge_ns) / 1e6);
   page.add("  collections: %llu full, %llu partial; foreign pointers: %llu\n",
            static_cast<unsigned long long>(stats.collections_full),
            static_cast<unsigned long long>(stats.collections_partial),
@@ -95,8 +97,9 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *
   for (unsigned i = 0; i < kPhases; ++i) {
     if (stats.phase_entries[i] == 0) continue;
     page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],
-             static_cast<unsigned long long>(stats.phase_entries[i]), static_cast<double>(stats.phase_ns[i]) / 1e6,
-             mib(stats.phase_faulted_bytes[i]), mib(stats.phase_returned_bytes[i]));
+             static_cast<unsigned long long>(stats.phase_entries[i]),
+             static_cast<double>(stats.phase_ns[i]) / 1e6, mib(stats.phase_faulted_bytes[i]),
+             mib(stats.phase_returned_bytes[i]));
   }
   for (unsigned i = 0; stats.kind_groups > 1 && i < stats.kind_groups; ++i) {
     page.add("  kind group %u: live %.1f MiB in %llu blocks\n", i, mib(stats.kind_live_bytes[i]),
@@ -133,7 +136,8 @@ extern "C" {
 int ace_report(int fd, const char *format) noexcept {
   Report report{fd, false, true};
   if (!is_format(format, &report.json)) return -1;
-  visit_heaps([](Heap &heap, void *context) { write_report(heap, false, *static_cast<Report *>(context)); }, &report);
+  visit_heaps([](Heap &heap, void *context) { write_report(heap, false, *static_cast<Report *>(context)); },
+              &report);
   return report.ok ? 0 : -1;
 }
 

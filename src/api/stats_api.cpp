@@ -67,7 +67,8 @@ void ace::fill_stats(const Heap &heap, bool exact, ace_stats &stats) {
   ACE_COPY(refills), ACE_COPY(carves), ACE_COPY(slabs_assigned), ACE_COPY(slabs_emptied);
   ACE_COPY(remote_frees), ACE_COPY(remote_drains), ACE_COPY(foreign_pointers), ACE_COPY(misrouted_pointers);
   ACE_COPY(limit_callbacks), ACE_COPY(limit_failures), ACE_COPY(system_failures);
-  ACE_COPY(collections_full), ACE_COPY(collections_partial), ACE_COPY(collected_objects), ACE_COPY(host_live_bytes);
+  ACE_COPY(collections_full), ACE_COPY(collections_partial), ACE_COPY(collected_objects),
+      ACE_COPY(host_live_bytes);
   ACE_COPY(hints);
 #undef ACE_COPY
   stats.resident_bytes = c.resident_bytes();

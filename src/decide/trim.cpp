@@ -38,8 +38,8 @@ TrimDecision decide_at_hint(const TrimView &view) {
       return kNothing;
   }
   if (!is_worth_it(slack, view.live_bytes)) return kNothing;
-  const bool recent = view.last_collection_end != 0 &&
-                      view.now - view.last_collection_end < kBusyDelays * view.idle_delay;
+  const bool recent =
+      view.last_collection_end != 0 && view.now - view.last_collection_end < kBusyDelays * view.idle_delay;
   if (view.may_defer) {
     if (!recent && view.full_collection) return kAllNow;
     return {TrimAction::kLater, 0, view.now + view.idle_delay, false};

@@ -11,13 +11,13 @@ namespace ace {
 // What the heap looks like when a trim may be due.
 struct TrimView {
   ace_hint_code hint;
-  bool full_collection;       // the collection that ends was a full one
-  bool may_defer;             // a worker can trim later, and will even if the program falls silent
+  bool full_collection;  // the collection that ends was a full one
+  bool may_defer;        // a worker can trim later, and will even if the program falls silent
   uint64_t now;
   uint64_t last_collection_end;  // 0: none yet
   uint64_t idle_delay;
   uint64_t resident_bytes;
-  uint64_t live_bytes;        // blocks kept for re-issue count as live
+  uint64_t live_bytes;  // blocks kept for re-issue count as live
 };
 
 enum class TrimAction : uint8_t { kNothing, kNow, kLater };
@@ -35,12 +35,12 @@ TrimDecision decide_at_hint(const TrimView &view);
 // What a deferred trim finds when it is due.
 struct DeferredView {
   uint64_t now;
-  uint64_t asked;              // when the hint came, or when carved_bytes was last counted from zero
+  uint64_t asked;  // when the hint came, or when carved_bytes was last counted from zero
   uint64_t idle_delay;
   uint64_t resident_bytes;
   uint64_t live_bytes;
-  uint64_t carved_bytes;       // pages' worth that was carved since the hint: what the program turns over
-  bool quiet;                  // nothing was carved since the last look
+  uint64_t carved_bytes;  // pages' worth that was carved since the hint: what the program turns over
+  bool quiet;             // nothing was carved since the last look
 };
 
 TrimDecision decide_when_due(const DeferredView &view);

@@ -33,7 +33,8 @@ Route tiny_route(Superslab *superslab, const void *p) {
 Route mid_route(Superslab *superslab, const void *p) {
   unsigned page = page_index_of(p);
   MidBody &body = superslab->mid();
-  Route route{0, Pool::kMid, superslab, nullptr, page, body.run_pages[page] * kPage, superslab->head.prefix.owner};
+  Route route{
+      0, Pool::kMid, superslab, nullptr, page, body.run_pages[page] * kPage, superslab->head.prefix.owner};
   if (route.size == 0 || address_of(p) % kPage != 0) {
     // Of a run that ended here nothing is left but its free pages: most likely a second free.
     bool free = body.free[page / 64].load(std::memory_order_relaxed) >> page % 64 & 1;
@@ -46,7 +47,8 @@ Route mid_route(Superslab *superslab, const void *p) {
 }
 
 Route large_route(Superslab *superslab, const void *p) {
-  Route route{0, Pool::kLarge, superslab, nullptr, 0, large_block_size(superslab), superslab->head.prefix.owner};
+  Route route{
+      0, Pool::kLarge, superslab, nullptr, 0, large_block_size(superslab), superslab->head.prefix.owner};
   if (p != large_block(superslab)) route.fault = ACE_ERROR_INTERIOR;
   return route;
 }
@@ -85,7 +87,9 @@ Route route(const void *p) {
 }
 
 bool is_free(const Route &route, const void *p) {
-  auto bit = [](const BitmapWord &word, unsigned n) { return word.load(std::memory_order_relaxed) >> n % 64 & 1; };
+  auto bit = [](const BitmapWord &word, unsigned n) {
+    return word.load(std::memory_order_relaxed) >> n % 64 & 1;
+  };
   switch (route.pool) {
     case Pool::kTiny: {
       unsigned slab = route.row->prefix.index, word = route.index / 64;
@@ -111,11 +115,7 @@ void set_misuse_handler(ace_error_fn handler, void *context) {
 
 void report_misuse(int code, const char *function, const void *p, const Route &route) {
   if (ace_error_fn handler = g_handler.load(std::memory_order_acquire); handler != nullptr) {
-    ace_error error{static_cast<ace_error_code>(code),
-                    message_of(code),
-                    function,
-                    p,
-                    route.size,
+    ace_error error{static_cast<ace_error_code>(code),         message_of(code), function, p, route.size,
                     static_cast<const ace_heap *>(route.owner)};
     handler(&error, g_handler_context.load(std::memory_order_relaxed));
     return;
@@ -123,7 +123,8 @@ void report_misuse(int code, const char *function, const void *p, const Route &r
   char line[256];
   int n = snprintf(line, sizeof line, "ace: %s(%p): %s", function, p, message_of(code));
   if (route.size != 0 && n < 200) n += snprintf(line + n, sizeof line - n, "; block size %zu", route.size);
-  if (route.owner != nullptr && n < 200) n += snprintf(line + n, sizeof line - n, ", heap \"%s\"", route.owner->name);
+  if (route.owner != nullptr && n < 200)
+    n += snprintf(line + n, sizeof line - n, ", heap \"%s\"", route.owner->name);
   n += snprintf(line + n, sizeof line - n, "\n");
   (void)!write(STDERR_FILENO, line, n);
   if (options().abort_on_bad_pointer) abort();

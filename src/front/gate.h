@@ -21,9 +21,9 @@ struct Route {
   int fault;  // an ace_error_code
   Pool pool;
   Superslab *superslab;
-  SlabRow *row;     // tiny pool
-  unsigned index;   // granule in the slab (tiny), page in the superslab (mid)
-  size_t size;      // usable bytes
+  SlabRow *row;    // tiny pool
+  unsigned index;  // granule in the slab (tiny), page in the superslab (mid)
+  size_t size;     // usable bytes
   Heap *owner;
 };
 

@@ -18,10 +18,12 @@ namespace ace {
 // 13 instructions, 4 loads, 2 stores, 2 branches.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
-  if (index >= kTinyMax) [[unlikely]] return allocate_rare(heap, size, group);
+  if (index >= kTinyMax) [[unlikely]]
+    return allocate_rare(heap, size, group);
   Bin &bin = heap.bins[group * kClasses + kClassOf[index / kGranule]];
   Block *block = bin.list;
-  if (block == nullptr) [[unlikely]] return allocate_after_refill(heap, bin);
+  if (block == nullptr) [[unlikely]]
+    return allocate_after_refill(heap, bin);
   bin.list = block->next;
   block->tag = 0;
   return block;
@@ -30,8 +32,10 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
 // Puts `p` back on its bin's list if it starts a block in the bin's window and is not on the list already.
 // Nothing is read or written through `p` before its address has been proven.
 inline bool push(Heap &heap, Bin &bin, void *p) {
-  if (address_of(p) - bin.base >= bin.window) [[unlikely]] return false;
-  if (!starts_block(offset_in_slab(p), bin.reciprocal)) [[unlikely]] return false;
+  if (address_of(p) - bin.base >= bin.window) [[unlikely]]
+    return false;
+  if (!starts_block(offset_in_slab(p), bin.reciprocal)) [[unlikely]]
+    return false;
   auto *block = static_cast<Block *>(p);
   if (block->tag == heap.cookie) [[unlikely]] {
     free_suspect(bin, p);
@@ -48,7 +52,8 @@ inline bool push(Heap &heap, Bin &bin, void *p) {
 inline void free_sized(Heap &heap, void *p, size_t size) {
   const size_t index = size - 1;
   if (index < kTinyMax) [[likely]] {
-    if (push(heap, heap.bins[kClassOf[index / kGranule]], p)) [[likely]] return;
+    if (push(heap, heap.bins[kClassOf[index / kGranule]], p)) [[likely]]
+      return;
   }
   free_sized_outside_window(&heap, p, size);
 }
@@ -56,7 +61,8 @@ inline void free_sized(Heap &heap, void *p, size_t size) {
 // As free_sized, with the class from the slab's prefix.
 inline void free_block(Heap &heap, void *p) {
   if (is_ours(p)) [[likely]] {
-    if (push(heap, heap.bins[prefix_of(p).bin], p)) [[likely]] return;
+    if (push(heap, heap.bins[prefix_of(p).bin], p)) [[likely]]
+      return;
   }
   free_outside_window(&heap, p);
 }

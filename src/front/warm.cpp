@@ -68,7 +68,8 @@ void free_outside_window(Heap *heap, void *p) {
       auto &row = reinterpret_cast<SlabRow &>(prefix);
       Bin &bin = heap->bins[prefix.bin];
       if (address_of(p) - bin.base >= bin.window && offset < blocks_end(prefix)) [[likely]] {
-        if (free_to_bitmap(*heap, superslab_of(p), row, granule_of(offset))) [[likely]] return;
+        if (free_to_bitmap(*heap, superslab_of(p), row, granule_of(offset))) [[likely]]
+          return;
       }
     }
   }

@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "base/config.h"
 #include "base/bits.h"
+#include "base/config.h"
 
 namespace ace {
 
@@ -19,7 +19,8 @@ extern std::atomic<uint64_t> g_address_map[kAddressMapWords];
 inline bool is_ours(const void *p) {
   uintptr_t unit = address_of(p) / kSuperslabSize;
   uintptr_t word = unit / 64;
-  if (word >= kAddressMapWords) [[unlikely]] return false;
+  if (word >= kAddressMapWords) [[unlikely]]
+    return false;
   return g_address_map[word].load(std::memory_order_relaxed) >> (unit % 64) & 1;
 }
 

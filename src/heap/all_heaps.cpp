@@ -51,7 +51,8 @@ void unlock_all_heaps() {
 
 void forget_visitors() {
   g_visitor_left = PTHREAD_COND_INITIALIZER;
-  for (Heap *heap = g_first; heap != nullptr; heap = heap->next) heap->visitors.store(0, std::memory_order_relaxed);
+  for (Heap *heap = g_first; heap != nullptr; heap = heap->next)
+    heap->visitors.store(0, std::memory_order_relaxed);
 }
 
 }  // namespace ace

@@ -46,8 +46,8 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
     a.expect(address_of(block) - bin.base < bin.window, "block %p is on a list, outside its window",
              static_cast<const void *>(block));
     if (!a.ok) return;
-    a.expect(starts_block(offset_in_slab(block), row.prefix.reciprocal), "a list holds %p, which starts no block",
-             static_cast<const void *>(block));
+    a.expect(starts_block(offset_in_slab(block), row.prefix.reciprocal),
+             "a list holds %p, which starts no block", static_cast<const void *>(block));
     a.expect(block->tag == a.heap.cookie, "block %p on a list lost its tag", static_cast<const void *>(block));
     a.expect(length < row.prefix.used, "a list of slab %p is longer than its used blocks",
              static_cast<const void *>(slab));
@@ -75,7 +75,8 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   const uint16_t present = row.present;
   a.resident += static_cast<uint64_t>(std::popcount(present)) * kPage;
   bool free_in_head = superslab->head.free_slabs >> index & 1;
-  a.expect(free_in_head == (prefix.state == SlabState::kFree), "slab %p: its state and its head disagree", slab);
+  a.expect(free_in_head == (prefix.state == SlabState::kFree), "slab %p: its state and its head disagree",
+           slab);
   a.expect(prefix.index == index, "slab %p: wrong index", slab);
   if (prefix.pool == Pool::kNone) {
     a.expect(prefix.state == SlabState::kFree && present == 0, "slab %p was used, but never assigned", slab);
@@ -100,9 +101,10 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   }
   a.expect(prefix.owner == &a.heap, "slab %p: wrong owner", slab);
   Bin &bin = a.heap.bins[prefix.bin];
-  a.expect((bin.current == &row) == (prefix.state == SlabState::kCurrent), "slab %p: its state and its bin disagree",
-           slab);
-  a.expect(row.claim.held() == (prefix.state == SlabState::kCurrent), "slab %p: its claim does not fit its state", slab);
+  a.expect((bin.current == &row) == (prefix.state == SlabState::kCurrent),
+           "slab %p: its state and its bin disagree", slab);
+  a.expect(row.claim.held() == (prefix.state == SlabState::kCurrent),
+           "slab %p: its claim does not fit its state", slab);
   switch (prefix.state) {
     case SlabState::kFree:
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
@@ -130,8 +132,8 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.expect(is_ours(superslab), "superslab %p is not in the address map", static_cast<void *>(superslab));
   a.expect(head.prefix.owner == &a.heap, "superslab %p: wrong owner", static_cast<void *>(superslab));
   a.expect(head.pins == 0, "superslab %p is pinned", static_cast<void *>(superslab));
-  a.expect((head.free_slabs == kAllSlabs) == (head.tier == Tier::kFree), "superslab %p: its tier does not fit its slabs",
-           static_cast<void *>(superslab));
+  a.expect((head.free_slabs == kAllSlabs) == (head.tier == Tier::kFree),
+           "superslab %p: its tier does not fit its slabs", static_cast<void *>(superslab));
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) audit_slab(a, superslab, i);
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
@@ -156,7 +158,8 @@ void audit_mid(Audit &a, Superslab *superslab) {
     a.mid_bytes += pages * kPage;
   }
   for (unsigned page = 0; page < kPagesPerSuperslab; ++page) {
-    a.expect(taken.has(page) != free.has(page), "mid superslab %p: page %u is lost or counted twice", place, page);
+    a.expect(taken.has(page) != free.has(page), "mid superslab %p: page %u is lost or counted twice", place,
+             page);
   }
   a.expect(!superslab->head.claim.held(), "mid superslab %p is claimed", place);
   a.resident += present.count(0, kPagesPerSuperslab) * kPage;
@@ -202,7 +205,8 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    a.expect(b.current != nullptr || (b.list == nullptr && b.window == 0), "bin %u has a list and no current slab", bin);
+    a.expect(b.current != nullptr || (b.list == nullptr && b.window == 0),
+             "bin %u has a list and no current slab", bin);
   }
   a.equal(c.resident_bytes(), a.resident + a.large_bytes, "resident bytes");
   a.equal(c.mapped_bytes.get(), a.mapped, "mapped bytes");

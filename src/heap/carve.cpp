@@ -71,8 +71,8 @@ Carved carve(Heap &heap, Bin &bin, bool prefer_partial, LimitTalk &talk) {
     ahead &= ahead - 1;
   }
   // No free bit lies before the next word that has some, and no block starts behind the slab's last one.
-  uint32_t end = ahead == 0 ? blocks_end(row.prefix)
-                            : static_cast<uint32_t>(std::countr_zero(ahead)) * kBytesPerWord;
+  uint32_t end =
+      ahead == 0 ? blocks_end(row.prefix) : static_cast<uint32_t>(std::countr_zero(ahead)) * kBytesPerWord;
   if (address_of(slab) + end > bin.base) bin.window = static_cast<uint32_t>(address_of(slab) + end - bin.base);
   if (count == 0) return Carved::kNone;
   *tail = nullptr;

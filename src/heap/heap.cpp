@@ -42,7 +42,8 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
     uint64_t live = pattern.words[w] & ~superslab->free_bits[index][w].load(std::memory_order_relaxed) &
                     ~superslab->remote_bits[index][w].load(std::memory_order_relaxed);
     for (; live != 0; live &= live - 1) {
-      void *block = superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
+      void *block =
+          superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
       if (bin.current == &row && static_cast<Block *>(block)->tag != 0 && is_on_list(bin, block)) continue;
       if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
     }

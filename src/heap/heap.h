@@ -93,9 +93,7 @@ struct Heap {
 };
 static_assert(sizeof(Heap) <= sizeof(Superslab::heap_area));
 
-inline unsigned bin_index(const Heap &heap, const Bin &bin) {
-  return static_cast<unsigned>(&bin - heap.bins);
-}
+inline unsigned bin_index(const Heap &heap, const Bin &bin) { return static_cast<unsigned>(&bin - heap.bins); }
 inline unsigned class_of_bin(unsigned bin) { return bin % kClasses; }
 
 // The group of bins that blocks of `kind` come from.

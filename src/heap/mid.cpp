@@ -19,7 +19,8 @@ void clear_bits(BitmapWord *words, unsigned from, unsigned to) {
 }
 
 bool is_empty(Superslab *superslab) {
-  return PageSet::load(superslab->mid().free).count(0, kPagesPerSuperslab) == kPagesPerSuperslab - kMidFirstPage;
+  return PageSet::load(superslab->mid().free).count(0, kPagesPerSuperslab) ==
+         kPagesPerSuperslab - kMidFirstPage;
 }
 
 // The lowest run of `pages` pages of the set at the alignment; 0 where there is none.

@@ -42,7 +42,8 @@ class PageSet {
   }
   unsigned count(unsigned from, unsigned to) const {
     unsigned n = 0;
-    each_word(from, to, [&](unsigned w, uint64_t bits) { n += static_cast<unsigned>(std::popcount(words_[w] & bits)); });
+    each_word(from, to,
+              [&](unsigned w, uint64_t bits) { n += static_cast<unsigned>(std::popcount(words_[w] & bits)); });
     return n;
   }
 

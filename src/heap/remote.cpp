@@ -62,7 +62,8 @@ unsigned take_bits(Heap &heap, Superslab *superslab, unsigned index, unsigned *t
     if (remote.load(std::memory_order_relaxed) == 0) continue;
     uint64_t freed = remote.exchange(0, std::memory_order_acquire);
     found += static_cast<unsigned>(std::popcount(freed));
-    if (bin.current == &row) freed = list_those_in_window(heap, bin, superslab->slab(index) + w * 64 * kGranule, freed);
+    if (bin.current == &row)
+      freed = list_those_in_window(heap, bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
     uint64_t bits = local.load(std::memory_order_relaxed);
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));

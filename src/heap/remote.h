@@ -1,6 +1,7 @@
 // Remote frees: blocks that a thread gives back to a heap that it does not hold.
 //
-//   free     announce it: add 1 to the slab's count; who raises it from 0 publishes the slab, that is, pushes it
+//   free     announce it: add 1 to the slab's count; who raises it from 0 publishes the slab, that is, pushes
+//   it
 //            onto the owner's queue. Then set the block's bit in the remote bitmap.
 //   drain    the holder takes the whole queue. Of each slab it takes the count first, then the bits, which it
 //            moves to the free bitmap; a bit that was announced and is not there yet keeps the slab in the

@@ -197,7 +197,8 @@ bool refill_bin(Heap &heap, unsigned index) {
       }
       SlabRow &row = *bin.current;
       bool others = heap.slabs[index].partial.first != nullptr;
-      if (carved == Carved::kNone && !row.prefix.fills_absent_pages && !others && row.prefix.used < row.prefix.capacity) {
+      if (carved == Carved::kNone && !row.prefix.fills_absent_pages && !others &&
+          row.prefix.used < row.prefix.capacity) {
         // Its resident holes are used up and nobody else has any: go on with its absent pages.
         carve_absent_pages_too(bin);
         continue;
@@ -276,7 +277,8 @@ unsigned free_in_resident_pages(SlabRow &row) {
   for (; present != 0; present &= static_cast<uint16_t>(present - 1)) {
     unsigned page = static_cast<unsigned>(std::countr_zero(present));
     for (unsigned w = 0; w < kWordsPerPage; ++w) {
-      count += static_cast<unsigned>(std::popcount(bits[page * kWordsPerPage + w].load(std::memory_order_relaxed)));
+      count +=
+          static_cast<unsigned>(std::popcount(bits[page * kWordsPerPage + w].load(std::memory_order_relaxed)));
     }
   }
   return count;

@@ -32,7 +32,8 @@ inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
 inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, unsigned granule) {
   BitmapWord &word = superslab->free_bits[row.prefix.index][granule / 64];
   uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
-  if (bits & bit) [[unlikely]] return false;
+  if (bits & bit) [[unlikely]]
+    return false;
   word.store(bits | bit, std::memory_order_relaxed);
   row.free_words |= uint64_t{1} << granule / 64;
   count_freed(heap, row, 1);

@@ -51,7 +51,7 @@ struct SlabPrefix {
   uint16_t holes;     // blocks freed here since it was last current
   uint16_t offer_at;  // holes at which it is offered again
   SlabState state;
-  uint8_t index;  // in its superslab
+  uint8_t index;            // in its superslab
   bool fills_absent_pages;  // while current: resident holes are used up
 };
 static_assert(sizeof(SlabPrefix) == 32);
@@ -85,9 +85,9 @@ class Claim {
 
 struct alignas(128) SlabRow {
   SlabPrefix prefix;
-  SlabRow *next, *previous;        // in its bin's partial or sparse list
-  uint64_t free_words;             // a bit a word of the free bitmap: it is not zero. The holder's
-  std::atomic<uint16_t> present;   // a bit a page: it is resident. Written by the claim's holder
+  SlabRow *next, *previous;       // in its bin's partial or sparse list
+  uint64_t free_words;            // a bit a word of the free bitmap: it is not zero. The holder's
+  std::atomic<uint16_t> present;  // a bit a page: it is resident. Written by the claim's holder
   Claim claim;
   alignas(64) RemoteLink remote;
 };
@@ -97,7 +97,7 @@ static_assert(sizeof(SlabRow) == 128 && offsetof(SlabRow, remote) == 64);
 enum class Tier : uint8_t { kHot, kDraining, kFree };
 
 struct alignas(128) SuperslabHead {
-  SlabPrefix prefix;  // pool and owner are set; the rest is zero
+  SlabPrefix prefix;                     // pool and owner are set; the rest is zero
   Superslab *next, *previous;            // all superslabs of this pool of the heap
   Superslab *open_next, *open_previous;  // tiny pool: those that have free slabs, a list a tier
   alignas(64) RemoteLink remote;         // mid and large pools
@@ -106,9 +106,9 @@ struct alignas(128) SuperslabHead {
   Claim claim;                           // mid pool: as a slab's claim
   uint16_t longest_run;                  // mid pool: no free run is longer
   Tier tier;
-  uint8_t bitmap_pages;         // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
-  uint32_t block_offset;        // large pool: where the block starts
-  size_t mapped;                // large pool: bytes mapped
+  uint8_t bitmap_pages;   // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
+  uint32_t block_offset;  // large pool: where the block starts
+  size_t mapped;          // large pool: bytes mapped
 };
 static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);
 
@@ -132,7 +132,8 @@ struct Superslab {
   BitmapWord free_bits[kSlabsPerSuperslab][kWordsPerSlab];
   // The same for blocks that other threads freed and the holder has not yet taken over.
   BitmapWord remote_bits[kSlabsPerSuperslab][kWordsPerSlab];
-  alignas(kPage) std::byte heap_area[kSlabSize - kPage - 2 * sizeof(BitmapWord) * kSlabsPerSuperslab * kWordsPerSlab];
+  alignas(kPage)
+      std::byte heap_area[kSlabSize - kPage - 2 * sizeof(BitmapWord) * kSlabsPerSuperslab * kWordsPerSlab];
 
   SlabRow &row(unsigned index) { return rows_from_1[index - 1]; }
   std::byte *slab(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kSlabSize; }

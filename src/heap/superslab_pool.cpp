@@ -15,10 +15,10 @@ constexpr size_t kSmallestChunk = 4, kLargestChunk = 32;
 constexpr size_t kKept = 64;
 
 Lock g_lock;
-std::byte *g_chunk;          // the rest of the last mapping
-size_t g_chunk_superslabs;   // how many it holds
+std::byte *g_chunk;         // the rest of the last mapping
+size_t g_chunk_superslabs;  // how many it holds
 size_t g_handed_out;
-Superslab *g_kept[kKept];    // released, purged, still mapped
+Superslab *g_kept[kKept];  // released, purged, still mapped
 size_t g_kept_count;
 
 // The lock is held. Falls back to smaller chunks where address space is limited.

@@ -126,7 +126,8 @@ void give_slab(Heap &heap, SlabRow &row) {
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-  if (!heap.trimming && heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4) release(heap, superslab);
+  if (!heap.trimming && heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
+    release(heap, superslab);
 }
 
 size_t release_empty_superslabs(Heap &heap, size_t budget) {

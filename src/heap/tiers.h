@@ -1,5 +1,5 @@
-// Tiers: which superslabs of the tiny pool have free slabs, and which a refill takes them from. The seed paper's
-// HOT, DRAINING and FREE, with its release guard.
+// Tiers: which superslabs of the tiny pool have free slabs, and which a refill takes them from. The seed
+// paper's HOT, DRAINING and FREE, with its release guard.
 #pragma once
 #include "heap/heap.h"
 

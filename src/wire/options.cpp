@@ -90,7 +90,9 @@ bool parse_domains(const char *text, unsigned Options::*field, Options &options)
 }
 
 // Kept as its text alone.
-bool parse_text(const char *text, std::nullptr_t, Options &) { return *text != '\0' && strlen(text) < kTextMax; }
+bool parse_text(const char *text, std::nullptr_t, Options &) {
+  return *text != '\0' && strlen(text) < kTextMax;
+}
 
 // ---- the table
 
@@ -122,15 +124,16 @@ constexpr const char *environment_name(const char *name, char (&buffer)[32]) {
   const char prefix[] = "ACE_";
   unsigned n = 0;
   for (; prefix[n] != '\0'; ++n) buffer[n] = prefix[n];
-  for (; *name != '\0'; ++name) buffer[n++] = *name >= 'a' && *name <= 'z' ? static_cast<char>(*name - 32) : *name;
+  for (; *name != '\0'; ++name)
+    buffer[n++] = *name >= 'a' && *name <= 'z' ? static_cast<char>(*name - 32) : *name;
   buffer[n] = '\0';
   return buffer;
 }
 
 constexpr Row kRows[] = {
-#define ACE_OPTION(name, default_value, parser, values, description)              \
-  {{#name, nullptr, default_value, values, description},                          \
-   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); },  \
+#define ACE_OPTION(name, default_value, parser, values, description)                           \
+  {{#name, nullptr, default_value, values, description},                                       \
+   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); }, \
    [](const Options &options) { return number_of(ACE_FIELD_##name, options); }},
 #include "wire/options.def"
 #undef ACE_OPTION
@@ -162,8 +165,11 @@ void say_unknown_names() {
     if (strncmp(*entry, "ACE_", 4) != 0) continue;
     size_t length = strcspn(*entry, "=");
     bool known = false;
-    for (auto &name : g_environment_names) known |= strlen(name) == length && strncmp(*entry, name, length) == 0;
-    if (!known) dprintf(STDERR_FILENO, "ace: there is no option %.*s; `ace options` lists them\n", static_cast<int>(length), *entry);
+    for (auto &name : g_environment_names)
+      known |= strlen(name) == length && strncmp(*entry, name, length) == 0;
+    if (!known)
+      dprintf(STDERR_FILENO, "ace: there is no option %.*s; `ace options` lists them\n",
+              static_cast<int>(length), *entry);
   }
 }
 

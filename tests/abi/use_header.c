@@ -110,6 +110,4 @@ static int library(void) {
   return 0;
 }
 
-int main(void) {
-  return thread_heap() || explicit_heap() || library();
-}
+int main(void) { return thread_heap() || explicit_heap() || library(); }

@@ -31,9 +31,7 @@ void free(void *p) {
   if (!is_leaked(p)) __libc_free(p);
 }
 
-void *realloc(void *p, size_t size) {
-  return is_leaked(p) ? NULL : __libc_realloc(p, size);
-}
+void *realloc(void *p, size_t size) { return is_leaked(p) ? NULL : __libc_realloc(p, size); }
 
 __attribute__((constructor)) static void start(void) {
   *(void **)&owner_of = dlsym(RTLD_DEFAULT, "ace_owner_of");

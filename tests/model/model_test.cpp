@@ -21,19 +21,13 @@ void expect_good(uint64_t seed, const Setup &setup) {
                 << as_test(setup, shortest, replay_in_child(setup, shortest));
 }
 
-Setup setup_of(uint64_t seed, bool fails) {
-  return {static_cast<uint32_t>(1 + seed % 4), fails};
-}
+Setup setup_of(uint64_t seed, bool fails) { return {static_cast<uint32_t>(1 + seed % 4), fails}; }
 
 class FixedSeeds : public testing::TestWithParam<uint64_t> {};
 INSTANTIATE_TEST_SUITE_P(Model, FixedSeeds, testing::Range(uint64_t{1}, uint64_t{17}));
 
-TEST_P(FixedSeeds, Holds) {
-  expect_good(GetParam(), setup_of(GetParam(), false));
-}
-TEST_P(FixedSeeds, HoldsWhereTheSystemFails) {
-  expect_good(1000 + GetParam(), setup_of(GetParam(), true));
-}
+TEST_P(FixedSeeds, Holds) { expect_good(GetParam(), setup_of(GetParam(), false)); }
+TEST_P(FixedSeeds, HoldsWhereTheSystemFails) { expect_good(1000 + GetParam(), setup_of(GetParam(), true)); }
 
 TEST(Model, FreshSeed) {
   const char *given = getenv("ACE_MODEL_SEED");

@@ -295,9 +295,7 @@ class Replay {
 
 }  // namespace
 
-std::string replay(const Setup &setup, const Ops &ops) {
-  return Replay(setup).run(ops);
-}
+std::string replay(const Setup &setup, const Ops &ops) { return Replay(setup).run(ops); }
 
 std::string replay_in_child(const Setup &setup, const Ops &ops) {
   int ends[2];

@@ -71,9 +71,7 @@ preload::Entry refuse(const char *why, bool say) {
 
 }  // namespace
 
-const Found &found() {
-  return g_found;
-}
+const Found &found() { return g_found; }
 
 preload::Entry enter_cpython() {
   if (&PyMem_SetAllocator == nullptr) return {preload::Entry::kNotThisHost, "CPython", "", false};

@@ -75,8 +75,6 @@ bool ask_to_attach() {
   return g_asked;
 }
 
-bool attached() {
-  return g_attached;
-}
+bool attached() { return g_attached; }
 
 }  // namespace ace::python

@@ -23,9 +23,7 @@ uint64_t foreign_pointers(ace_heap *heap) {
   return stats.foreign_pointers;
 }
 
-const char *json_bool(bool value) {
-  return value ? "true" : "false";
-}
+const char *json_bool(bool value) { return value ? "true" : "false"; }
 
 void write_standing(int fd, bool json, const Standing &s) {
   const Found &f = found();

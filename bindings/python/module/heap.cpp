@@ -14,12 +14,12 @@ namespace py = pybind11;
 namespace acepy {
 namespace {
 
-void* pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
-uintptr_t address_of(const void* block) { return reinterpret_cast<uintptr_t>(block); }
+void *pointer(uintptr_t address) { return reinterpret_cast<void *>(address); }
+uintptr_t address_of(const void *block) { return reinterpret_cast<uintptr_t>(block); }
 
 }  // namespace
 
-Heap::Heap(const std::string& name, size_t limit, unsigned kind_groups, py::object on_limit, bool worker)
+Heap::Heap(const std::string &name, size_t limit, unsigned kind_groups, py::object on_limit, bool worker)
     : name_(name), on_limit_(std::move(on_limit)) {
   if (kind_groups < 1 || kind_groups > ACE_KIND_GROUPS_MAX)
     throw py::value_error("kind_groups must be 1 to " + std::to_string(ACE_KIND_GROUPS_MAX));
@@ -40,7 +40,7 @@ Heap::Heap(const std::string& name, size_t limit, unsigned kind_groups, py::obje
 Heap::~Heap() { ace_heap_destroy(heap_); }
 
 // The heap, where the caller may use it now.
-ace_heap* Heap::use(During during) {
+ace_heap *Heap::use(During during) {
   if (heap_ == nullptr) throw std::runtime_error("heap '" + name_ + "' is closed");
   if (limit_thread_ != 0) {
     if (limit_thread_ != PyThread_get_thread_ident())
@@ -52,8 +52,8 @@ ace_heap* Heap::use(During during) {
 }
 
 // The block at `address`, which must be a live one of this very heap.
-void* Heap::own_block(uintptr_t address) {
-  ace_heap* heap = use(During::kOnLimitToo);
+void *Heap::own_block(uintptr_t address) {
+  ace_heap *heap = use(During::kOnLimitToo);
   if (address == 0) misuse::raise(address, "foreign", "0 is no block");
   (void)ace_usable_size(pointer(address));
   misuse::raise_if_any();
@@ -62,8 +62,8 @@ void* Heap::own_block(uintptr_t address) {
   return pointer(address);
 }
 
-int Heap::asked_at_limit(ace_heap*, size_t missing, void* context) {
-  auto* self = static_cast<Heap*>(context);
+int Heap::asked_at_limit(ace_heap *, size_t missing, void *context) {
+  auto *self = static_cast<Heap *>(context);
   self->limit_thread_ = PyThread_get_thread_ident();
   int again = 0;
   try {
@@ -89,11 +89,11 @@ void Heap::no_memory(size_t size) {
 }
 
 uintptr_t Heap::alloc(size_t size, ace_kind kind, bool zero, size_t alignment) {
-  ace_heap* heap = use(During::kNotInOnLimit);
+  ace_heap *heap = use(During::kNotInOnLimit);
   if (kind >= ACE_KIND_MAX) throw py::value_error("kind must be below " + std::to_string(ACE_KIND_MAX));
   if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > ACE_ALIGNMENT_MAX)
     throw py::value_error("alignment must be a power of two up to " + std::to_string(ACE_ALIGNMENT_MAX));
-  void* block;
+  void *block;
   if (alignment > 16) {
     block = ace_heap_aligned_alloc(heap, alignment, size, kind);
     if (block != nullptr && zero) std::memset(block, 0, size);
@@ -106,9 +106,9 @@ uintptr_t Heap::alloc(size_t size, ace_kind kind, bool zero, size_t alignment) {
 }
 
 uintptr_t Heap::realloc(uintptr_t address, size_t size, ace_kind kind) {
-  ace_heap* heap = use(During::kNotInOnLimit);
+  ace_heap *heap = use(During::kNotInOnLimit);
   if (kind >= ACE_KIND_MAX) throw py::value_error("kind must be below " + std::to_string(ACE_KIND_MAX));
-  void* block = ace_heap_realloc(heap, own_block(address), size, kind);
+  void *block = ace_heap_realloc(heap, own_block(address), size, kind);
   misuse::raise_if_any();
   raise_from_on_limit();
   if (block == nullptr) no_memory(size);
@@ -116,7 +116,7 @@ uintptr_t Heap::realloc(uintptr_t address, size_t size, ace_kind kind) {
 }
 
 void Heap::free(uintptr_t address, std::optional<size_t> size) {
-  ace_heap* heap = use(During::kOnLimitToo);
+  ace_heap *heap = use(During::kOnLimitToo);
   if (address == 0) misuse::raise(address, "foreign", "0 is no block");
   if (size)
     ace_heap_free_sized(heap, pointer(address), *size);
@@ -130,12 +130,12 @@ size_t Heap::usable_size(uintptr_t address) { return ace_usable_size(own_block(a
 py::bytes Heap::read(uintptr_t address, std::optional<size_t> size) {
   const size_t usable = usable_size(address);
   if (size.value_or(0) > usable) throw py::value_error("the block has " + std::to_string(usable) + " bytes");
-  return py::bytes(static_cast<const char*>(pointer(address)), size.value_or(usable));
+  return py::bytes(static_cast<const char *>(pointer(address)), size.value_or(usable));
 }
 
-void Heap::write(uintptr_t address, const py::bytes& data) {
+void Heap::write(uintptr_t address, const py::bytes &data) {
   const size_t usable = usable_size(address);
-  char* source;
+  char *source;
   Py_ssize_t length;
   if (PyBytes_AsStringAndSize(data.ptr(), &source, &length) != 0) throw py::error_already_set();
   if (static_cast<size_t>(length) > usable)
@@ -170,8 +170,8 @@ py::list Heap::walk() {
     py::list blocks;
     std::exception_ptr error;
   } found;
-  const auto visit = [](void* block, size_t usable, ace_kind group, void* context) -> int {
-    auto* into = static_cast<Found*>(context);
+  const auto visit = [](void *block, size_t usable, ace_kind group, void *context) -> int {
+    auto *into = static_cast<Found *>(context);
     try {
       into->blocks.append(py::make_tuple(address_of(block), usable, group));
       return 0;

@@ -13,24 +13,29 @@ namespace {
 struct Record {
   bool present;
   uintptr_t address;
-  const char* reason;
+  const char *reason;
   char message[256];
 };
 Record record{};
-PyObject* bad_address = nullptr;
+PyObject *bad_address = nullptr;
 
-const char* reason_of(ace_error_code code) {
+const char *reason_of(ace_error_code code) {
   switch (code) {
-    case ACE_ERROR_DOUBLE_FREE: return "double_free";
-    case ACE_ERROR_INTERIOR: return "interior";
-    case ACE_ERROR_FOREIGN: return "foreign";
-    case ACE_ERROR_SIZE_MISMATCH: return "size_mismatch";
-    case ACE_ERROR_NOT_ALLOCATED: return "not_allocated";
+    case ACE_ERROR_DOUBLE_FREE:
+      return "double_free";
+    case ACE_ERROR_INTERIOR:
+      return "interior";
+    case ACE_ERROR_FOREIGN:
+      return "foreign";
+    case ACE_ERROR_SIZE_MISMATCH:
+      return "size_mismatch";
+    case ACE_ERROR_NOT_ALLOCATED:
+      return "not_allocated";
   }
   return "unknown";
 }
 
-void remember(const ace_error* error, void*) {
+void remember(const ace_error *error, void *) {
   if (record.present) return;  // the first one is the cause
   record.present = true;
   record.address = reinterpret_cast<uintptr_t>(error->pointer);
@@ -41,7 +46,7 @@ void remember(const ace_error* error, void*) {
 
 }  // namespace
 
-void bind(py::module_& module) {
+void bind(py::module_ &module) {
   bad_address = PyErr_NewExceptionWithDoc(
       "acealloc.BadAddress",
       "An address was used that is no live block of the heap; the call had no effect.\n\n"
@@ -53,7 +58,7 @@ void bind(py::module_& module) {
   ace_set_error_handler(remember, nullptr);
 }
 
-void raise(uintptr_t address, const char* reason, const char* message) {
+void raise(uintptr_t address, const char *reason, const char *message) {
   py::object error = py::reinterpret_borrow<py::object>(bad_address)(message);
   error.attr("address") = address;
   error.attr("reason") = reason;

@@ -8,12 +8,12 @@
 namespace acepy::misuse {
 
 // Creates the exception `BadAddress` and takes over the core's error handler.
-void bind(pybind11::module_& module);
+void bind(pybind11::module_ &module);
 
 // Raises BadAddress where the call that has just returned misused an address.
 void raise_if_any();
 
 // Raises BadAddress for what the binding itself has found.
-[[noreturn]] void raise(uintptr_t address, const char* reason, const char* message);
+[[noreturn]] void raise(uintptr_t address, const char *reason, const char *message);
 
 }  // namespace acepy::misuse

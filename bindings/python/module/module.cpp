@@ -13,37 +13,39 @@ using acepy::Heap;
 namespace {
 
 // `on_limit` is usually a closure over its heap: the cycle must be visible to Python's collector.
-int traverse(PyObject* self, visitproc visit, void* arg) {
+int traverse(PyObject *self, visitproc visit, void *arg) {
 #if PY_VERSION_HEX >= 0x03090000
   Py_VISIT(Py_TYPE(self));
 #endif
-  if (py::detail::is_holder_constructed(self)) Py_VISIT(py::cast<Heap&>(py::handle(self)).on_limit().ptr());
+  if (py::detail::is_holder_constructed(self)) Py_VISIT(py::cast<Heap &>(py::handle(self)).on_limit().ptr());
   return 0;
 }
 
-int clear(PyObject* self) {
-  if (py::detail::is_holder_constructed(self)) py::cast<Heap&>(py::handle(self)).on_limit() = py::none();
+int clear(PyObject *self) {
+  if (py::detail::is_holder_constructed(self)) py::cast<Heap &>(py::handle(self)).on_limit() = py::none();
   return 0;
 }
 
-void collectable(PyHeapTypeObject* type) {
+void collectable(PyHeapTypeObject *type) {
   type->ht_type.tp_flags |= Py_TPFLAGS_HAVE_GC;
   type->ht_type.tp_traverse = traverse;
   type->ht_type.tp_clear = clear;
 }
 
-void bind_heap(py::module_& module) {
+void bind_heap(py::module_ &module) {
   py::class_<Heap>(module, "Heap", py::custom_type_setup(collectable),
                    "A heap of its own, with blocks named by their addresses (int).\n\n"
                    "The GIL is its lock: any thread may use it. A wrong address raises BadAddress, a closed\n"
                    "heap RuntimeError. Closing it, or losing the last reference, ends all its blocks.")
-      .def(py::init<const std::string&, size_t, unsigned, py::object, bool>(), py::arg("name") = "heap",
-           py::kw_only(), py::arg("limit") = 0, py::arg("kind_groups") = 1, py::arg("on_limit") = py::none(),
-           py::arg("worker") = false,
-           "name: for reports. limit: most resident bytes, 0 for none. kind_groups: how many groups of kinds\n"
-           "get slabs of their own. on_limit(missing): called when an allocation would exceed the limit; it may\n"
-           "free blocks; true to try once more. worker: let a background thread give memory back later (such a\n"
-           "thread makes CPython 3.12 and newer warn at os.fork).")
+      .def(
+          py::init<const std::string &, size_t, unsigned, py::object, bool>(), py::arg("name") = "heap",
+          py::kw_only(), py::arg("limit") = 0, py::arg("kind_groups") = 1, py::arg("on_limit") = py::none(),
+          py::arg("worker") = false,
+          "name: for reports. limit: most resident bytes, 0 for none. kind_groups: how many groups of kinds\n"
+          "get slabs of their own. on_limit(missing): called when an allocation would exceed the limit; it "
+          "may\n"
+          "free blocks; true to try once more. worker: let a background thread give memory back later (such a\n"
+          "thread makes CPython 3.12 and newer warn at os.fork).")
       .def("alloc", &Heap::alloc, py::arg("size"), py::arg("kind") = 0, py::kw_only(), py::arg("zero") = false,
            py::arg("alignment") = 16,
            "The address of a new block of at least `size` bytes. MemoryError where the limit or the system\n"
@@ -69,13 +71,13 @@ void bind_heap(py::module_& module) {
       .def_property_readonly("closed", &Heap::closed)
       .def("close", &Heap::close, "Ends the heap with all its blocks. Closing it again does nothing.")
       .def("__enter__", [](py::object self) { return self; })
-      .def("__exit__", [](Heap& self, const py::args&) { self.close(); })
-      .def("__repr__", [](const Heap& self) {
+      .def("__exit__", [](Heap &self, const py::args &) { self.close(); })
+      .def("__repr__", [](const Heap &self) {
         return "<Heap '" + self.name() + "'" + (self.closed() ? ", closed>" : ">");
       });
 }
 
-void bind_hints(py::module_& module) {
+void bind_hints(py::module_ &module) {
   py::native_enum<ace_hint_code>(module, "Hint", "enum.IntEnum", "What the runtime tells a heap.")
       .value("COLLECT_BEGIN", ACE_HINT_COLLECT_BEGIN, "value: 0 full or unknown, else 1 + generation")
       .value("MARK", ACE_HINT_MARK)
@@ -105,9 +107,10 @@ PYBIND11_MODULE(_core, module) {
   bind_heap(module);
   module.def("version", ace_version, "The core's release.");
   module.def("abi_version", ace_abi_version, "The core's ABI version.");
-  module.def("tick", ace_tick,
-             "For hosts without a background thread: does what is due now, and gives the nanoseconds until the\n"
-             "next thing is due (2**64 - 1: nothing is).");
+  module.def(
+      "tick", ace_tick,
+      "For hosts without a background thread: does what is due now, and gives the nanoseconds until the\n"
+      "next thing is due (2**64 - 1: nothing is).");
   module.attr("KIND_MAX") = ACE_KIND_MAX;
   module.attr("KIND_GROUPS_MAX") = ACE_KIND_GROUPS_MAX;
   module.attr("ALIGNMENT_MAX") = ACE_ALIGNMENT_MAX;

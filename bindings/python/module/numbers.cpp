@@ -14,7 +14,7 @@ py::list options() {
   return rows;
 }
 
-[[noreturn]] void no_such_option(const char* name) {
+[[noreturn]] void no_such_option(const char *name) {
   std::string message = std::string("there is no option '") + name + "'; there are ";
   ace_option_info row;
   for (unsigned i = 0; ace_option_describe(i, &row) == 0; ++i) {
@@ -24,19 +24,20 @@ py::list options() {
   throw py::value_error(message);
 }
 
-std::string option_get(const char* name) {
-  const char* value = ace_option_get(name);
+std::string option_get(const char *name) {
+  const char *value = ace_option_get(name);
   if (value == nullptr) no_such_option(name);
   return value;
 }
 
-void option_set(const char* name, const char* value) {
+void option_set(const char *name, const char *value) {
   int status = ace_option_set(name, value);
   if (status == 0) return;
   ace_option_info row;
   for (unsigned i = 0; status == -2 && ace_option_describe(i, &row) == 0; ++i)
     if (std::strcmp(row.name, name) == 0)
-      throw py::value_error(std::string("option ") + name + " cannot be '" + value + "': it takes " + row.values);
+      throw py::value_error(std::string("option ") + name + " cannot be '" + value + "': it takes " +
+                            row.values);
   no_such_option(name);
 }
 
@@ -56,12 +57,12 @@ py::list phases() {
 
 }  // namespace
 
-py::dict stats_as_dict(const ace_stats& stats) {
+py::dict stats_as_dict(const ace_stats &stats) {
   py::dict all;
   ace_field_info field;
   for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i) {
     uint64_t value;
-    std::memcpy(&value, reinterpret_cast<const char*>(&stats) + field.offset, sizeof value);
+    std::memcpy(&value, reinterpret_cast<const char *>(&stats) + field.offset, sizeof value);
     all[field.name] = value;
   }
   py::dict by_phase;
@@ -85,14 +86,14 @@ py::dict stats_as_dict(const ace_stats& stats) {
   return all;
 }
 
-void bind_tables(py::module_& module) {
+void bind_tables(py::module_ &module) {
   py::class_<ace_option_info>(module, "Option", "One row of the options table.")
       .def_readonly("name", &ace_option_info::name)
       .def_readonly("environment", &ace_option_info::environment, "the variable that sets it at start")
       .def_readonly("default", &ace_option_info::default_value)
       .def_readonly("values", &ace_option_info::values, "what is accepted, for people")
       .def_readonly("description", &ace_option_info::description)
-      .def("__repr__", [](const ace_option_info& row) {
+      .def("__repr__", [](const ace_option_info &row) {
         return std::string("<Option ") + row.name + "=" + row.default_value + ">";
       });
   module.def("options", options, "The options table, in its order.");

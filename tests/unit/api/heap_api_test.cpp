@@ -81,9 +81,7 @@ TEST_F(HeapApi, OwnerOf) {
   ace_heap_destroy(other);
 }
 
-TEST_F(HeapApi, DestroyOfNull) {
-  ace_heap_destroy(nullptr);
-}
+TEST_F(HeapApi, DestroyOfNull) { ace_heap_destroy(nullptr); }
 
 TEST_F(HeapApi, ManyHeapsStaySmall) {
   std::vector<ace_heap *> heaps;

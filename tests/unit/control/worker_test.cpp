@@ -53,9 +53,7 @@ class DeferredByTick : public Deferred {
   OptionGuard delay;
 };
 
-TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) {
-  EXPECT_EQ(ace_tick(), UINT64_MAX);
-}
+TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) { EXPECT_EQ(ace_tick(), UINT64_MAX); }
 
 TEST_F(DeferredByTick, MemoryComesBackThoughTheProgramIsSilent) {
   auto blocks = swell();

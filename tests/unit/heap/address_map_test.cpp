@@ -5,9 +5,7 @@
 namespace ace {
 namespace {
 
-const void *at(uintptr_t address) {
-  return reinterpret_cast<const void *>(address);
-}
+const void *at(uintptr_t address) { return reinterpret_cast<const void *>(address); }
 
 TEST(AddressMap, ABitEach2MiB) {
   // An address that no mapping of this process has: the last superslab of user space.

@@ -139,9 +139,7 @@ TEST_F(Audit, ListedPointerThatStartsNoBlock) {
       [&] { bin->list = block->next; });
 }
 
-TEST_F(Audit, ListedBlockWithoutItsTag) {
-  expect_found_in("lost its tag", bin->list->tag, uint64_t{0});
-}
+TEST_F(Audit, ListedBlockWithoutItsTag) { expect_found_in("lost its tag", bin->list->tag, uint64_t{0}); }
 
 TEST_F(Audit, AListThatGoesInACircle) {
   expect_found_in("longer than its used blocks", bin->list->next, bin->list);
@@ -178,9 +176,7 @@ TEST_F(Audit, StateAgainstHead) {
                   superslab->head.free_slabs ^ (1u << full->prefix.index));
 }
 
-TEST_F(Audit, SlabIndex) {
-  expect_found_in("wrong index", never->prefix.index, uint8_t{1});
-}
+TEST_F(Audit, SlabIndex) { expect_found_in("wrong index", never->prefix.index, uint8_t{1}); }
 
 TEST_F(Audit, NeverAssignedAndYetResident) {
   expect_found_in("was used, but never assigned", never->present, uint16_t{1});
@@ -222,9 +218,7 @@ TEST_F(Audit, UsedBlockInAnAbsentPage) {
                   static_cast<uint16_t>(full->present & ~2));
 }
 
-TEST_F(Audit, SlabOwner) {
-  expect_found_in("wrong owner", full->prefix.owner, static_cast<Heap *>(nullptr));
-}
+TEST_F(Audit, SlabOwner) { expect_found_in("wrong owner", full->prefix.owner, static_cast<Heap *>(nullptr)); }
 
 TEST_F(Audit, StateAgainstBin) {
   expect_found_in("its state and its bin disagree", current->prefix.state, SlabState::kFull);
@@ -287,9 +281,7 @@ TEST_F(Audit, SuperslabOwner) {
   expect_found_in("wrong owner", superslab->head.prefix.owner, static_cast<Heap *>(nullptr));
 }
 
-TEST_F(Audit, SuperslabPinned) {
-  expect_found_in("is pinned", superslab->head.pins, 1u);
-}
+TEST_F(Audit, SuperslabPinned) { expect_found_in("is pinned", superslab->head.pins, 1u); }
 
 TEST_F(Audit, SuperslabTier) {
   expect_found_in("its tier does not fit its slabs", superslab->head.tier, Tier::kFree);

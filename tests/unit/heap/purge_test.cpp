@@ -21,9 +21,7 @@ using test::Range;
 constexpr size_t kSize = 64;
 constexpr unsigned kBlocks = kSlabSize / kSize, kBlocksPerPage = kPage / kSize;
 
-Range pages_at(const void *p, size_t pages) {
-  return {address_of(p), address_of(p) + pages * kPage};
-}
+Range pages_at(const void *p, size_t pages) { return {address_of(p), address_of(p) + pages * kPage}; }
 
 bool is_resident(const void *page) {
   unsigned char resident = 0;

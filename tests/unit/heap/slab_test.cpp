@@ -16,12 +16,8 @@ const unsigned kClass = class_of(kSize);
 const unsigned kBlocks = blocks_per_slab(kClass);
 constexpr unsigned kBlocksPerPage = kPage / kSize;
 
-SlabRow &row_of(const void *p) {
-  return superslab_of(p)->row(slab_index_of(p));
-}
-SlabState state_of(const void *p) {
-  return row_of(p).prefix.state;
-}
+SlabRow &row_of(const void *p) { return superslab_of(p)->row(slab_index_of(p)); }
+SlabState state_of(const void *p) { return row_of(p).prefix.state; }
 
 class Slab : public HeapTest {
  protected:
