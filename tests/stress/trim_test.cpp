@@ -139,6 +139,26 @@ TEST(TrimStress, AHeapThatIsHeldInTurns) {
   ace_heap_destroy(heap);
 }
 
+TEST(TrimStress, OptionsAreSetWhileHeapsReadThem) {
+  OptionGuard delay("idle_delay", "1ms");
+  std::atomic<unsigned> left{2};
+  run_together(3, [&](unsigned who) {
+    if (who == 2) {
+      for (unsigned i = 0; left != 0; ++i) ace_option_set("idle_delay", i % 2 != 0 ? "1ms" : "2ms");
+      return;
+    }
+    ace_heap *heap = ace_heap_create(nullptr);
+    for (unsigned i = 0; i < 2000 / kSlowness; ++i) {
+      ace_free(ace_heap_alloc(heap, 100));
+      ace_hint(heap, ACE_HINT_COLLECT_BEGIN, i % 2);
+      ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+      ace_tick();
+    }
+    ace_heap_destroy(heap);
+    --left;
+  });
+}
+
 TEST(TrimStress, DestroyedByAnotherThread) {
   for (unsigned i = 0; i < 40 / kSlowness; ++i) {
     ace_heap *heap = nullptr;
