@@ -102,7 +102,10 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
       schedule_trim(heap, now, decision.due);
     }
   }
-  if (hint == ACE_HINT_COLLECT_END) heap.last_collection_end = now;
+  if (hint == ACE_HINT_COLLECT_END) {
+    heap.last_collection_end = now;
+    heap.phases.collection_is_full = true;
+  }
   enter_phase(heap, next, now);
   return true;
 }

@@ -15,7 +15,7 @@ struct PhaseLog {
   Phase phase = Phase::kRun;
   // Collections inside a burst return to the burst, bursts inside one another to the outermost.
   uint32_t burst_depth = 0;
-  bool collection_is_full = false;
+  bool collection_is_full = true;  // also where its beginning was not announced
   uint64_t since = 0;           // when `phase` began
   uint64_t faulted_before = 0;  // the heap's counters then
   uint64_t returned_before = 0;
