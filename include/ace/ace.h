@@ -251,7 +251,7 @@ typedef struct ace_option_info {
 ACE_API int ace_option_describe(unsigned index, ace_option_info *info) ACE_NOEXCEPT;
 
 /* Sets an option. 0; -1: no such option; -2: no such value. Heaps made later see it; `mode` acts at once.
- * Before other threads use ACE. */
+ * Any thread. */
 ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
 
 /* The option's present value, as text; NULL where there is no such option. Any thread. The text stays

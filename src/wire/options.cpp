@@ -32,7 +32,7 @@ bool parse_number(const char *text, const char *const units[], const uint64_t fa
   return false;
 }
 
-bool parse_bytes(const char *text, size_t Options::*field, Options &options) {
+bool parse_bytes(const char *text, Setting<size_t> Options::*field, Options &options) {
   static constexpr const char *kUnits[] = {"", "k", "m", "g", nullptr};
   static constexpr uint64_t kFactors[] = {1, 1u << 10, 1u << 20, 1u << 30};
   uint64_t n;
@@ -41,20 +41,23 @@ bool parse_bytes(const char *text, size_t Options::*field, Options &options) {
   return true;
 }
 
-bool parse_duration(const char *text, uint64_t Options::*field, Options &options) {
+bool parse_duration(const char *text, Setting<uint64_t> Options::*field, Options &options) {
   static constexpr const char *kUnits[] = {"us", "ms", "s", nullptr};
   static constexpr uint64_t kFactors[] = {1'000, 1'000'000, 1'000'000'000};
-  return parse_number(text, kUnits, kFactors, &(options.*field));
+  uint64_t n;
+  if (!parse_number(text, kUnits, kFactors, &n)) return false;
+  options.*field = n;
+  return true;
 }
 
-bool parse_switch(const char *text, bool Options::*field, Options &options) {
+bool parse_switch(const char *text, Setting<bool> Options::*field, Options &options) {
   bool on = strcmp(text, "on") == 0 || strcmp(text, "1") == 0;
   if (!on && strcmp(text, "off") != 0 && strcmp(text, "0") != 0) return false;
   options.*field = on;
   return true;
 }
 
-bool parse_mode(const char *text, Mode Options::*field, Options &options) {
+bool parse_mode(const char *text, Setting<Mode> Options::*field, Options &options) {
   if (strcmp(text, "off") == 0) {
     options.*field = Mode::kOff;
   } else if (strcmp(text, "static") == 0) {
@@ -65,14 +68,14 @@ bool parse_mode(const char *text, Mode Options::*field, Options &options) {
   return true;
 }
 
-bool parse_bad_pointer(const char *text, bool Options::*field, Options &options) {
+bool parse_bad_pointer(const char *text, Setting<bool> Options::*field, Options &options) {
   bool aborts = strcmp(text, "abort") == 0;
   if (!aborts && strcmp(text, "report") != 0) return false;
   options.*field = aborts;
   return true;
 }
 
-bool parse_domains(const char *text, unsigned Options::*field, Options &options) {
+bool parse_domains(const char *text, Setting<unsigned> Options::*field, Options &options) {
   static constexpr const char *kNames[] = {"raw", "mem", "obj"};
   unsigned domains = 0;
   for (const char *word = text; *word != '\0';) {
@@ -115,8 +118,8 @@ struct Row {
 };
 
 template <typename T>
-uint64_t number_of(T Options::*field, const Options &options) {
-  return static_cast<uint64_t>(options.*field);
+uint64_t number_of(Setting<T> Options::*field, const Options &options) {
+  return static_cast<uint64_t>(static_cast<T>(options.*field));
 }
 uint64_t number_of(std::nullptr_t, const Options &) { return 0; }
 

@@ -1,5 +1,6 @@
 // The options, as parsed from the table in options.def.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,18 +10,27 @@ namespace ace {
 
 enum class Mode : uint8_t { kOff, kStatic };
 
-enum PythonDomain : unsigned { kDomainRaw = 1, kDomainMem = 2, kDomainObj = 4 };
+// A value that may be set while other threads, such as the worker, read it. Relaxed: it orders nothing.
+template <typename T>
+class Setting {
+ public:
+  operator T() const { return value_.load(std::memory_order_relaxed); }
+  void operator=(T value) { value_.store(value, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<T> value_{};
+};
 
 struct Options {
-  Mode mode;
-  uint64_t idle_delay_ns;
-  bool worker;
-  bool abort_on_bad_pointer;
-  size_t limit;
-  bool kinds;
-  unsigned domains;  // PythonDomain
-  bool debug_hooks;
-  bool verbose;
+  Setting<Mode> mode;
+  Setting<uint64_t> idle_delay_ns;
+  Setting<bool> worker;
+  Setting<bool> abort_on_bad_pointer;
+  Setting<size_t> limit;
+  Setting<bool> kinds;
+  Setting<unsigned> domains;  // a bit each for raw, mem, obj
+  Setting<bool> debug_hooks;
+  Setting<bool> verbose;
 };
 
 // The options in force; read from the environment on first use. Any thread.

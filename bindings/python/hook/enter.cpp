@@ -22,7 +22,7 @@ char g_host[48];
 char g_detail[256];
 Found g_found{g_version, "", "", false};
 
-// By a set of PythonDomain.
+// By the bits of the option `domains`.
 constexpr const char *kDomainNames[] = {"",    "raw",     "mem",     "raw,mem",
                                         "obj", "raw,obj", "mem,obj", "raw,mem,obj"};
 
