@@ -97,8 +97,8 @@ TEST(Options, GoodValuesAndTheirNumbers) {
               {"worker", "1", 1},
               {"mode", "off", 0},
               {"mode", "static", 1},
-              {"domains", "obj", kDomainObj},
-              {"domains", "mem,raw", kDomainRaw | kDomainMem},
+              {"domains", "obj", 4},
+              {"domains", "mem,raw", 1 | 2},
               {"report", "/some/file", 0}};
   for (const auto &[name, value, number] : good) {
     OptionGuard guard(name, value);
