@@ -70,6 +70,35 @@ TEST(TrimStress, SharedTrimsAgainstRefills) {
   ace_heap_destroy(heap);
 }
 
+TEST(TrimStress, FreshSuperslabsAreNotLostToPurgers) {
+  // Much mapping and releasing, and purgers that look at each new superslab at once: no allocation fails.
+  for (size_t size : {kMidMax, kTinyMax}) {
+    ace_heap *heap = ace_heap_create(nullptr);
+    std::atomic<bool> over{false};
+    unsigned refused = 0;
+    run_together(3, [&](unsigned who) {
+      if (who != 0) {
+        while (!over) ace_trim_shared(heap, SIZE_MAX);
+        return;
+      }
+      std::vector<void *> blocks;
+      for (unsigned round = 0; round < 400 / kSlowness; ++round) {
+        for (size_t bytes = 0; bytes < 10 * kSuperslabSize; bytes += size) {
+          blocks.push_back(ace_heap_alloc(heap, size));
+          refused += blocks.back() == nullptr;
+        }
+        for (void *p : blocks) ace_heap_free(heap, p);
+        blocks.clear();
+        ace_trim(heap, SIZE_MAX);
+      }
+      over = true;
+    });
+    EXPECT_EQ(refused, 0u) << "in blocks of " << size;
+    EXPECT_EQ(audit(heap), "");
+    ace_heap_destroy(heap);
+  }
+}
+
 TEST(TrimStress, TheWorkerAgainstAHolderThatIsNeverQuiet) {
   OptionGuard delay("idle_delay", "1ms");
   ace_heap *heap = ace_heap_create(nullptr);
