@@ -46,6 +46,7 @@ bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, Li
   return true;
 }
 
+// With its claim taken, since purgers may look at it as soon as it is listed.
 Superslab *add_mid_superslab(Heap &heap) {
   Superslab *superslab = acquire_superslab();
   if (superslab == nullptr) {
@@ -55,6 +56,7 @@ Superslab *add_mid_superslab(Heap &heap) {
   superslab->head.prefix.pool = Pool::kMid;
   superslab->head.prefix.owner = &heap;
   superslab->head.longest_run = kPagesPerSuperslab;
+  superslab->head.claim.try_take();
   set_bits(superslab->mid().free, kMidFirstPage, kPagesPerSuperslab);
   link_superslab(heap, heap.mid, superslab);
   heap.counters.mapped_bytes.add(kSuperslabSize);
@@ -64,11 +66,11 @@ Superslab *add_mid_superslab(Heap &heap) {
 
 enum class Taken { kYes, kNoRun, kRefused };
 
-// `resident_only`: a run whose pages are all present.
-Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
-                LimitTalk &talk, void **block) {
+// Takes a run from a superslab whose claim is held, and releases the claim. `resident_only`: a run whose pages
+// are all present.
+Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
+                        LimitTalk &talk, void **block) {
   SuperslabHead &head = superslab->head;
-  if (pages > head.longest_run || !head.claim.try_take()) return Taken::kNoRun;
   MidBody &body = superslab->mid();
   PageSet free = PageSet::load(body.free);
   unsigned start = find_run(resident_only ? free & PageSet::load(body.present) : free, pages, alignment);
@@ -89,6 +91,13 @@ Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignme
   return taken;
 }
 
+Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
+                LimitTalk &talk, void **block) {
+  SuperslabHead &head = superslab->head;
+  if (pages > head.longest_run || !head.claim.try_take()) return Taken::kNoRun;
+  return take_from_claimed(heap, superslab, pages, alignment, resident_only, talk, block);
+}
+
 // By preference in pages that are resident, then in the first superslab with room, else in a new one.
 Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
   for (bool resident_only : {true, false}) {
@@ -98,7 +107,8 @@ Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &tal
     }
   }
   Superslab *fresh = add_mid_superslab(heap);
-  return fresh == nullptr ? Taken::kNoRun : take_from(heap, fresh, pages, alignment, false, talk, block);
+  return fresh == nullptr ? Taken::kNoRun
+                          : take_from_claimed(heap, fresh, pages, alignment, false, talk, block);
 }
 
 }  // namespace

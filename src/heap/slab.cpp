@@ -154,8 +154,7 @@ bool take_next_slab(Heap &heap, unsigned bin) {
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kDraining, false), bin)) return true;
-  if (!add_superslab(heap)) return false;
-  return take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin);
+  return take_free_slab(heap, add_superslab(heap), bin);
 }
 
 // At the limit even slabs with a single free block will do.

@@ -94,14 +94,16 @@ void adopt_superslab(Heap &heap, Superslab *superslab) {
   open_superslab(heap, superslab);
 }
 
-bool add_superslab(Heap &heap) {
+SlabRow *add_superslab(Heap &heap) {
   Superslab *superslab = acquire_superslab();
   if (superslab == nullptr) {
     heap.counters.system_failures.add(1);
-    return false;
+    return nullptr;
   }
+  SlabRow &first = superslab->row(1);
+  first.claim.try_take();
   adopt_superslab(heap, superslab);
-  return true;
+  return &first;
 }
 
 void take_slab(Heap &heap, SlabRow &row) {

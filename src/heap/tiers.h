@@ -11,8 +11,9 @@ inline Superslab *&open_list(Heap &heap, Tier tier) { return heap.open[tier == T
 // Takes a zeroed superslab into the heap, all its slabs free.
 void adopt_superslab(Heap &heap, Superslab *superslab);
 
-// One more from the shared pool; false where the system has none.
-bool add_superslab(Heap &heap);
+// One more from the shared pool. Returns a free slab of it with its claim taken, since purgers may look at a
+// superslab as soon as it is listed; nullptr where the system has none.
+SlabRow *add_superslab(Heap &heap);
 
 // A free slab of the superslab goes into use.
 void take_slab(Heap &heap, SlabRow &row);
