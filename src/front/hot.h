@@ -15,7 +15,7 @@ namespace ace {
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 
-// 13 instructions, 4 loads, 2 stores, 2 branches.
+// 15 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax) [[unlikely]]
@@ -47,7 +47,7 @@ inline bool push(Heap &heap, Bin &bin, void *p) {
   return true;
 }
 
-// 20 instructions for a block of a current slab: the class comes from the size, the window proves the rest. A
+// 27 instructions for a block of a current slab: the class comes from the size, the window proves the rest. A
 // block of another kind group, or one that was shrunk in place, lies in the window of another bin.
 inline void free_sized(Heap &heap, void *p, size_t size) {
   const size_t index = size - 1;
@@ -58,7 +58,8 @@ inline void free_sized(Heap &heap, void *p, size_t size) {
   free_sized_outside_window(&heap, p, size);
 }
 
-// As free_sized, with the class from the slab's prefix.
+// As free_sized, with the class from the slab's prefix, once the address map says that there is one: 38
+// instructions.
 inline void free_block(Heap &heap, void *p) {
   if (is_ours(p)) [[likely]] {
     if (push(heap, heap.bins[prefix_of(p).bin], p)) [[likely]]

@@ -28,7 +28,7 @@ inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
 }
 
 // Frees the block at granule `granule` of the slab, outside its bin's window, into the bitmap. False where its
-// bit says that it is free already (nothing has changed). About 25 instructions: most of a VM's sweep is this.
+// bit says that it is free already (nothing has changed). Most of a VM's sweep is this.
 inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, unsigned granule) {
   BitmapWord &word = superslab->free_bits[row.prefix.index][granule / 64];
   uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
