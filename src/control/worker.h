@@ -5,7 +5,7 @@
 
 namespace ace {
 
-// Asks for a trim of the heap at `due`, which replaces one that was asked for before; starts the worker where
+// Asks for a trim of the heap at `due`; one that was asked for before stays as it was. Starts the worker where
 // there is none yet. The holder's.
 void schedule_trim(Heap &heap, uint64_t now, uint64_t due);
 void cancel_trim(Heap &heap);

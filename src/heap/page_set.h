@@ -32,7 +32,6 @@ class PageSet {
     return static_cast<uint16_t>(words_[index / 4] >> (index % 4 * kPagesPerSlab));
   }
   uint64_t word(unsigned w) const { return words_[w]; }
-  void set_word(unsigned w, uint64_t bits) { words_[w] = bits; }
 
   void add(unsigned from, unsigned to) {
     each_word(from, to, [this](unsigned w, uint64_t bits) { words_[w] |= bits; });

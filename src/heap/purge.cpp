@@ -92,9 +92,9 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
 size_t purge_mid(Heap &heap, Superslab *superslab, size_t budget) {
   if (!superslab->head.claim.try_take()) return 0;
   MidBody &body = superslab->mid();
-  PageSet free = PageSet::load(body.free), present = PageSet::load(body.present), dead;
-  for (unsigned w = 0; w < kPagesPerSuperslab / 64; ++w) dead.set_word(w, free.word(w));
-  size_t given = purge_runs(heap, superslab, dead, present, budget);
+  const PageSet free = PageSet::load(body.free);
+  PageSet present = PageSet::load(body.present);
+  size_t given = purge_runs(heap, superslab, free, present, budget);
   for (unsigned w = 0; w < kPagesPerSuperslab / 64; ++w) {
     body.present[w].store(present.word(w), std::memory_order_relaxed);
   }

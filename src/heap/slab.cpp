@@ -8,8 +8,8 @@
 namespace ace {
 namespace {
 
-// A slab that ran full is offered again when this share of its blocks is free: refills then stay in one slab
-// for a while. 1/32 was the best of the prototypes.
+// A slab that ran full is offered again when one in so many of its blocks is free: enough that a refill stays
+// in it for a while, and no more, since what is not offered costs memory.
 constexpr unsigned kOfferShare = 32;
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
