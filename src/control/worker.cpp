@@ -1,7 +1,6 @@
 #include "control/worker.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <time.h>
 
 #include <algorithm>
@@ -20,7 +19,7 @@ namespace {
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
-bool g_running;
+bool g_running, g_stopping;
 uint64_t g_earliest = UINT64_MAX;
 
 void make_condition() {
@@ -63,37 +62,25 @@ void trim_if_due(Heap &heap, void *context) {
   if (decision.action == TrimAction::kNow) purge_pages(heap, decision.budget);
 }
 
-void *work(void *) {
-  pthread_setname_np(pthread_self(), "ace-worker");
-  for (;;) {
-    uint64_t rest = run_due_trims();
+void work() {
+  pthread_mutex_lock(&g_lock);
+  while (!g_stopping) {
+    pthread_mutex_unlock(&g_lock);
+    const uint64_t rest = run_due_trims();
     pthread_mutex_lock(&g_lock);
     uint64_t until = rest == UINT64_MAX ? UINT64_MAX : os().now() + rest;
     until = std::min(until, g_earliest);
+    if (g_stopping) break;
     if (until == UINT64_MAX) {
       pthread_cond_wait(&g_changed, &g_lock);
     } else if (until > os().now()) {
       timespec at{static_cast<time_t>(until / 1'000'000'000), static_cast<long>(until % 1'000'000'000)};
       pthread_cond_timedwait(&g_changed, &g_lock, &at);
     }
-    pthread_mutex_unlock(&g_lock);
   }
-  return nullptr;
-}
-
-// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
-void start_worker() {
-  sigset_t all, old;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
-  pthread_t thread;
-  g_running = pthread_create(&thread, &attributes, work, nullptr) == 0;
-  pthread_attr_destroy(&attributes);
-  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  g_running = g_stopping = false;
+  pthread_cond_broadcast(&g_changed);
+  pthread_mutex_unlock(&g_lock);
 }
 
 }  // namespace
@@ -108,7 +95,8 @@ void schedule_trim(Heap &heap, uint64_t now, uint64_t due) {
     heap.trim_due = due;
   }
   heap.carves_at_look = carves;
-  if (!g_running) start_worker();
+  // A host whose thread limit is reached goes without: ace_tick still serves.
+  if (!g_running) g_running = os().start_thread(work);
   if (heap.trim_due < g_earliest) {
     g_earliest = heap.trim_due;
     pthread_cond_signal(&g_changed);
@@ -136,11 +124,21 @@ uint64_t run_due_trims() {
   return earliest == UINT64_MAX ? UINT64_MAX : earliest > now ? earliest - now : 0;
 }
 
+void stop_worker() {
+  pthread_mutex_lock(&g_lock);
+  if (g_running) {
+    g_stopping = true;
+    pthread_cond_broadcast(&g_changed);
+    while (g_stopping) pthread_cond_wait(&g_changed, &g_lock);
+  }
+  pthread_mutex_unlock(&g_lock);
+}
+
 void lock_worker() { pthread_mutex_lock(&g_lock); }
 void unlock_worker() { pthread_mutex_unlock(&g_lock); }
 
 void forget_worker() {
-  g_running = false;
+  g_running = g_stopping = false;
   g_made_condition = PTHREAD_ONCE_INIT;
 }
 

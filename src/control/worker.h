@@ -13,6 +13,9 @@ void cancel_trim(Heap &heap);
 // Does what is due. Returns the nanoseconds until the next trim is due, UINT64_MAX where none is. Any thread.
 uint64_t run_due_trims();
 
+// Ends the worker, if there is one, and waits for it; the next deferred trim starts another.
+void stop_worker();
+
 // Around fork. The child has no worker; one is started there when it is needed.
 void lock_worker();
 void unlock_worker();

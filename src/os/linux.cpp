@@ -1,4 +1,6 @@
 // The system table for Linux.
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -59,7 +61,27 @@ uint64_t random() {
   return now() * 0x9e3779b97f4a7c15u ^ address_of(&bytes);
 }
 
-OsTable g_real{map, unmap, purge, resize, move, now, random, 0};
+bool start_thread(void (*run)()) {
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
+  auto body = [](void *function) -> void * {
+    pthread_setname_np(pthread_self(), "ace-worker");
+    reinterpret_cast<void (*)()>(function)();
+    return nullptr;
+  };
+  pthread_t thread;
+  const bool started = pthread_create(&thread, &attributes, body, reinterpret_cast<void *>(run)) == 0;
+  pthread_attr_destroy(&attributes);
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  return started;
+}
+
+OsTable g_real{map, unmap, purge, resize, move, now, random, start_thread, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

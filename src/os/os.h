@@ -25,6 +25,9 @@ struct OsTable {
   uint64_t (*now)();
   // Bytes that nobody outside can guess.
   uint64_t (*random)();
+  // Runs `run` on a thread of its own ("ace-worker"), detached, with all signals blocked. False where the
+  // system refuses.
+  bool (*start_thread)(void (*run)());
   size_t page_size;
 };
 

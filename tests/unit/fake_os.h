@@ -1,5 +1,5 @@
 // A system table for tests: the real one underneath, a clock that only tests move, calls that fail when asked
-// to, and a record of what was purged.
+// to, no threads, and a record of what was purged.
 #pragma once
 #include <unistd.h>
 
@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "control/worker.h"
 #include "os/os.h"
 
 namespace ace::test {
@@ -26,10 +27,11 @@ struct Range {
 class FakeOs {
  public:
   FakeOs() {
+    // The worker would look at heaps whenever the scheduler lets it; under this clock only ace_tick does.
+    stop_worker();
     state() = State();
-    // Far ahead of the real clock: a background thread that waits for one of its moments does not wake up.
-    state().now = real_os().now() + 3'600'000'000'000u;
-    static const OsTable table{map, unmap, purge, resize, move, now, random, real_os().page_size};
+    state().now = real_os().now();
+    static const OsTable table{map, unmap, purge, resize, move, now, random, start_thread, real_os().page_size};
     set_os_for_tests(&table);
   }
   ~FakeOs() { set_os_for_tests(&real_os()); }
@@ -120,6 +122,7 @@ class FakeOs {
   }
   static uint64_t now() { return state().now; }
   static uint64_t random() { return real_os().random(); }
+  static bool start_thread(void (*)()) { return false; }
 };
 
 }  // namespace ace::test
