@@ -1,0 +1,41 @@
+// A rival's lua_Alloc: the thinnest possible over malloc, without phases. It stands in for bindings/lua/ace_lua.cpp.
+#include <stdlib.h>
+
+#include "lua/ace_lua.h"
+
+struct ace_lua_vm {
+  ace_heap *heap;
+};
+
+extern "C" {
+
+void *ace_lua_alloc(void *, void *ptr, size_t, size_t nsize) {
+  if (nsize == 0) {
+    free(ptr);
+    return nullptr;
+  }
+  return ptr == nullptr ? malloc(nsize) : realloc(ptr, nsize);
+}
+
+// A state's end is not watched: `on_close` is never called, and the few bytes here stay.
+ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.name = options->name;
+  auto *vm = static_cast<ace_lua_vm *>(calloc(1, sizeof(ace_lua_vm)));
+  if (vm != nullptr) vm->heap = ace_heap_create(&config);
+  return vm;
+}
+
+void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
+  if (vm == nullptr) return;
+  ace_heap_destroy(vm->heap);
+  free(vm);
+}
+
+ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
+void ace_lua_attach(ace_lua_vm *, lua_State *, const ace_lua_api *) {}
+int ace_lua_collected(ace_lua_vm *, lua_State *) { return 0; }
+void ace_lua_vm_closing(ace_lua_vm *) noexcept {}
+
+}  // extern "C"
