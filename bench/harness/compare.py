@@ -1,0 +1,159 @@
+"""Ratios of one allocator to others, round by round, with the interval in which their median lies.
+
+Each round gives one ratio: both runs of it were made close together. The interval is the middle 95% of the medians of
+rounds drawn anew, with replacement (a percentile bootstrap); it needs at least three rounds, and knows nothing of
+errors that all rounds share.
+"""
+
+import math
+import random
+import statistics
+from dataclasses import dataclass
+
+DRAWS = 2000
+SEED = 20231
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the raw file of which less is better; inverse: more is better, and its inverse is compared."""
+
+    name: str
+    column: str
+    inverse: bool = False
+
+    def of(self, row):
+        value = row[self.column]
+        if value is None or value <= 0:
+            return None
+        return 1 / value if self.inverse else value
+
+
+CPU = Metric("processor time", "seconds_cpu")
+VALUE = Metric("time", "value_seconds")
+PEAK = Metric("peak RSS", "peak_rss")
+REST = Metric("RSS at rest", "rss_rest")
+AREA = Metric("RSS over time", "area")
+OPERATION = Metric("time of an operation", "ops_per_second", inverse=True)
+METRICS = {
+    "luajit": (CPU, PEAK),
+    "lua": (CPU, PEAK),
+    "cpython": (VALUE, PEAK),
+    "swell": (CPU, PEAK, REST, AREA),
+    "micro": (OPERATION, PEAK),
+}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """low and high: the interval; None where there are too few rounds. count: of rounds, or of programs in a mean."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self):
+        if self.low is None:
+            return "%.3f" % self.value
+        return "%.3f [%.3f, %.3f]" % (self.value, self.low, self.high)
+
+
+def round_ratios(subject, other, metric):
+    """subject and other: rows by round. The ratios of the rounds that both have, in order of the rounds."""
+    ratios = []
+    for number in sorted(subject.keys() & other.keys()):
+        ours, theirs = metric.of(subject[number]), metric.of(other[number])
+        if ours is not None and theirs is not None:
+            ratios.append(ours / theirs)
+    return ratios
+
+
+def middle_95(values):
+    ordered = sorted(values)
+    cut = int(len(ordered) * 0.025)
+    return ordered[cut], ordered[-1 - cut]
+
+
+def of_rounds(ratios):
+    """The median ratio of one program; None where there is no round."""
+    if not ratios:
+        return None
+    if len(ratios) < FEWEST_ROUNDS:
+        return Ratio(statistics.median(ratios), None, None, len(ratios))
+    chance = random.Random(SEED)
+    draws = [statistics.median(chance.choices(ratios, k=len(ratios))) for _ in range(DRAWS)]
+    return Ratio(statistics.median(ratios), *middle_95(draws), len(ratios))
+
+
+def geometric(values):
+    return math.exp(statistics.fmean(map(math.log, values)))
+
+
+def of_programs(lists):
+    """The geometric mean of the programs' median ratios; `lists` holds each program's ratios."""
+    lists = [ratios for ratios in lists if ratios]
+    if not lists:
+        return None
+    value = geometric([statistics.median(ratios) for ratios in lists])
+    if min(map(len, lists)) < FEWEST_ROUNDS:
+        return Ratio(value, None, None, len(lists))
+    chance = random.Random(SEED)
+    draws = [geometric([statistics.median(chance.choices(r, k=len(r))) for r in lists]) for _ in range(DRAWS)]
+    return Ratio(value, *middle_95(draws), len(lists))
+
+
+class Table:
+    """The runs of one part on one host: rows[program][peer][round]. A program is a name and its arguments."""
+
+    def __init__(self, part, host):
+        self.part, self.host = part, host
+        self.rows = {}
+
+    @property
+    def metrics(self):
+        return METRICS[self.part]
+
+    @property
+    def title(self):
+        return "%s, %s" % (self.part, self.host) if self.part != self.host else self.host
+
+    def peers(self):
+        """In the order of their first run."""
+        seen = {}
+        for by_peer in self.rows.values():
+            seen.update(dict.fromkeys(by_peer))
+        return list(seen)
+
+    def names(self):
+        """The programs' names, with their arguments where one name has several."""
+        names = [name for name, _ in self.rows]
+        return {key: key[0] if names.count(key[0]) == 1 else "%s %s" % key for key in self.rows}
+
+    def ratios(self, program, subject, peer, metric):
+        by_peer = self.rows[program]
+        return round_ratios(by_peer.get(subject, {}), by_peer.get(peer, {}), metric)
+
+    def ratio(self, program, subject, peer, metric):
+        return of_rounds(self.ratios(program, subject, peer, metric))
+
+    def mean(self, subject, peer, metric):
+        return of_programs([self.ratios(program, subject, peer, metric) for program in self.rows])
+
+    def median(self, program, peer, column):
+        """The median of a column over the rounds; None where no round has it."""
+        values = [row[column] for row in self.rows[program].get(peer, {}).values() if row[column] is not None]
+        return statistics.median(values) if values else None
+
+
+def tables(rows):
+    """Good rows as tables, in the order in which the parts and hosts were first run."""
+    found = {}
+    for row in rows:
+        if row["part"] not in METRICS:
+            continue
+        table = found.setdefault((row["part"], row["host"]), Table(row["part"], row["host"]))
+        by_peer = table.rows.setdefault((row["program"], row["args"]), {})
+        by_peer.setdefault(row["peer"], {})[row["round"]] = row
+    return list(found.values())

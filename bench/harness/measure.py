@@ -1,0 +1,291 @@
+"""One run: a program on an allocator, from its start to its end.
+
+The launcher (bench/launch.cpp) takes processor time, page faults, and what the kernel knows at the very end: the peak,
+the address space and the loaded libraries. In the part `swell` resident memory is sampled meanwhile, from another core.
+A run that was not on the allocator that it should be on has failed, whatever its times.
+"""
+
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from harness.errors import Trouble
+from harness.programs import steady
+
+SAMPLE_SECONDS = 0.01
+# A little before the end of a rest: what follows must not be in it yet.
+REST_MARGIN_SECONDS = 0.05
+PAGE = os.sysconf("SC_PAGESIZE")
+# Nothing that steers an allocator or an interpreter may come in from outside.
+FOREIGN_SETTINGS = ("ACE_", "LUA_", "LD_", "PYTHON", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "VIRTUAL_ENV")
+
+
+class Failed(Exception):
+    """The run does not count; the text says why."""
+
+
+class Bench:
+    """What all runs share. core: where programs run; None: anywhere."""
+
+    def __init__(self, build, core, timeout):
+        self.build = build
+        self.core = core
+        self.timeout = timeout
+        self.launcher = build / "bench" / "launch"
+        if not self.launcher.exists():
+            raise Trouble("there is no bench/launch in the build folder: configure it with -Dbench=true and build, or "
+                          "start by bench/run, which does so")  # fmt: skip
+        self.base = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
+        # Hash values decide the order of sets: the same in all runs.
+        self.base["PYTHONHASHSEED"] = "0"
+
+    def stay_aside(self):
+        """The harness itself keeps off the core of the programs."""
+        others = os.sched_getaffinity(0) - {self.core}
+        if others:
+            os.sched_setaffinity(0, others)
+
+
+def choose_core(wanted):
+    """The core for the programs: the last of those that may be used, or what the user says."""
+    usable = os.sched_getaffinity(0)
+    if wanted is None:
+        return max(usable)
+    if wanted not in usable:
+        raise Trouble("--core %d cannot be used here; there are %s" % (wanted, ", ".join(map(str, sorted(usable)))))
+    return wanted
+
+
+def run(program, peer, bench, loops=None):
+    """Runs it once. Returns the row's measured columns and the samples. Raises Failed."""
+    with tempfile.TemporaryDirectory(prefix="ace-bench-") as scratch:
+        return _Run(program, peer, bench, Path(scratch), loops).result()
+
+
+class _Run:
+    def __init__(self, program, peer, bench, scratch, loops):
+        self.program, self.peer, self.bench, self.scratch = program, peer, bench, scratch
+        self.record_file = scratch / "record.json"
+        self.report_file = scratch / "report.jsonl"
+        self.pyperf_file = scratch / "pyperf.json"
+        self.output_file = scratch / "output"
+        self.error_file = scratch / "error"
+        names = {"loops": loops, "output": self.pyperf_file, "api": self.api(), "allocator": self.allocator()}
+        self.command = [word.format(**names) if "{" in word else word for word in program.command]
+        self.samples = []
+        self.marks = []  # (seconds, phase, live bytes)
+
+    def api(self):
+        return self.program.api if self.peer.kind == "ace" else "plain"
+
+    def allocator(self):
+        return {"ace": "ace", "glibc": "libc"}.get(self.peer.kind, self.peer.path)
+
+    # ---- running
+
+    def result(self):
+        self.execute()
+        record = self.record()
+        self.require_good_end(record)
+        reported = self.require_peer(record)
+        row = {
+            "seconds_cpu": record["user_seconds"] + record["system_seconds"],
+            "seconds_wall": record["wall_seconds"],
+            "peak_rss": kilobytes(record["peak_kb"]),
+            "vmsize": kilobytes(record["address_space_kb"]),
+            "faults": record["minor_faults"] + record["major_faults"],
+            "output": self.output_hash(),
+        }
+        row.update(reported)
+        row.update(getattr(self, "of_" + self.program.way)())
+        return row, self.samples
+
+    def execute(self):
+        settings = dict(self.program.settings)
+        settings.update(self.peer.environment(self.program.host_kind, self.bench.build, self.report_file))
+        receive, send = os.pipe()
+        command = [str(self.bench.launcher), "--record", str(self.record_file), "--pid-fd", str(send)]
+        if self.program.pinned and self.bench.core is not None:
+            command += ["--core", str(self.bench.core)]
+        for name, value in settings.items():
+            command += ["--env", "%s=%s" % (name, value)]
+        swells = self.program.way == "swell"
+        with open(self.output_file, "wb") as output, open(self.error_file, "wb") as error:
+            self.start = time.monotonic()
+            process = subprocess.Popen(
+                [*command, "--", *self.command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if swells else output,
+                stderr=error, env=self.bench.base, cwd=self.program.folder or self.scratch, pass_fds=[send],
+            )  # fmt: skip
+            os.close(send)
+            with os.fdopen(receive) as pipe:
+                pid = pipe.readline().strip()
+            try:
+                if swells:
+                    self.watch(process, pid, output)
+                self.status = process.wait(max(0.1, self.start + self.bench.timeout - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise Failed("not done after %d s (--timeout)" % self.bench.timeout) from None
+            finally:
+                if process.poll() is None:
+                    process.kill()  # and with the launcher its program
+                    process.wait()
+
+    def watch(self, process, pid, output):
+        """Samples the memory until the program ends; a thread takes the time of each line that it prints."""
+
+        def read():
+            for line in process.stdout:
+                output.write(line)
+                words = line.split()
+                if len(words) == 4 and words[0] == b"@":
+                    self.marks.append((time.monotonic() - self.start, words[1].decode(), int(words[3])))
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            if pid:
+                self.sample(process, pid)
+        finally:
+            if process.poll() is None and time.monotonic() - self.start > self.bench.timeout:
+                process.kill()
+            reader.join(self.bench.timeout)
+
+    def sample(self, process, pid):
+        tick = time.monotonic()
+        try:
+            with open("/proc/%s/statm" % pid) as statm:
+                while process.poll() is None and tick - self.start < self.bench.timeout:
+                    statm.seek(0)
+                    resident = int(statm.read().split()[1]) * PAGE
+                    now = time.monotonic()
+                    if resident == 0:
+                        return  # it ends just now
+                    self.samples.append((now - self.start, resident))
+                    tick = max(tick + SAMPLE_SECONDS, now)
+                    time.sleep(max(0.0, tick - time.monotonic()))
+        except (OSError, IndexError):
+            return  # it has ended
+
+    # ---- judging
+
+    def record(self):
+        try:
+            return json.loads(self.record_file.read_text())
+        except (OSError, ValueError):
+            raise Failed("the launcher failed: %s" % self.last_words()) from None
+
+    def last_words(self):
+        text = self.error_file.read_text(errors="replace") + self.output_file.read_text(errors="replace")[-2000:]
+        return " | ".join(text.strip().splitlines()[-3:]) or "it printed nothing"
+
+    def require_good_end(self, record):
+        if record["signal"]:
+            raise Failed("ended by signal %d: %s" % (record["signal"], self.last_words()))
+        if record["exit"] != 0:
+            raise Failed("exit status %d: %s" % (record["exit"], self.last_words()))
+
+    def require_peer(self, record):
+        """The library must have been in the process, and must have been used."""
+        if record["peak_kb"] < 0:
+            raise Failed("its end was not seen, so that its allocator and its peak are unknown")
+        peer, kind = self.peer, self.program.host_kind
+        if peer.path and (peer.kind == "library" or kind != "micro") and peer.path not in record["files"]:
+            raise Failed("%s was not loaded into it" % Path(peer.path).name)
+        if not peer.reports(kind):
+            return {}
+        lines = read_lines(self.report_file)
+        hosts = [line for line in lines if "host" in line]
+        heaps = [line for line in lines if "host" not in line]
+        if not hosts or not all(host["active"] for host in hosts):
+            reasons = "; ".join(host["reason"] for host in hosts if host["reason"]) or "no host was entered"
+            raise Failed("%s was not active: %s" % (peer.name, reasons))
+        broken = [heap["audit"] for heap in heaps if heap["audit"] not in ("ok", "not audited")]
+        if broken:
+            raise Failed("a heap is damaged: %s" % broken[0])
+        if peer.hinted and any(heap["purge_by"] != peer.purge for heap in heaps):
+            raise Failed("it was not purged by %s" % peer.purge)
+        return {
+            "purges": sum(heap.get("purges", 0) for heap in heaps) if peer.hinted or peer.kind == "ace" else None,
+            "purge_seconds": sum(heap.get("purge_ns", 0) for heap in heaps) / 1e9
+            if peer.hinted or peer.kind == "ace"
+            else None,
+        }
+
+    def output_hash(self):
+        if not self.program.compares_output:
+            return ""
+        text = steady(self.program, self.output_file.read_text(errors="replace"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    # ---- what each way of running gives beside
+
+    def of_plain(self):
+        return {}
+
+    def of_pyperf(self):
+        """The median of the values that pyperf took inside the process."""
+        try:
+            taken = json.loads(self.pyperf_file.read_text())
+            values = taken["benchmarks"][0]["runs"][0]["values"]
+        except (OSError, ValueError, LookupError):
+            raise Failed("pyperf left no values: %s" % self.last_words()) from None
+        return {"value_seconds": statistics.median(values)}
+
+    def of_swell(self):
+        return swell_figures(self.samples, self.marks)
+
+    def of_micro(self):
+        try:
+            said = json.loads(self.output_file.read_text())
+        except ValueError:
+            raise Failed("ace-micro printed no JSON: %s" % self.last_words()) from None
+        return {
+            "value_seconds": said.get("seconds"),
+            "ops_per_second": said.get("ops_per_second"),
+            "bytes_per_second": said.get("bytes_per_second"),
+            "rss_rest": said.get("rss_end_bytes"),
+            "live": said.get("live_bytes"),
+            "fragmentation": said.get("fragmentation"),
+            "note": " ".join("%s=%.4f" % (n, said[n]) for n in ("hot_share", "warm_share", "cold_share")
+                             if said.get(n) is not None),
+        }  # fmt: skip
+
+
+def kilobytes(number):
+    return number * 1024 if number >= 0 else None
+
+
+def read_lines(path):
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError):
+        return []
+
+
+def swell_figures(samples, marks):
+    """Busy time, memory at the end of the last rest, and memory integrated over time."""
+    ends = [after for (_, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest"]
+    resting = sum(after - at for (at, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest")
+    if not ends or not samples:
+        raise Failed("it told of no rest")
+    until = ends[-1] - REST_MARGIN_SECONDS
+    rest = [resident for at, resident in samples if at <= until][-1]
+    live = [live for _, phase, live in marks if phase == "rest"][-1]
+    return {
+        "value_seconds": samples[-1][0] - resting,
+        "rss_rest": rest,
+        "area": integral(samples),
+        "live": live or None,
+        "fragmentation": rest / live if live else None,
+    }
+
+
+def integral(samples):
+    """Byte seconds, by the trapezoidal rule."""
+    return sum((later - at) * (before + after) / 2 for (at, before), (later, after) in zip(samples, samples[1:]))

@@ -1,0 +1,182 @@
+"""The allocators that are compared, and how each is put under each kind of host.
+
+    own       what the VM has: LuaJIT's lj_alloc, Lua's default (the C library's malloc), CPython's pymalloc
+    ace       libace-preload.so
+    NAME      a malloc in a library: preloaded; under LuaJIT by libpeer-plain.so, under CPython with PYTHONMALLOC=malloc
+    NAME-hinted
+              the same below ACE's own host code (libpeer-hinted.so): told to give memory back whenever ACE would be
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import Trouble
+
+HINTED = "-hinted"
+# The functions by which bench/peers/ace_on_malloc.cpp makes a malloc give memory back, in its order.
+PURGES = ("mi_collect", "mallctl", "MallocExtension_ReleaseFreeMemory", "malloc_trim")
+LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+SYSTEM_LIBRARIES = {
+    "jemalloc": ("libjemalloc.so.2", "install the package libjemalloc2"),
+    "tcmalloc": ("libtcmalloc_minimal.so.4", "install the package libtcmalloc-minimal4"),
+}
+MIMALLOC_VERSION = "3.4.3"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """kind: own, ace, glibc or library. path: of the library, where it is one. purge: the function by which a hinted
+    peer gives memory back. options: ACE's, by name."""
+
+    name: str
+    kind: str
+    path: str = ""
+    purge: str = ""
+    options: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def hinted(self):
+        return self.name.endswith(HINTED)
+
+    def why_not(self, host_kind):
+        """Why it cannot be put under such a host; "" where it can."""
+        if host_kind == "micro":
+            if self.kind == "own":
+                return "the micro-benchmarks have no VM: name glibc"
+            if self.hinted:
+                return "the micro-benchmarks have no collector that could give hints"
+        if host_kind == "lua" and self.name == "glibc":
+            return "glibc's malloc is what this Lua calls anyway: see own"
+        return ""
+
+    def environment(self, host_kind, build, report):
+        """What puts it under the host; `report` is a file for what the library inside writes at the end."""
+        if self.kind == "own" or host_kind == "micro":
+            return {}
+        if self.kind == "ace":
+            settings = {"ACE_" + name.upper(): value for name, value in self.options.items()}
+            return {"LD_PRELOAD": self.path, "ACE_REPORT": str(report), **settings}
+        if self.hinted or host_kind == "luajit":
+            bridge = build / "bench" / "peers" / ("libpeer-hinted.so" if self.hinted else "libpeer-plain.so")
+            return {"LD_PRELOAD": ":".join(filter(None, (str(bridge), self.path))), "ACE_REPORT": str(report)}
+        settings = {"LD_PRELOAD": self.path} if self.path else {}
+        # CPython calls malloc only for what its own allocator declines, unless told otherwise.
+        return dict(settings, PYTHONMALLOC="malloc") if host_kind == "cpython" else settings
+
+    def reports(self, host_kind):
+        """Whether a library inside the host says at the end that it was active."""
+        if self.kind == "own" or host_kind == "micro":
+            return False
+        return self.kind == "ace" or self.hinted or host_kind == "luajit"
+
+
+def exported(path):
+    """The names of the functions that a library defines."""
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
+    try:
+        with open(path, "rb") as file:
+            table = ELFFile(file).get_section_by_name(".dynsym")
+            symbols = table.iter_symbols() if table else ()
+            return {s.name for s in symbols if s["st_shndx"] != "SHN_UNDEF"}
+    except (OSError, ELFError) as reason:
+        raise Trouble("%s is no library that can be loaded: %s" % (path, reason)) from reason
+
+
+def forms(name, path):
+    """The peers that a library gives: itself, and told of collections where it has a function to purge."""
+    path = os.path.realpath(path)
+    if any(separator in path for separator in " :\t"):
+        raise Trouble("LD_PRELOAD cannot hold the path '%s': copy the library elsewhere" % path)
+    names = exported(path)
+    if "ace_abi_version" in names:
+        return [Peer(name, "ace", path)]
+    if "malloc" not in names:
+        raise Trouble("%s defines no malloc: --peer %s= must name an allocator's shared library" % (path, name))
+    purge = next((function for function in PURGES if function in names), "")
+    return [Peer(name, "library", path)] + ([Peer(name + HINTED, "library", path, purge)] if purge else [])
+
+
+def mimalloc_path():
+    """The library of the PyPI package cmeel-mimalloc; None where it is not installed."""
+    try:
+        import cmeel
+    except ImportError:
+        return None
+    path = Path(cmeel.__path__[0]).parent / "cmeel.prefix" / "lib" / "libmimalloc.so"
+    return path if path.exists() else None
+
+
+def system_library(name):
+    return next((str(Path(f) / name) for f in LIBRARY_FOLDERS if (Path(f) / name).exists()), None)
+
+
+def find(build, more=()):
+    """All peers by name, and what is missing, by name, with what to do. `more`: NAME=PATH and NAME=ace:OPTION=VALUE,..
+    of the user."""
+    found, missing = {}, {}
+
+    def add(peers):
+        found.update((peer.name, peer) for peer in peers)
+
+    add([Peer("own", "own"), Peer("glibc", "glibc"), Peer("glibc" + HINTED, "glibc", purge="malloc_trim")])
+    path = mimalloc_path()
+    if path:
+        add(forms("mimalloc", path))
+    else:
+        missing["mimalloc"] = "install cmeel-mimalloc==%s from PyPI into the virtual environment" % MIMALLOC_VERSION
+    for name, (library, remedy) in SYSTEM_LIBRARIES.items():
+        path = system_library(library)
+        if path:
+            add(forms(name, path))
+        else:
+            missing[name] = remedy
+    ace = build / "bindings" / "preload" / "libace-preload.so"
+    if ace.exists():
+        add(forms("ace", ace))
+    else:
+        missing["ace"] = "build it: ninja -C the build folder"
+    for text in more:
+        add(by_user(text, found))
+    return found, missing
+
+
+def by_user(text, found):
+    """What one --peer means."""
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise Trouble("--peer %s: it must be NAME=PATH of a library, or NAME=ace:OPTION=VALUE,OPTION=VALUE" % text)
+    if name in found or not all(c.isalnum() or c in "._+-" for c in name) or name.endswith(HINTED):
+        raise Trouble("--peer %s: the name %s; choose another" % (
+            text, "is taken" if name in found else "may hold letters, digits, '.', '_', '+' and '-' and not end with "
+            "'%s'" % HINTED))  # fmt: skip
+    if value.startswith("ace:"):
+        if "ace" not in found:
+            raise Trouble("--peer %s: there is no ACE here: build it first" % text)
+        pairs = [pair.partition("=") for pair in value[4:].split(",")]
+        if not all(option and is_pair and setting for option, is_pair, setting in pairs):
+            raise Trouble("--peer %s: after 'ace:' come OPTION=VALUE pairs, with commas between them" % text)
+        return [Peer(name, "ace", found["ace"].path, options={option: setting for option, _, setting in pairs})]
+    if not Path(value).is_file():
+        raise Trouble("--peer %s: there is no file %s" % (text, value))
+    return forms(name, value)
+
+
+def choose(names, found, missing):
+    """The peers of these names. Trouble where one is unknown or missing."""
+    chosen = []
+    for name in names:
+        if name in found:
+            chosen.append(found[name])
+            continue
+        base = name[: -len(HINTED)] if name.endswith(HINTED) else name
+        if base in missing:
+            raise Trouble("the peer '%s' is missing here: %s" % (name, missing[base]))
+        if base in found and base != name:
+            raise Trouble("'%s' cannot be told to give memory back: its library has none of %s" % (
+                base, ", ".join(PURGES)))  # fmt: skip
+        raise Trouble("there is no peer '%s'; there are %s, and --peer NAME=PATH adds one" % (
+            name, ", ".join(sorted(found))))  # fmt: skip
+    return chosen

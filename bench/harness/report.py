@@ -1,0 +1,164 @@
+"""The tables: on the terminal, and as report.md beside the raw files."""
+
+import json
+
+from rich import box
+from rich.table import Table as Grid
+
+from harness import compare
+from harness.errors import Trouble
+from harness.results import good_rows, write
+
+MB = 1e6
+ABSOLUTE = (
+    # column, heading, unit, form; of these the ones that a part has are shown
+    ("seconds_cpu", "CPU s", 1, "%.2f"),
+    ("value_seconds", "value s", 1, "%.4g"),
+    ("ops_per_second", "Mops/s", 1e6, "%.2f"),
+    ("bytes_per_second", "MB/s", MB, "%.0f"),
+    ("peak_rss", "peak MB", MB, "%.1f"),
+    ("rss_rest", "at rest MB", MB, "%.1f"),
+    ("area", "area MB.s", MB, "%.0f"),
+    ("vmsize", "VmSize MB", MB, "%.0f"),
+    ("faults", "faults", 1, "%.0f"),
+    ("fragmentation", "resident / live", 1, "%.2f"),
+)
+HELP = (
+    "Each cell is {subject} / the peer: the median of the rounds' ratios, and in brackets the 95% interval of that "
+    "median (from {rounds} rounds on). Below 1 {subject} takes less. 'all' is the geometric mean over the programs."
+)
+
+
+def subject_of(rows, wanted):
+    """The allocator that the others are compared with."""
+    peers = {row["peer"] for row in rows}
+    subject = wanted or "ace"
+    if subject not in peers:
+        raise Trouble("no good run of '%s' is there to compare with; --subject names another: %s" % (
+            subject, ", ".join(sorted(peers)) or "there is none at all"))  # fmt: skip
+    return subject
+
+
+def ratio_rows(table, subject, metric):
+    """The heading and the rows of one table of ratios: texts."""
+    peers = [peer for peer in table.peers() if peer != subject]
+    names = table.names()
+    rows = []
+    for program, name in names.items():
+        found = [table.ratio(program, subject, peer, metric) for peer in peers]
+        if any(found):
+            rows.append([name, *(str(ratio) if ratio else "" for ratio in found)])
+    if len(rows) > 1:
+        means = [table.mean(subject, peer, metric) for peer in peers]
+        rows.append(["all", *(mean_text(mean, len(names)) for mean in means)])
+    return ["program", *peers], rows
+
+
+def mean_text(mean, programs):
+    if mean is None:
+        return ""
+    return str(mean) if mean.count == programs else "%s (of %d)" % (mean, mean.count)
+
+
+def absolute_rows(table):
+    columns = [c for c in ABSOLUTE if any(table.median(p, peer, c[0]) is not None for p in table.rows
+                                          for peer in table.peers())]  # fmt: skip
+    rows = []
+    for program, name in table.names().items():
+        for peer in table.peers():
+            if peer not in table.rows[program]:
+                continue
+            values = [table.median(program, peer, column) for column, *_ in columns]
+            cells = ["" if v is None else form % (v / unit) for v, (_, _, unit, form) in zip(values, columns)]
+            rows.append([name, peer, *cells, str(len(table.rows[program][peer]))])
+    return ["program", "allocator", *(heading for _, heading, *_ in columns), "rounds"], rows
+
+
+def failures(rows):
+    """What was run and never came to a good end."""
+    good = good_rows(rows)
+    from harness.results import key_of
+
+    lines = {}
+    for row in rows:
+        if row["status"] != "ok" and key_of(row) not in good:
+            where = "%s %s %s on %s" % (row["host"], row["program"], row["args"], row["peer"])
+            lines.setdefault(where, []).append(row["note"])
+    return ["%s: %d rounds failed: %s" % (where, len(notes), notes[-1]) for where, notes in lines.items()]
+
+
+def grid(title, heading, rows, subject):
+    result = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, column in enumerate(heading):
+        result.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in rows:
+        result.add_row(*row, style="bold" if row[0] == "all" or row[1] == subject else "")
+    return result
+
+
+def markdown(heading, rows):
+    lines = ["| %s |" % " | ".join(heading), "|%s" % (" --- |" * len(heading))]
+    return lines + ["| %s |" % " | ".join(row) for row in rows]
+
+
+def show(rows, wanted, console):
+    """Tables of ratios to the terminal."""
+    good = list(good_rows(rows).values())
+    subject = subject_of(good, wanted)
+    for table in compare.tables(good):
+        for metric in table.metrics:
+            heading, lines = ratio_rows(table, subject, metric)
+            if lines:
+                title = "%s: %s, %s / the others" % (table.title, metric.name, subject)
+                console.print(grid(title, heading, lines, subject))
+    console.print(HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), style="dim")
+    for line in failures(rows):
+        console.print(line, style="red")
+
+
+def write_markdown(store, rows, wanted, pictures):
+    """report.md: ratios, absolute figures, failures, machine. Returns its path."""
+    good = list(good_rows(rows).values())
+    subject = subject_of(good, wanted)
+    lines = ["# %s and its rivals" % ("ACE" if subject == "ace" else subject), ""]
+    lines += [HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), ""]
+    for table in compare.tables(good):
+        lines += ["## %s" % table.title, ""]
+        for picture in pictures.get((table.part, table.host), []):
+            lines += ["![%s](%s)" % (table.title, picture.name), ""]
+        for metric in table.metrics:
+            heading, body = ratio_rows(table, subject, metric)
+            if body:
+                lines += ["%s, %s / the others:" % (metric.name.capitalize(), subject), "", *markdown(heading, body), ""]
+        heading, body = absolute_rows(table)
+        lines += ["Medians of what was measured:", "", *markdown(heading, body), ""]
+    failed = failures(rows)
+    if failed:
+        lines += ["## Failed", "", *("- %s" % line for line in failed), ""]
+    lines += machine_lines(store.folder / "machine.json")
+    path = store.folder / "report.md"
+    write(path, "\n".join(lines))
+    return path
+
+
+def machine_lines(path):
+    try:
+        sessions = json.loads(path.read_text())["sessions"]
+    except (OSError, ValueError, LookupError):
+        return []
+    lines = ["## Machine and versions", ""]
+    last = sessions[-1]
+    simple = ("processor", "cores", "kernel", "libc", "transparent_huge_pages")
+    lines += ["- %s: %s" % (name.replace("_", " "), last.get(name)) for name in simple]
+    hosts, peers, commits, suites = {}, {}, set(), {}
+    for session in sessions:
+        hosts.update(session["hosts"])
+        peers.update(session["peers"])
+        suites.update(session.get("suites", {}))
+        commits.add(session["ace_commit"])
+    lines += ["- %s: %s" % item for item in hosts.items()]
+    lines += ["- %s: %s" % (name, " ".join(filter(None, (p["file"], p.get("package", ""), str(p.get("options", ""))))))
+              for name, p in peers.items()]  # fmt: skip
+    lines += ["- %s: commit %s" % item for item in suites.items()]
+    lines += ["- ACE: commit %s" % ", ".join(sorted(commits)), "", "Commands:", ""]
+    return lines + ["    " + session["command"] for session in sessions] + [""]
