@@ -117,7 +117,7 @@ class Table:
 
     @property
     def title(self):
-        return "%s, %s" % (self.part, self.host) if self.part != self.host else self.host
+        return self.host if self.host.startswith(self.part) else "%s, %s" % (self.part, self.host)
 
     def peers(self):
         """In the order of their first run."""

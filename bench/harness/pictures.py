@@ -104,7 +104,7 @@ def draw_ratios(table, subject, colours, folder):
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.65 / height))
     figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.32 / height), ncol=max(len(texts), 1),
                   frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.2)  # fmt: skip
-    path = folder / file_name("ratios", table.part, *([] if table.part == table.host else [table.host]))
+    path = folder / file_name("ratios", *([] if table.host.startswith(table.part) else [table.part]), table.host)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
