@@ -89,20 +89,4 @@ size_t usable_size(const void *p) {
   return 0;
 }
 
-void free_sized_outside_window(Heap *heap, void *p, size_t size) {
-  // An in-place shrink changes the size, not the class: any size up to the block's may be right.
-  if (heap != nullptr && is_ours(p)) [[likely]] {
-    const SlabPrefix &prefix = prefix_of(p);
-    if (prefix.block_size >= size) [[likely]] {  // 0 outside slabs
-      if (!push(*heap, heap->bins[prefix.bin], p)) free_outside_window(heap, p);
-      return;
-    }
-  }
-  if (p == nullptr) return;
-  Route way = route(p);
-  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
-  if (way.fault != 0) return report_misuse(way.fault, "free_sized", p, way);
-  free_outside_window(heap, p);
-}
-
 }  // namespace ace
