@@ -27,13 +27,22 @@ inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
   heap.slabs[prefix.bin].used_blocks.subtract(count);
 }
 
+// The word of the free bitmap that tells of the block at `p`. The bitmaps of a superslab's slabs follow one
+// another, so words are counted from the superslab on.
+inline BitmapWord &free_word(Superslab *superslab, const void *p) {
+  return *(&superslab->free_bits[0][0] + address_of(p) % kSuperslabSize / (64 * kGranule));
+}
+inline uint64_t free_bit(const void *p) { return uint64_t{1} << address_of(p) / kGranule % 64; }
+
+inline bool is_in_bitmap(Superslab *superslab, const void *p) {
+  return (free_word(superslab, p).load(std::memory_order_relaxed) & free_bit(p)) != 0;
+}
+
 // Frees the block that starts at `p`, outside its bin's window, into the bitmap. False where its bit says that
 // it is free already (nothing has changed). Most of a VM's sweep is this.
 inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, const void *p) {
-  // The bitmaps of a superslab's slabs follow one another, so its words are counted from the superslab on.
-  const size_t granule = address_of(p) % kSuperslabSize / kGranule;
-  BitmapWord &word = *(&superslab->free_bits[0][0] + granule / 64);
-  const uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
+  BitmapWord &word = free_word(superslab, p);
+  const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
   if (bits & bit) [[unlikely]]
     return false;
   word.store(bits | bit, std::memory_order_relaxed);
