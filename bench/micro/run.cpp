@@ -52,22 +52,30 @@ void out_of_memory() {
   _exit(1);
 }
 
-double now() {
+namespace {
+
+double seconds_of(clockid_t clock) {
   timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
+
+}  // namespace
+
+double now() { return seconds_of(CLOCK_MONOTONIC); }
 
 Run::Run(const Allocator &allocator, std::vector<std::string> arguments, std::string series)
     : allocator_(allocator), arguments_(std::move(arguments)), series_(std::move(series)) {}
 
 void Run::start() {
   faults_ = faults_now();
+  cpu_started_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
   started_ = now();
 }
 
 void Run::stop(const Totals &totals) {
   seconds_ = now() - started_;
+  cpu_seconds_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu_started_;
   faults_ = faults_now() - faults_;
   end_ = memory_now();
   own_ = own_bytes;
@@ -97,6 +105,7 @@ std::string Run::json(const std::string &workload, const std::string &allocator,
   field("api", quoted(api));
   field("ops", std::to_string(totals_.ops));
   field("seconds", decimal(seconds_));
+  field("cpu_seconds", decimal(cpu_seconds_));
   field("ops_per_second", ratio(ops, seconds_));
   field("bytes", std::to_string(totals_.bytes));
   field("bytes_per_second", ratio(bytes, seconds_));

@@ -46,7 +46,7 @@ class Run {
   std::string series_;
   Totals totals_;
   Memory end_;
-  double started_ = 0, seconds_ = 0;
+  double started_ = 0, seconds_ = 0, cpu_started_ = 0, cpu_seconds_ = 0;
   uint64_t faults_ = 0, own_ = 0;
 };
 

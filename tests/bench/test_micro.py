@@ -31,7 +31,7 @@ SMALL = {
 }
 ACROSS_THREADS = ("mid-mt", "remote")
 FIELDS = (
-    "workload args allocator api ops seconds ops_per_second bytes bytes_per_second peak_rss_bytes rss_end_bytes "
+    "workload args allocator api ops seconds cpu_seconds ops_per_second bytes bytes_per_second peak_rss_bytes rss_end_bytes "
     "vmsize_bytes faults live_bytes own_bytes fragmentation hot_share warm_share cold_share"
 ).split()
 
@@ -77,6 +77,7 @@ def test_workload(workload, allocator, api):
     assert result["ops"] == ops or (ops is None and result["ops"] > 0)
     assert result["ops_per_second"] == pytest.approx(result["ops"] / result["seconds"], rel=1e-3)
     assert result["bytes_per_second"] == pytest.approx(result["bytes"] / result["seconds"], rel=1e-3)
+    assert result["cpu_seconds"] > 0
     assert 0 < result["rss_end_bytes"] <= result["peak_rss_bytes"] < result["vmsize_bytes"]
     assert (result["fragmentation"] is None) == (result["live_bytes"] == 0)
 
