@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <ace/stats.h>
+
 #include <filesystem>
 
 namespace micro {
@@ -65,6 +67,10 @@ Allocator::Allocator(const std::string &library, ApiKind kind) : library_(librar
                                            : Family::kMalloc;
   is_ace_ = family == Family::kAce;
   find_plain(family);
+  if (has("ace_thread_heap") && has("ace_heap_stats")) {
+    find(thread_heap_, "ace_thread_heap");
+    find(stats_, "ace_heap_stats");
+  }
   if (kind == ApiKind::kPlain) return;
   if (kind == ApiKind::kTheap ? family != Family::kMimalloc
                               : family == Family::kMalloc || (kind == ApiKind::kHeapSized && !is_ace_)) {
@@ -84,6 +90,13 @@ bool Allocator::has(const char *name) const {
   link_map *own = nullptr, *found = nullptr;
   return symbol != nullptr && dlinfo(handle_, RTLD_DI_LINKMAP, &own) == 0 &&
          dladdr1(symbol, &unused, reinterpret_cast<void **>(&found), RTLD_DL_LINKMAP) != 0 && own == found;
+}
+
+std::optional<uint64_t> Allocator::refills() const {
+  if (stats_ == nullptr) return {};
+  ace_stats stats{};
+  if (stats_(heap_ != nullptr ? heap_ : thread_heap_(), &stats, sizeof stats) != 0) return {};
+  return stats.refills;
 }
 
 template <class Function>

@@ -1,7 +1,9 @@
 // How an allocator is reached: every one is loaded in the same way and called through function pointers.
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -43,6 +45,9 @@ class Allocator {
   ApiKind kind() const { return kind_; }
   const PlainApi &plain() const { return plain_; }
 
+  // How often ACE's hot path has run dry in the heap of the calling thread; nothing for other libraries.
+  std::optional<uint64_t> refills() const;
+
   // Calls f with the API in question. Workloads are compiled once for each, and take it by value, so that the
   // pointers stay in registers.
   template <class F>
@@ -68,6 +73,8 @@ class Allocator {
   bool is_ace_ = false;
   void *heap_ = nullptr;
   void (*destroy_)(void *heap) = nullptr;
+  void *(*thread_heap_)() = nullptr;
+  int (*stats_)(void *heap, void *stats, size_t size) = nullptr;
   PlainApi plain_{};
   AceHeapApi ace_{};
   AceHeapSizedApi ace_sized_{};

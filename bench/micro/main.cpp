@@ -73,7 +73,7 @@ void run(const Command &command, char **argv) {
   restart_with(library, argv);
 
   const Allocator allocator(library, api);
-  Run run(allocator, arguments, command.series);
+  Run run(allocator, arguments, command.series, !workload.plain_only);
   workload.run(run);
   puts(run.json(command.workload, command.allocator, command.api).c_str());
 }

@@ -64,10 +64,14 @@ double seconds_of(clockid_t clock) {
 
 double now() { return seconds_of(CLOCK_MONOTONIC); }
 
-Run::Run(const Allocator &allocator, std::vector<std::string> arguments, std::string series)
-    : allocator_(allocator), arguments_(std::move(arguments)), series_(std::move(series)) {}
+Run::Run(const Allocator &allocator, std::vector<std::string> arguments, std::string series, bool one_thread)
+    : allocator_(allocator),
+      arguments_(std::move(arguments)),
+      series_(std::move(series)),
+      one_thread_(one_thread) {}
 
 void Run::start() {
+  if (one_thread_) refills_before_ = allocator_.refills();
   faults_ = faults_now();
   cpu_started_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
   started_ = now();
@@ -77,6 +81,7 @@ void Run::stop(const Totals &totals) {
   seconds_ = now() - started_;
   cpu_seconds_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu_started_;
   faults_ = faults_now() - faults_;
+  if (one_thread_) refills_after_ = allocator_.refills();
   end_ = memory_now();
   own_ = own_bytes;
   totals_ = totals;
@@ -116,6 +121,7 @@ std::string Run::json(const std::string &workload, const std::string &allocator,
   field("live_bytes", std::to_string(totals_.live));
   field("own_bytes", std::to_string(own_));
   field("fragmentation", ratio(resident, static_cast<double>(totals_.live)));
+  field("refills", refills_after_ ? std::to_string(*refills_after_ - *refills_before_) : "null");
   // The library counts refills, but neither the frees that leave the hot path nor the calls that reach cold
   // code: shares from half of the events would mislead.
   field("hot_share", "null");

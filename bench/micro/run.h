@@ -2,6 +2,7 @@
 #pragma once
 #include <stdint.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,8 +18,8 @@ struct Totals {
 
 class Run {
  public:
-  // `series` is a file for samples over time, or "".
-  Run(const Allocator &allocator, std::vector<std::string> arguments, std::string series);
+  // `series` is a file for samples over time, or "". Counts of a heap are read for workloads of `one_thread`.
+  Run(const Allocator &allocator, std::vector<std::string> arguments, std::string series, bool one_thread);
 
   const Allocator &allocator() const { return allocator_; }
   const std::vector<std::string> &arguments() const { return arguments_; }
@@ -44,9 +45,11 @@ class Run {
   const Allocator &allocator_;
   std::vector<std::string> arguments_;
   std::string series_;
+  bool one_thread_;
   Totals totals_;
   Memory end_;
   double started_ = 0, seconds_ = 0, cpu_started_ = 0, cpu_seconds_ = 0;
+  std::optional<uint64_t> refills_before_, refills_after_;
   uint64_t faults_ = 0, own_ = 0;
 };
 

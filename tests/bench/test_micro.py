@@ -31,8 +31,8 @@ SMALL = {
 }
 ACROSS_THREADS = ("mid-mt", "remote")
 FIELDS = (
-    "workload args allocator api ops seconds cpu_seconds ops_per_second bytes bytes_per_second peak_rss_bytes rss_end_bytes "
-    "vmsize_bytes faults live_bytes own_bytes fragmentation hot_share warm_share cold_share"
+    "workload args allocator api ops seconds cpu_seconds ops_per_second bytes bytes_per_second peak_rss_bytes "
+    "rss_end_bytes vmsize_bytes faults live_bytes own_bytes fragmentation refills hot_share warm_share cold_share"
 ).split()
 
 
@@ -63,7 +63,10 @@ def test_list_names_every_workload_with_defaults_and_meaning():
     assert all("=" in line and ": " in line for line in lines)
 
 
-@pytest.mark.parametrize("allocator, api", [("libc", "plain"), ("ace", "plain"), ("ace", "heap"), ("ace", "heap-sized")])
+INTERFACES = [("libc", "plain"), ("ace", "plain"), ("ace", "heap"), ("ace", "heap-sized")]
+
+
+@pytest.mark.parametrize("allocator, api", INTERFACES)
 @pytest.mark.parametrize("workload", SMALL)
 def test_workload(workload, allocator, api):
     if workload in ACROSS_THREADS and api != "plain":
@@ -79,6 +82,7 @@ def test_workload(workload, allocator, api):
     assert result["bytes_per_second"] == pytest.approx(result["bytes"] / result["seconds"], rel=1e-3)
     assert result["cpu_seconds"] > 0
     assert 0 < result["rss_end_bytes"] <= result["peak_rss_bytes"] < result["vmsize_bytes"]
+    assert (result["refills"] is None) == (allocator == "libc" or workload in ACROSS_THREADS)
     assert (result["fragmentation"] is None) == (result["live_bytes"] == 0)
 
 
