@@ -52,7 +52,8 @@ void restart_with(const std::string &library, char **argv) {
   }
   setenv("LD_PRELOAD", preload.c_str(), 1);
   setenv(kMark, library.c_str(), 1);
-  execv("/proc/self/exe", argv);
+  // By its path: under valgrind, /proc/self/exe itself would be valgrind.
+  execv(std::filesystem::read_symlink("/proc/self/exe").c_str(), argv);
   throw UsageError(std::string("cannot start again with a preloaded library: ") + strerror(errno));
 }
 
