@@ -35,6 +35,8 @@ struct ace_lua_vm {
   ace_heap *heap;
   void *first_block;   // the state itself: allocated first, and freed last
   int frees;           // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
+  bool watches;        // an allocation takes the longer way: see update_watch
+  bool has_kinds;
   bool sweeping;       // a collection has begun, and its end was not yet told
   bool may_be_over;    // an end was told, but the sweep may go on
   bool ends_by_quiet;  // no finalizer will tell the end of this sweep
@@ -52,7 +54,13 @@ namespace {
 
 // ------------------------------------------------------------------------------------------- phases ----
 
-void begin_sweep(ace_lua_vm &vm) {
+// Before the state is made its first block is still to come, a block of a kind goes to its kind's slabs, and a
+// sweep whose end nobody tells is over when enough was allocated.
+void update_watch(ace_lua_vm &vm) {
+  vm.watches = !vm.attached || vm.has_kinds || (vm.sweeping && vm.ends_by_quiet);
+}
+
+[[gnu::noinline]] void begin_sweep(ace_lua_vm &vm) {
   vm.quiet_bytes = 0;
   if (!vm.attached || vm.closing || (vm.sweeping && !vm.may_be_over)) return;
   // Marking has passed unseen.
@@ -60,29 +68,27 @@ void begin_sweep(ace_lua_vm &vm) {
   ace_hint(vm.heap, ACE_HINT_SWEEP, 0);
   vm.sweeping = true;
   vm.may_be_over = false;
+  update_watch(vm);
 }
 
 void end_collection(ace_lua_vm &vm) {
   vm.sweeping = vm.may_be_over = false;
   vm.ends_by_quiet = vm.finalizes_in_sweep;
+  update_watch(vm);
   ace_hint(vm.heap, ACE_HINT_COLLECT_END, 0);
 }
 
-// The hot half of the phases: a store for each allocation outside a sweep.
-inline void note_allocation(ace_lua_vm &vm, size_t size) {
-  vm.frees = 0;
-  if (!vm.sweeping) return;
+void note_quiet(ace_lua_vm &vm, size_t size) {
+  if (!vm.sweeping || !vm.ends_by_quiet) return;
   vm.quiet_bytes += size;
-  if (vm.ends_by_quiet && vm.quiet_bytes > kQuietBytes) end_collection(vm);
-}
-
-inline void note_free(ace_lua_vm &vm) {
-  if (++vm.frees == kFreesOfASweep) begin_sweep(vm);
+  if (vm.quiet_bytes > kQuietBytes) end_collection(vm);
 }
 
 // The VM may answer with an emergency collection, and run no finalizer in it.
-void *note_failure(ace_lua_vm &vm) {
+[[gnu::cold]] void *note_failure(ace_lua_vm &vm) {
   vm.ends_by_quiet = true;
+  vm.quiet_bytes = 0;
+  update_watch(vm);
   return nullptr;
 }
 
@@ -114,6 +120,7 @@ int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
     end_collection(*vm);
     // There it may be the end or not: it counts as one for now, and what follows is still the same collection.
     vm->sweeping = vm->may_be_over = vm->finalizes_in_sweep;
+    update_watch(*vm);
   }
   // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
   // few bytes are exempt from the limit.
@@ -137,6 +144,7 @@ void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
   api->setmetatable(L, -2);
   api->settop(L, -2);
   vm->attached = true;
+  update_watch(*vm);
   ace_heap_set_limit(vm->heap, vm->limit);
 }
 
@@ -159,6 +167,8 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
     free(vm);
     return nullptr;
   }
+  vm->has_kinds = config.kind_groups != 0;
+  update_watch(*vm);
   vm->limit = options->limit;
   vm->on_close = options->on_close;
   vm->on_close_context = options->on_close_context;
@@ -177,36 +187,63 @@ void ace_lua_vm_closing(ace_lua_vm *vm) noexcept { vm->closing = true; }
 
 }  // extern "C"
 
+// ---------------------------------------------------------------------------------------- allocation ----
+
 namespace {
 
-// Where lua_newstate itself fails it frees its first block too, and its caller destroys the heap.
-void note_first_block_freed(ace_lua_vm &vm) {
+[[gnu::noinline]] void *allocate_watched(ace_lua_vm &vm, size_t tag, size_t size) {
+  note_quiet(vm, size);
+  void *block = ace_heap_alloc_kind(vm.heap, size, kind_of(tag));
+  if (block == nullptr) return note_failure(vm);
+  if (vm.first_block == nullptr) vm.first_block = block;
+  return block;
+}
+
+// The last that a state frees. Where lua_newstate itself fails it frees its first block too, and its caller
+// destroys the heap.
+void free_first_block(ace_lua_vm &vm, size_t size) {
+  ace_heap_free_sized(vm.heap, vm.first_block, size);
   if (!vm.attached) return;
   if (vm.on_close != nullptr) vm.on_close(vm.heap, vm.on_close_context);
   ace_lua_vm_destroy(&vm);
 }
 
+// A free with which a sweep may begin, or the state end.
+[[gnu::noinline]] void *free_watched(ace_lua_vm &vm, void *block, size_t size) {
+  if (vm.frees == kFreesOfASweep) begin_sweep(vm);
+  if (block == vm.first_block) {
+    free_first_block(vm, size);
+  } else {
+    ace_heap_free_sized(vm.heap, block, size);
+  }
+  return nullptr;
+}
+
+[[gnu::noinline]] void *reallocate(ace_lua_vm &vm, void *block, size_t old_size, size_t size) {
+  if (size > old_size) {
+    vm.frees = 0;
+    note_quiet(vm, size - old_size);
+  }
+  void *resized = ace_heap_realloc(vm.heap, block, size, 0);
+  return resized != nullptr ? resized : note_failure(vm);
+}
+
 }  // namespace
 
-// ---------------------------------------------------------------------------------------- allocation ----
-
+// The hot paths call nothing but the heap's.
 extern "C" void *ace_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize) {
   auto &vm = *static_cast<ace_lua_vm *>(ud);
   if (ptr == nullptr) {
     if (nsize == 0) return nullptr;  // PUC frees nothing at all very often
-    note_allocation(vm, nsize);
-    void *block = ace_heap_alloc_kind(vm.heap, nsize, kind_of(osize));
-    if (block == nullptr) return note_failure(vm);
-    if (vm.first_block == nullptr) vm.first_block = block;
-    return block;
+    vm.frees = 0;
+    if (vm.watches) [[unlikely]]
+      return allocate_watched(vm, osize, nsize);
+    void *block = ace_heap_alloc(vm.heap, nsize);
+    return block != nullptr ? block : note_failure(vm);
   }
-  if (nsize == 0) {
-    note_free(vm);
-    ace_heap_free_sized(vm.heap, ptr, osize);
-    if (ptr == vm.first_block) note_first_block_freed(vm);
-    return nullptr;
-  }
-  if (nsize > osize) note_allocation(vm, nsize - osize);
-  void *block = ace_heap_realloc(vm.heap, ptr, nsize, 0);
-  return block != nullptr ? block : note_failure(vm);
+  if (nsize != 0) return reallocate(vm, ptr, osize, nsize);
+  if (++vm.frees == kFreesOfASweep || ptr == vm.first_block) [[unlikely]]
+    return free_watched(vm, ptr, osize);
+  ace_heap_free_sized(vm.heap, ptr, osize);
+  return nullptr;
 }

@@ -11,6 +11,7 @@
 namespace ace {
 
 constinit thread_local Heap *t_heap = nullptr;
+FirstThread g_first_thread;
 
 namespace {
 
@@ -21,11 +22,27 @@ pthread_key_t g_key;
 pthread_once_t g_key_once = PTHREAD_ONCE_INIT;
 bool g_has_key;
 
+void enter_thread(Heap *heap) {
+  t_heap = heap;
+  void *nobody = nullptr;
+  if (g_first_thread.pointer.compare_exchange_strong(nobody, __builtin_thread_pointer(),
+                                                     std::memory_order_acquire, std::memory_order_relaxed)) {
+    g_first_thread.heap = heap;
+  }
+}
+
+// Another thread may be the first from now on, also one whose thread pointer is the same.
+void leave_thread() {
+  t_heap = nullptr;
+  if (g_first_thread.pointer.load(std::memory_order_relaxed) == __builtin_thread_pointer())
+    g_first_thread.pointer.store(nullptr, std::memory_order_release);
+}
+
 // Runs when a thread ends. Blocks that it leaves may still be freed by others: by the remote queue, which the
 // next holder drains.
 void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
-  t_heap = nullptr;
+  leave_thread();
   trim_heap(*heap, SIZE_MAX);
   if (live_bytes_bound(*heap) == 0) return destroy_heap(*heap);
   Locked locked(g_lock);
@@ -62,7 +79,7 @@ Heap *thread_heap() {
   // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
   // frees either.
   if (g_has_key) pthread_setspecific(g_key, heap);
-  t_heap = heap;
+  enter_thread(heap);
   return heap;
 }
 

@@ -4,8 +4,19 @@
 
 namespace ace {
 
-// nullptr before the thread's first allocation and after its heap was left behind.
 extern constinit thread_local Heap *t_heap;
+
+// The first thread that has a heap, in most processes the only one. Its heap is found by the thread pointer: a
+// thread-local variable of a shared library costs a call. Only that thread reads `heap`, and it wrote it.
+struct FirstThread {
+  std::atomic<void *> pointer;
+  Heap *heap;
+};
+extern FirstThread g_first_thread;
+
+inline bool is_first_thread() {
+  return __builtin_thread_pointer() == g_first_thread.pointer.load(std::memory_order_relaxed);
+}
 
 // The thread's heap; makes or adopts one. nullptr where there is no memory.
 Heap *thread_heap();

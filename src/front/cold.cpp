@@ -1,5 +1,7 @@
 #include "front/cold.h"
 
+#include "heap/slab.h"
+
 #include <string.h>
 
 namespace ace {
@@ -15,6 +17,18 @@ unsigned aligned_class(size_t size, size_t alignment) {
 
 // A shrunk block may stay where it is while at least half of it is used.
 bool fits_in_place(size_t size, size_t block_size) { return size <= block_size && size >= block_size / 2; }
+
+// Is `p` a live block of a slab of this heap that stays where it is? Most of what VMs resize is: a string that
+// is trimmed, a buffer that grows inside its class. What is not certain here is judged by the longer way.
+bool stays(Heap &heap, const void *p, size_t size) {
+  if (!is_ours(p)) return false;
+  SlabPrefix &prefix = prefix_of(p);
+  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p))) return false;
+  if (size == 0 || !fits_in_place(size, prefix.block_size)) return false;  // 0 outside slabs
+  auto &row = reinterpret_cast<SlabRow &>(prefix);
+  if (row.remote.count.load(std::memory_order_relaxed) != 0) return false;
+  return !is_in_bitmap(superslab_of(p), p) && static_cast<const Block *>(p)->tag != &heap.bins[prefix.bin];
+}
 
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
 void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
@@ -59,6 +73,7 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
 
 void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (p == nullptr) return allocate(heap, size, group);
+  if (stays(heap, p, size)) return p;
   Route way = route(p);
   if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
@@ -87,22 +102,6 @@ size_t usable_size(const void *p) {
   if (way.fault == 0) return way.size;
   report_misuse(way.fault, "usable_size", p, way);
   return 0;
-}
-
-void free_sized_outside_window(Heap *heap, void *p, size_t size) {
-  // An in-place shrink changes the size, not the class: any size up to the block's may be right.
-  if (heap != nullptr && is_ours(p)) [[likely]] {
-    const SlabPrefix &prefix = prefix_of(p);
-    if (prefix.block_size >= size) [[likely]] {  // 0 outside slabs
-      if (!push(*heap, heap->bins[prefix.bin], p)) free_outside_window(heap, p);
-      return;
-    }
-  }
-  if (p == nullptr) return;
-  Route way = route(p);
-  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
-  if (way.fault != 0) return report_misuse(way.fault, "free_sized", p, way);
-  free_outside_window(heap, p);
 }
 
 }  // namespace ace

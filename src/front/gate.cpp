@@ -26,7 +26,7 @@ Route tiny_route(Superslab *superslab, const void *p) {
   route.owner = prefix.owner;
   route.size = prefix.block_size;
   route.index = granule_of(offset);
-  route.fault = starts_block(offset, prefix.reciprocal) ? 0 : ACE_ERROR_INTERIOR;
+  route.fault = starts_block(prefix, offset) ? 0 : ACE_ERROR_INTERIOR;
   return route;
 }
 
@@ -96,7 +96,7 @@ bool is_free(const Route &route, const void *p) {
       if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
       if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
       // On an allocation list: the tag is there as long as the block is, and no longer.
-      return reinterpret_cast<const Block *>(p)->tag == route.owner->cookie;
+      return reinterpret_cast<const Block *>(p)->tag == &route.owner->bins[route.row->prefix.bin];
     }
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);

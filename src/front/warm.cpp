@@ -31,8 +31,8 @@ void free_remote(Heap *caller, void *p, const Route &route) {
 void free_local(Heap &heap, void *p, const Route &route) {
   switch (route.pool) {
     case Pool::kTiny:
-      if (push(heap, heap.bins[route.row->prefix.bin], p)) return;
-      if (!free_to_bitmap(heap, route.superslab, *route.row, route.index)) {
+      if (push(heap.bins[route.row->prefix.bin], p)) return;
+      if (!free_to_bitmap(heap, route.superslab, *route.row, p)) {
         report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
       }
       return;
@@ -53,31 +53,47 @@ void *allocate_after_refill(Heap &heap, Bin &bin) {
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
   Block *block = bin.list;
   bin.list = block->next;
-  block->tag = 0;
+  block->tag = nullptr;
   return block;
 }
 
-// `heap` is the caller's, nullptr where it has none. Null pointers come here as well.
-void free_outside_window(Heap *heap, void *p) {
-  // First what a sweep does all the time: a block of this heap, in a slab that is not current.
-  if (is_ours(p)) [[likely]] {
-    SlabPrefix &prefix = prefix_of(p);
-    uint32_t offset = offset_in_slab(p);
-    // A prefix without a reciprocal (a head, a slab never assigned) starts no block.
-    if (prefix.owner == heap && starts_block(offset, prefix.reciprocal)) [[likely]] {
-      auto &row = reinterpret_cast<SlabRow &>(prefix);
-      Bin &bin = heap->bins[prefix.bin];
-      if (address_of(p) - bin.base >= bin.window && offset < blocks_end(prefix)) [[likely]] {
-        if (free_to_bitmap(*heap, superslab_of(p), row, granule_of(offset))) [[likely]]
-          return;
-      }
-    }
-  }
+namespace {
+
+// What a sweep does all the time: frees a block of at least `size` bytes of this heap, in a slab that is not
+// current. False, with nothing done, where it is not that.
+inline bool free_swept(Heap *heap, void *p, size_t size) {
+  if (!is_ours(p)) [[unlikely]]
+    return false;
+  SlabPrefix &prefix = prefix_of(p);
+  // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
+  if (prefix.owner != heap || prefix.block_size <= size - 1 || prefix.state == SlabState::kCurrent) [[unlikely]]
+    return false;
+  if (!starts_block(prefix, offset_in_slab(p))) [[unlikely]]
+    return false;
+  return free_to_bitmap(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
+}
+
+// Whatever else it may be; null pointers, and callers without a heap (nullptr), come here as well.
+[[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function) {
   if (p == nullptr) return;
   Route way = route(p);
-  if (way.fault != 0) return report_misuse(way.fault, "free", p, way);
+  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
+  if (way.fault != 0) return report_misuse(way.fault, function, p, way);
   if (way.owner == heap) return free_local(*heap, p, way);
   free_remote(heap, p, way);
+}
+
+}  // namespace
+
+void free_outside_window(Heap *heap, void *p) {
+  if (!free_swept(heap, p, 1)) [[unlikely]]
+    free_judged(heap, p, 0, "free");
+}
+
+// An in-place shrink changes the size, not the class: any size up to the block's may be right.
+void free_sized_outside_window(Heap *heap, void *p, size_t size) {
+  if (!free_swept(heap, p, size)) [[unlikely]]
+    free_judged(heap, p, size, "free_sized");
 }
 
 // The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.

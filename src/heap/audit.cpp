@@ -3,6 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include <algorithm>
+
 #include "heap/address_map.h"
 #include "heap/class_pattern.h"
 #include "heap/large.h"
@@ -43,26 +45,30 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
   std::byte *slab = slab_of(row);
   uint64_t length = 0;
   for (const Block *block = bin.list; block != nullptr && a.ok; block = block->next, ++length) {
-    a.expect(address_of(block) - bin.base < bin.window, "block %p is on a list, outside its window",
+    a.expect(bin.has(block), "a list holds %p, which starts no block of its window",
              static_cast<const void *>(block));
     if (!a.ok) return;
-    a.expect(starts_block(offset_in_slab(block), row.prefix.reciprocal),
-             "a list holds %p, which starts no block", static_cast<const void *>(block));
-    a.expect(block->tag == a.heap.cookie, "block %p on a list lost its tag", static_cast<const void *>(block));
+    a.expect(block->tag == &bin, "block %p on a list lost its tag", static_cast<const void *>(block));
     a.expect(length < row.prefix.used, "a list of slab %p is longer than its used blocks",
              static_cast<const void *>(slab));
   }
 }
 
 // The bits of the window are all zero: its blocks are live or on the list.
-void audit_window(Audit &a, const Bin &bin, SlabRow &row) {
+void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   const uintptr_t slab = address_of(slab_of(row));
-  bool inside = bin.base >= slab && bin.base <= slab + kSlabSize && bin.window <= slab + kSlabSize - bin.base;
+  const uint32_t size = row.prefix.block_size, end = blocks_end(row.prefix);
+  const uint64_t blocks = bin.limit / kWideReciprocal[row.prefix.size_class].excess;
+  bool inside = bin.base >= slab && bin.base - slab <= kSlabSize && (bin.base - slab) % size == 0 &&
+                (blocks == 0 || (blocks <= row.prefix.capacity && bin.base - slab + blocks * size <= end)) &&
+                window_end <= end;
   a.expect(inside, "the window of slab %p lies outside it", reinterpret_cast<void *>(slab));
   if (!inside) return;
   auto from = static_cast<unsigned>((bin.base - slab) / kGranule);
-  for (unsigned g = from; g < from + bin.window / kGranule; ++g) {
+  auto to = std::max(window_end, blocks == 0 ? 0 : static_cast<uint32_t>(bin.base - slab + blocks * size)) /
+            static_cast<uint32_t>(kGranule);
+  for (unsigned g = from; g < to; ++g) {
     bool bit = superslab->free_bits[row.prefix.index][g / 64] >> g % 64 & 1;
     a.expect(!bit, "granule %u of slab %p is free inside the window", g, static_cast<void *>(slab_of(row)));
   }
@@ -87,7 +93,6 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   a.equal(prefix.used + bits, prefix.capacity, "used + free blocks of a slab, against its capacity");
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     uint64_t free = superslab->free_bits[index][w], remote = superslab->remote_bits[index][w];
-    a.expect((free != 0) == (row.free_words >> w & 1), "slab %p: its summary of the bitmap is wrong", slab);
     a.expect((free & ~pattern.words[w]) == 0, "slab %p: a free bit where no block starts", slab);
     a.expect((remote & ~pattern.words[w]) == 0, "slab %p: a remote bit where no block starts", slab);
     uint64_t live = pattern.words[w] & ~free;
@@ -101,7 +106,8 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   }
   a.expect(prefix.owner == &a.heap, "slab %p: wrong owner", slab);
   Bin &bin = a.heap.bins[prefix.bin];
-  a.expect((bin.current == &row) == (prefix.state == SlabState::kCurrent),
+  const BinSlabs &slabs = a.heap.slabs[prefix.bin];
+  a.expect((slabs.current == &row) == (prefix.state == SlabState::kCurrent),
            "slab %p: its state and its bin disagree", slab);
   a.expect(row.claim.held() == (prefix.state == SlabState::kCurrent),
            "slab %p: its claim does not fit its state", slab);
@@ -110,17 +116,20 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
       return;
     case SlabState::kCurrent:
-      audit_window(a, bin, row);
+      audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
       break;
     case SlabState::kPartial:
       a.expect(prefix.used != 0, "partial slab %p is empty", slab);
+      a.expect(prefix.due == prefix.used, "partial slab %p: its state is due before it is empty", slab);
       break;
     case SlabState::kSparse:
       a.expect(prefix.used != 0 && bits != 0, "sparse slab %p is empty or full", slab);
+      a.expect(prefix.due != 0 && prefix.due <= prefix.used, "sparse slab %p should be offered", slab);
       break;
     case SlabState::kFull:
-      a.expect(prefix.used != 0 && prefix.holes < prefix.offer_at, "full slab %p should be offered", slab);
+      a.expect(prefix.used != 0, "full slab %p is empty", slab);
+      a.expect(prefix.due != 0 && prefix.due <= prefix.used, "full slab %p should be offered", slab);
       break;
   }
   a.used[prefix.bin] += prefix.used;
@@ -205,7 +214,7 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    a.expect(b.current != nullptr || (b.list == nullptr && b.window == 0),
+    a.expect(slabs.current != nullptr || (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
   a.equal(c.resident_bytes(), a.resident + a.large_bytes, "resident bytes");

@@ -1,5 +1,7 @@
 #include "heap/carve.h"
 
+#include <algorithm>
+
 namespace ace {
 namespace {
 
@@ -26,66 +28,84 @@ bool take_pages(Heap &heap, SlabRow &row, uint16_t absent, LimitTalk &talk) {
 }
 
 // Puts the blocks at the end of a list; returns how many.
-unsigned link_blocks(std::byte *first, uint64_t blocks, uint64_t cookie, Block **&tail) {
+unsigned link_blocks(std::byte *first, uint64_t blocks, const Bin &bin, Block **&tail) {
   unsigned count = 0;
   for (; blocks != 0; blocks &= blocks - 1, ++count) {
     auto *block = reinterpret_cast<Block *>(first + static_cast<unsigned>(std::countr_zero(blocks)) * kGranule);
-    block->tag = cookie;
+    block->tag = &bin;
     *tail = block;
     tail = &block->next;
   }
   return count;
 }
 
+// Lets the window, which begins at Bin::base, end at the first block that starts at `end` or behind it.
+void end_window_at(Heap &heap, unsigned index, uint32_t end) {
+  Bin &bin = heap.bins[index];
+  BinSlabs &slabs = heap.slabs[index];
+  const auto begin = static_cast<uint32_t>(bin.base - address_of(slab_of(*slabs.current)));
+  const uint32_t size = slabs.current->prefix.block_size;
+  slabs.window_end = end;
+  bin.limit = end <= begin ? 0 : (end - begin + size - 1) / size * kWideReciprocal[class_of_bin(index)].excess;
+}
+
 }  // namespace
 
-Carved carve(Heap &heap, Bin &bin, bool prefer_partial, LimitTalk &talk) {
-  SlabRow &row = *bin.current;
+Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
+  Bin &bin = heap.bins[index];
+  BinSlabs &slabs = heap.slabs[index];
+  SlabRow &row = *slabs.current;
   std::byte *slab = slab_of(row);
   BitmapWord *bits = free_bits(row);
-  const SlabList &partial = heap.slabs[row.prefix.bin].partial;
-  const auto cursor = static_cast<unsigned>((bin.base + bin.window - address_of(slab)) / kBytesPerWord);
-  uint64_t ahead = row.free_words & ~low_bits(cursor);
+  const uint32_t end = blocks_end(row.prefix);
+  const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
-  unsigned count = 0;
-  while (ahead != 0 && count < kBatch) {
-    const auto w = static_cast<unsigned>(std::countr_zero(ahead)), page = w / kWordsPerPage;
+  unsigned count = 0, w = slabs.window_end / kBytesPerWord;
+  while (w < words && count < kBatch) {
     const uint64_t blocks = bits[w].load(std::memory_order_relaxed);
+    if (blocks == 0) {
+      ++w;
+      continue;
+    }
+    const unsigned page = w / kWordsPerPage;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
     const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, row.prefix.block_size) & ~present);
     if (absent != 0) {
       if (count != 0) break;  // a fresh page is carved alone
-      if (prefer_partial && partial.first != nullptr) return Carved::kNone;
+      if (prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
       if (!row.prefix.fills_absent_pages && !(present >> page & 1)) {
         // Left for later: its blocks stay in the bitmap, so the window starts anew behind it.
-        bin.base = address_of(slab) + (page + 1) * kPage;
-        bin.window = 0;
-        ahead &= ~low_bits((page + 1) * kWordsPerPage);
+        w = (page + 1) * kWordsPerPage;
+        begin_window(heap, index, (page + 1) * kPage);
         continue;
       }
       if (!take_pages(heap, row, absent, talk)) return Carved::kRefused;
     }
     bits[w].store(0, std::memory_order_relaxed);
-    row.free_words &= ~(uint64_t{1} << w);
-    count += link_blocks(slab + w * kBytesPerWord, blocks, heap.cookie, tail);
-    ahead &= ahead - 1;
+    count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
+    ++w;
   }
-  // No free bit lies before the next word that has some, and no block starts behind the slab's last one.
-  uint32_t end =
-      ahead == 0 ? blocks_end(row.prefix) : static_cast<uint32_t>(std::countr_zero(ahead)) * kBytesPerWord;
-  if (address_of(slab) + end > bin.base) bin.window = static_cast<uint32_t>(address_of(slab) + end - bin.base);
+  // No free bit lies before the next word, and no block starts behind the slab's last one.
+  end_window_at(heap, index, std::min(w * kBytesPerWord, end));
   if (count == 0) return Carved::kNone;
   *tail = nullptr;
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
-  heap.slabs[row.prefix.bin].used_blocks.add(count);
+  slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
   return Carved::kBlocks;
 }
 
-void carve_absent_pages_too(Bin &bin) {
-  bin.current->prefix.fills_absent_pages = true;
-  bin.base = address_of(slab_of(*bin.current));
-  bin.window = 0;
+void begin_window(Heap &heap, unsigned index, uint32_t offset) {
+  BinSlabs &slabs = heap.slabs[index];
+  const uint32_t size = slabs.current->prefix.block_size;
+  heap.bins[index].base = address_of(slab_of(*slabs.current)) + (offset + size - 1) / size * size;
+  heap.bins[index].limit = 0;
+  slabs.window_end = offset;
+}
+
+void carve_absent_pages_too(Heap &heap, unsigned index) {
+  heap.slabs[index].current->prefix.fills_absent_pages = true;
+  begin_window(heap, index, 0);
 }
 
 }  // namespace ace

@@ -9,7 +9,6 @@ namespace ace {
 
 struct ClassPattern {
   std::array<uint64_t, kWordsPerSlab> words;
-  uint64_t free_words;  // a bit a word that is not zero
   // The granule where the block starts that reaches into the page from before it; kNoBlock where none does.
   std::array<uint16_t, kPagesPerSlab> reaches_into;
 };
@@ -21,7 +20,6 @@ constexpr ClassPattern make_class_pattern(unsigned size_class) {
   for (unsigned b = 0; b < blocks; ++b) {
     auto granule = static_cast<unsigned>(b * size / kGranule);
     pattern.words[granule / 64] |= uint64_t{1} << granule % 64;
-    pattern.free_words |= uint64_t{1} << granule / 64;
   }
   for (unsigned page = 0; page < kPagesPerSlab; ++page) {
     unsigned start = static_cast<unsigned>(page * kPage / size * size);

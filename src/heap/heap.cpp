@@ -44,7 +44,8 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
     for (; live != 0; live &= live - 1) {
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
-      if (bin.current == &row && static_cast<Block *>(block)->tag != 0 && is_on_list(bin, block)) continue;
+      const bool may_be_listed = row.prefix.state == SlabState::kCurrent && static_cast<Block *>(block)->tag == &bin;
+      if (may_be_listed && is_on_list(bin, block)) continue;
       if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
     }
   }
@@ -68,7 +69,6 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   if (home == nullptr) return nullptr;
   Heap *heap = new (home->heap_area) ace_heap();
   heap->home = home;
-  heap->cookie = os().random() | 1;
   heap->kind_groups = config.kind_groups == 0 ? 1 : config.kind_groups;
   heap->flags = config.flags;
   heap->limit.store(config.limit, std::memory_order_relaxed);

@@ -1,6 +1,7 @@
 // A heap: the data that all of src/heap and src/front work on. One thread at a time is its holder; what other
 // threads may touch says so.
 #pragma once
+#include <array>
 #include <atomic>
 #include <utility>
 
@@ -19,22 +20,33 @@ inline constexpr unsigned kBins = kKindGroups * kClasses;
 // A free block on an allocation list.
 struct Block {
   Block *next;
-  // The heap's cookie while the block is on a list, so that a second free of it is seen.
-  uint64_t tag;
+  // The list's bin while the block is on it, so that a second free of it is seen: an address that no block's
+  // owner ever gets to see.
+  const void *tag;
 };
 static_assert(sizeof(Block) == kGranule);
 
-// A size class of a kind group: what the hot path reads. Blocks of the current slab that start in
-// [base, base + window) are live or on the list, never in the free bitmap; a free of any other block goes to
-// the bitmap. One unsigned comparison, p - base < window, thus proves that a pointer may be pushed.
+// A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
+// slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
+// One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
 struct Bin {
   Block *list;
-  uintptr_t base;
-  uint32_t window;
-  uint32_t reciprocal;
-  SlabRow *current;  // nullptr: none, and the window is empty
+  uintptr_t base;       // the window's first block
+  uint64_t reciprocal;  // of the block size
+  uint64_t limit;       // blocks in the window times the excess of the reciprocal; 0: no block
+
+  bool has(const void *p) const { return (address_of(p) - base) * reciprocal < limit; }
 };
 static_assert(sizeof(Bin) == 32);
+
+// Where a bin stands, in bytes from the first: what the hot path adds to the heap's address.
+inline constexpr unsigned kBinShift = 5;
+constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
+  std::array<uint16_t, kTinyMax / kGranule> table{};
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<uint16_t>(kClassOf[i] << kBinShift);
+  return table;
+}
+inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
 // Doubly linked through SlabRow.
 struct SlabList {
@@ -43,6 +55,8 @@ struct SlabList {
 
 // The rest of a bin, for refills and for frees into the bitmap.
 struct BinSlabs {
+  SlabRow *current;     // nullptr: none, and the window is empty
+  uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
 };
@@ -58,9 +72,14 @@ struct RemoteQueue {
   alignas(64) std::atomic<RemoteLink *> first;
 };
 
+// A free finds the bin whose current slab a block may lie in by the low bits of the slab's number, without
+// reading anything of the slab. Where two current slabs share an entry the later one has it, and frees into
+// the other take the longer way.
+inline constexpr unsigned kSlabHints = 256;
+
 struct Heap {
   Bin bins[kBins];
-  uint64_t cookie;
+  uint16_t bin_of_slab[kSlabHints];  // the bin's offset; any bin will do, its window proves the rest
 
   // ---- the holder's, warm and cold
   BinSlabs slabs[kBins];
@@ -95,6 +114,13 @@ static_assert(sizeof(Heap) <= sizeof(Superslab::heap_area));
 
 inline unsigned bin_index(const Heap &heap, const Bin &bin) { return static_cast<unsigned>(&bin - heap.bins); }
 inline unsigned class_of_bin(unsigned bin) { return bin % kClasses; }
+
+inline Bin &bin_at(Heap &heap, size_t offset) {
+  return *reinterpret_cast<Bin *>(reinterpret_cast<std::byte *>(heap.bins) + offset);
+}
+inline uint16_t &bin_of_slab(Heap &heap, uintptr_t address) {
+  return heap.bin_of_slab[address / kSlabSize % kSlabHints];
+}
 
 // The group of bins that blocks of `kind` come from.
 inline unsigned kind_group(const Heap &heap, ace_kind kind) {

@@ -30,14 +30,14 @@ bool mark(Superslab *superslab, RemoteLink &link, BitmapWord &word, uint64_t bit
 
 // Those of the freed blocks that start in the bin's window go onto its list, as if the holder had freed them;
 // the others are returned.
-uint64_t list_those_in_window(Heap &heap, Bin &bin, std::byte *first, uint64_t freed) {
+uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
     auto n = static_cast<unsigned>(std::countr_zero(rest));
     auto *block = reinterpret_cast<Block *>(first + n * kGranule);
-    if (address_of(block) - bin.base >= bin.window) continue;
+    if (!bin.has(block)) continue;
     freed &= ~(uint64_t{1} << n);
-    if (block->tag == heap.cookie && is_on_list(bin, block)) continue;  // its holder has freed it as well
-    block->tag = heap.cookie;
+    if (block->tag == &bin && is_on_list(bin, block)) continue;  // its holder has freed it as well
+    block->tag = &bin;
     block->next = bin.list;
     bin.list = block;
   }
@@ -62,13 +62,12 @@ unsigned take_bits(Heap &heap, Superslab *superslab, unsigned index, unsigned *t
     if (remote.load(std::memory_order_relaxed) == 0) continue;
     uint64_t freed = remote.exchange(0, std::memory_order_acquire);
     found += static_cast<unsigned>(std::popcount(freed));
-    if (bin.current == &row)
-      freed = list_those_in_window(heap, bin, superslab->slab(index) + w * 64 * kGranule, freed);
+    if (row.prefix.state == SlabState::kCurrent)
+      freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
     uint64_t bits = local.load(std::memory_order_relaxed);
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
     local.store(bits | freed, std::memory_order_relaxed);
-    if (freed != 0) row.free_words |= uint64_t{1} << w;
   }
   if (found != 0) count_remote_page(heap, superslab, index);
   return found;
@@ -130,7 +129,7 @@ void drain_remote_frees(Heap &heap) {
     if (to_bitmap != 0) {
       SlabRow &row = superslab->row(index);
       count_freed(heap, row, to_bitmap);
-      settle_freed(heap, row);  // last: an emptied superslab may be released
+      if (row.prefix.due == 0) settle_freed(heap, row);  // last: an emptied superslab may be released
     }
   }
   heap.counters.remote_frees.add(count);

@@ -1,5 +1,7 @@
 #include "heap/slab.h"
 
+#include <algorithm>
+
 #include "heap/carve.h"
 #include "heap/class_pattern.h"
 #include "heap/remote.h"
@@ -11,6 +13,8 @@ namespace {
 // A slab that ran full is offered again when one in so many of its blocks is free: enough that a refill stays
 // in it for a while, and no more, since what is not offered costs memory.
 constexpr unsigned kOfferShare = 32;
+
+unsigned offer_at(const SlabPrefix &prefix) { return (prefix.capacity + kOfferShare - 1) / kOfferShare; }
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
 constexpr unsigned kClaimTries = 8;
@@ -37,6 +41,7 @@ void unlist(Heap &heap, SlabRow &row) {
 
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
+  row.prefix.due = row.prefix.used;
   push(heap.slabs[row.prefix.bin].partial, row);
 }
 
@@ -52,16 +57,14 @@ void assign_slab(Heap &heap, SlabRow &row, unsigned bin) {
   prefix.size_class = static_cast<uint8_t>(size_class);
   prefix.bin = static_cast<uint8_t>(bin);
   prefix.used = 0;
-  prefix.holes = 0;
   prefix.capacity = static_cast<uint16_t>(blocks_per_slab(size_class));
-  prefix.offer_at = static_cast<uint16_t>((prefix.capacity + kOfferShare - 1) / kOfferShare);
+  prefix.bound = slab_bound(size_class);
   prefix.block_size = kClassSize[size_class];
-  prefix.reciprocal = reciprocal(prefix.block_size);
+  prefix.reciprocal = slab_reciprocal(size_class);
   prefix.owner = &heap;
   BitmapWord *bits = free_bits(row);
   const ClassPattern &pattern = kClassPattern[size_class];
   for (unsigned w = 0; w < kWordsPerSlab; ++w) bits[w].store(pattern.words[w], std::memory_order_relaxed);
-  row.free_words = pattern.free_words;
   heap.counters.slabs_assigned.add(1);
 }
 
@@ -74,29 +77,29 @@ void make_free(Heap &heap, SlabRow &row) {
 
 // The claim is taken; the slab is in no list.
 void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
-  Bin &bin = heap.bins[row.prefix.bin];
-  ACE_ASSERT(bin.current == nullptr && bin.list == nullptr);
+  const unsigned index = row.prefix.bin;
+  ACE_ASSERT(heap.slabs[index].current == nullptr && heap.bins[index].list == nullptr);
   row.prefix.state = SlabState::kCurrent;
   row.prefix.fills_absent_pages = fills_absent_pages;
-  bin.current = &row;
-  bin.base = address_of(slab_of(row));
-  bin.window = 0;
-  bin.reciprocal = row.prefix.reciprocal;
+  heap.slabs[index].current = &row;
+  heap.bins[index].reciprocal = kWideReciprocal[row.prefix.size_class].reciprocal;
+  begin_window(heap, index, 0);
+  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index << kBinShift);
 }
 
 // The list is empty: the slab goes where its free bits say.
-void retire(Heap &heap, Bin &bin) {
-  SlabRow &row = *bin.current;
+void retire(Heap &heap, unsigned index) {
+  SlabRow &row = *heap.slabs[index].current;
   SlabPrefix &prefix = row.prefix;
-  bin.current = nullptr;
-  bin.base = 0;
-  bin.window = 0;
-  const unsigned free = prefix.capacity - prefix.used;
-  prefix.holes = static_cast<uint16_t>(free == 0 ? 0 : free_in_resident_pages(row));
+  heap.slabs[index].current = nullptr;
+  heap.slabs[index].window_end = 0;
+  heap.bins[index].limit = 0;
+  const unsigned free = prefix.capacity - prefix.used, resident = free == 0 ? 0 : free_in_resident_pages(row);
   row.claim.release();
   if (prefix.used == 0) return make_free(heap, row);
-  if (prefix.holes >= prefix.offer_at) return list_partial(heap, row);
-  if (prefix.holes == free) {
+  if (resident >= offer_at(prefix)) return list_partial(heap, row);
+  prefix.due = std::min(static_cast<uint16_t>(offer_at(prefix) - resident), prefix.used);
+  if (resident == free) {
     prefix.state = SlabState::kFull;
     return;
   }
@@ -180,11 +183,12 @@ bool refill_bin(Heap &heap, unsigned index) {
     drain_remote_frees(heap);
     if (bin.list != nullptr) return true;
   }
+  BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
   LimitTalk talk;
   for (;;) {
-    if (bin.current != nullptr) {
-      Carved carved = carve(heap, bin, prefer_partial, talk);
+    if (slabs.current != nullptr) {
+      Carved carved = carve(heap, index, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
         if (bin.list != nullptr) return true;  // freed meanwhile, from another thread or by the host
@@ -194,15 +198,15 @@ bool refill_bin(Heap &heap, unsigned index) {
           return false;
         }
       }
-      SlabRow &row = *bin.current;
-      bool others = heap.slabs[index].partial.first != nullptr;
+      SlabRow &row = *slabs.current;
+      bool others = slabs.partial.first != nullptr;
       if (carved == Carved::kNone && !row.prefix.fills_absent_pages && !others &&
           row.prefix.used < row.prefix.capacity) {
         // Its resident holes are used up and nobody else has any: go on with its absent pages.
-        carve_absent_pages_too(bin);
+        carve_absent_pages_too(heap, index);
         continue;
       }
-      retire(heap, bin);
+      retire(heap, index);
       if (carved == Carved::kRefused) {
         offered = true;
         offer_all(heap, index);
@@ -213,7 +217,7 @@ bool refill_bin(Heap &heap, unsigned index) {
     if (offered) return false;
     offered = true;
     offer_all(heap, index);
-    if (heap.slabs[index].partial.first == nullptr) return false;
+    if (slabs.partial.first == nullptr) return false;
   }
 }
 
@@ -223,7 +227,7 @@ void settle_freed(Heap &heap, SlabRow &row) {
   if (prefix.used == 0) {
     unlist(heap, row);
     make_free(heap, row);
-  } else if (prefix.holes >= prefix.offer_at && prefix.state != SlabState::kPartial) {
+  } else if (prefix.state != SlabState::kPartial) {
     unlist(heap, row);
     list_partial(heap, row);
   }
@@ -231,23 +235,22 @@ void settle_freed(Heap &heap, SlabRow &row) {
 
 void retire_current(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
-  if (bin.current == nullptr) return;
-  SlabRow &row = *bin.current;
+  if (heap.slabs[index].current == nullptr) return;
+  SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);
   unsigned count = 0;
   for (Block *block = bin.list; block != nullptr; ++count) {
     unsigned granule = granule_of(offset_in_slab(block));
     BitmapWord &word = bits[granule / 64];
     word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << granule % 64, std::memory_order_relaxed);
-    row.free_words |= uint64_t{1} << granule / 64;
     Block *next = block->next;
-    block->tag = 0;
+    block->tag = nullptr;
     block = next;
   }
   bin.list = nullptr;
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
-  retire(heap, bin);
+  retire(heap, index);
 }
 
 void retire_all(Heap &heap) {

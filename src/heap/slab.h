@@ -16,29 +16,42 @@ namespace ace {
 // fresh slabs.
 bool refill_bin(Heap &heap, unsigned bin);
 
-// After blocks of the slab got their free bits and were counted: lists and states.
-void settle_freed(Heap &heap, SlabRow &row);
+// After blocks of the slab got their free bits and were counted, where nothing is due any more: lists, states.
+[[gnu::noinline]] void settle_freed(Heap &heap, SlabRow &row);
 
 inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
   SlabPrefix &prefix = row.prefix;
   ACE_ASSERT(prefix.used >= count);
   prefix.used = static_cast<uint16_t>(prefix.used - count);
-  prefix.holes = static_cast<uint16_t>(prefix.holes + count);
+  prefix.due = static_cast<uint16_t>(prefix.due > count ? prefix.due - count : 0);
   heap.slabs[prefix.bin].used_blocks.subtract(count);
 }
 
-// Frees the block at granule `granule` of the slab, outside its bin's window, into the bitmap. False where its
-// bit says that it is free already (nothing has changed). Most of a VM's sweep is this.
-inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, unsigned granule) {
-  BitmapWord &word = superslab->free_bits[row.prefix.index][granule / 64];
-  uint64_t bits = word.load(std::memory_order_relaxed), bit = uint64_t{1} << granule % 64;
+// The word of the free bitmap that tells of the block at `p`. The bitmaps of a superslab's slabs follow one
+// another, so words are counted from the superslab on.
+inline BitmapWord &free_word(Superslab *superslab, const void *p) {
+  return *(&superslab->free_bits[0][0] + address_of(p) % kSuperslabSize / (64 * kGranule));
+}
+inline uint64_t free_bit(const void *p) { return uint64_t{1} << address_of(p) / kGranule % 64; }
+
+inline bool is_in_bitmap(Superslab *superslab, const void *p) {
+  return (free_word(superslab, p).load(std::memory_order_relaxed) & free_bit(p)) != 0;
+}
+
+// Frees the block that starts at `p`, outside its bin's window, into the bitmap. False where its bit says that
+// it is free already (nothing has changed). Most of a VM's sweep is this.
+inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, const void *p) {
+  BitmapWord &word = free_word(superslab, p);
+  const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
   if (bits & bit) [[unlikely]]
     return false;
   word.store(bits | bit, std::memory_order_relaxed);
-  row.free_words |= uint64_t{1} << granule / 64;
-  count_freed(heap, row, 1);
-  // Frees come one by one, so the threshold is met exactly once.
-  if (row.prefix.used == 0 || row.prefix.holes == row.prefix.offer_at) settle_freed(heap, row);
+  SlabPrefix &prefix = row.prefix;
+  ACE_ASSERT(prefix.used != 0);
+  heap.slabs[prefix.bin].used_blocks.subtract(1);
+  --prefix.used;
+  if (--prefix.due == 0) [[unlikely]]
+    settle_freed(heap, row);
   return true;
 }
 

@@ -17,7 +17,7 @@
 #include <cstdint>
 
 #include "base/bits.h"
-#include "base/config.h"
+#include "base/size_class.h"
 
 namespace ace {
 
@@ -36,7 +36,7 @@ enum class SlabState : uint8_t {
 };
 
 // After the seed paper's headless blocks: what a pointer's slab says of it. Set before the slab's first block
-// is handed out, so whoever holds a block may read it; `used`, `holes` and `state` are the holder's.
+// is handed out, so whoever holds a block may read it; `used`, `due` and `state` are the holder's.
 struct SlabPrefix {
   Pool pool;
   uint8_t kind_group;
@@ -44,12 +44,14 @@ struct SlabPrefix {
   uint8_t bin;  // kind_group * kClasses + size_class
   // used + (set bits of the slab in the free bitmap) = capacity. Blocks on the allocation list count as used.
   uint16_t used;
+  // Frees into the bitmap until the slab's state changes: until it is offered again, or until it is empty.
+  // Says nothing while the slab is current.
+  uint16_t due;
   uint16_t capacity;
+  uint16_t bound;  // with `reciprocal`, see starts_block
   uint32_t block_size;
-  uint32_t reciprocal;
   Heap *owner;
-  uint16_t holes;     // blocks freed here since it was last current
-  uint16_t offer_at;  // holes at which it is offered again
+  uint32_t reciprocal;
   SlabState state;
   uint8_t index;            // in its superslab
   bool fills_absent_pages;  // while current: resident holes are used up
@@ -58,6 +60,11 @@ static_assert(sizeof(SlabPrefix) == 32);
 
 // Where the slab's last block ends; 0 for a head, and for a slab that was never assigned.
 inline uint32_t blocks_end(const SlabPrefix &prefix) { return uint32_t{prefix.capacity} * prefix.block_size; }
+
+// Of a slab that was assigned.
+constexpr bool starts_block(const SlabPrefix &prefix, uint32_t offset_in_slab) {
+  return starts_block(offset_in_slab, prefix.reciprocal, prefix.bound);
+}
 
 // How frees from other threads reach the holder: see heap/remote.h. It starts a row's second cache line: the
 // first is the holder's, and other threads do not disturb it.
@@ -86,7 +93,6 @@ class Claim {
 struct alignas(128) SlabRow {
   SlabPrefix prefix;
   SlabRow *next, *previous;       // in its bin's partial or sparse list
-  uint64_t free_words;            // a bit a word of the free bitmap: it is not zero. The holder's
   std::atomic<uint16_t> present;  // a bit a page: it is resident. Written by the claim's holder
   Claim claim;
   alignas(64) RemoteLink remote;

@@ -28,18 +28,37 @@ TEST(SizeClass, LittleIsLostToRounding) {
   }
 }
 
-TEST(SizeClass, StartsBlockIsDivisibility) {
+TEST(SizeClass, StartsBlockIsDivisibilityUpToTheLastBlock) {
   for (unsigned c = 0; c < kClasses; ++c) {
     const uint32_t size = kClassSize[c];
     for (uint32_t offset = 0; offset < kSlabSize; ++offset) {
-      ASSERT_EQ(starts_block(offset, reciprocal(size)), offset % size == 0)
+      ASSERT_EQ(starts_block(offset, slab_reciprocal(c), slab_bound(c)),
+                offset % size == 0 && offset / size < blocks_per_slab(c))
           << offset << " in blocks of " << size;
     }
   }
 }
 
-TEST(SizeClass, WithoutReciprocalNothingStarts) {
-  for (uint32_t offset = 0; offset < kSlabSize; ++offset) ASSERT_FALSE(starts_block(offset, 0));
+// Distances in both directions: every one near the window, and some from all over the address space.
+TEST(SizeClass, WideReciprocalsProveAddresses) {
+  for (unsigned c = 0; c < kClasses; ++c) {
+    const auto size = static_cast<int64_t>(kClassSize[c]);
+    const auto [factor, excess] = kWideReciprocal[c];
+    for (int64_t blocks : {int64_t{0}, int64_t{1}, int64_t{blocks_per_slab(c)}}) {
+      auto check = [&](int64_t distance) {
+        const bool in_window = distance >= 0 && distance % size == 0 && distance / size < blocks;
+        ASSERT_EQ(static_cast<uint64_t>(distance) * factor < static_cast<uint64_t>(blocks) * excess, in_window)
+            << distance << ", " << blocks << " blocks of " << size;
+      };
+      for (int64_t distance = -70'000; distance <= 70'000; ++distance) check(distance);
+      for (int64_t k = 1; k < int64_t{1} << 47; k = k * 3 + 1) {
+        for (int64_t near : {k / size * size - 1, k / size * size, k / size * size + 1, k}) {
+          check(near);
+          check(-near);
+        }
+      }
+    }
+  }
 }
 
 TEST(SizeClass, SlabsHoldTheirBlocks) {

@@ -118,7 +118,7 @@ TEST_F(Gate, DoubleFreeInAnEmptiedSlab) {
 TEST_F(Gate, DoubleFreeOfABlockThatLooksFreed) {
   // A live block whose owner wrote the free blocks' tag into it is freed like any other.
   auto blocks = fill(10, 64);
-  static_cast<Block *>(blocks[4])->tag = heap->cookie;
+  static_cast<Block *>(blocks[4])->tag = &heap->bins[class_of(64)];
   ace_heap_free(heap, blocks[4]);
   EXPECT_TRUE(misuse.take().empty());
   ace_heap_free(heap, blocks[4]);

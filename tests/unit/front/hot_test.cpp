@@ -33,11 +33,11 @@ TEST_F(Hot, PushTakesBlocksOfTheWindowAlone) {
   auto blocks = fill(10, 64);
   auto other = fill(10, 128);
   Bin &bin = heap->bins[class_of(64)];
-  EXPECT_FALSE(push(*heap, bin, static_cast<std::byte *>(blocks[3]) + 16));
-  EXPECT_FALSE(push(*heap, bin, other[3]));
-  EXPECT_FALSE(push(*heap, bin, nullptr));
-  EXPECT_FALSE(push(*heap, bin, static_cast<std::byte *>(blocks[0]) + kPage)) << "not carved yet";
-  EXPECT_TRUE(push(*heap, bin, blocks[3]));
+  EXPECT_FALSE(push(bin, static_cast<std::byte *>(blocks[3]) + 16));
+  EXPECT_FALSE(push(bin, other[3]));
+  EXPECT_FALSE(push(bin, nullptr));
+  EXPECT_FALSE(push(bin, static_cast<std::byte *>(blocks[0]) + kPage)) << "not carved yet";
+  EXPECT_TRUE(push(bin, blocks[3]));
   EXPECT_EQ(bin.list, blocks[3]);
 }
 

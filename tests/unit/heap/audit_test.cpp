@@ -37,6 +37,7 @@ class Audit : public HeapTest {
     superslab = superslab_of(full);
     never = &superslab->row(kSlabsPerSuperslab - 1);
     bin = &heap->bins[kClass];
+    slabs = &heap->slabs[kClass];
     mid = fill(1, 5 * kPage)[0];
     large = fill(1, 3'000'000)[0];
   }
@@ -67,6 +68,7 @@ class Audit : public HeapTest {
   SlabRow *full, *partial, *emptied, *current, *never;
   Superslab *superslab;
   Bin *bin;
+  BinSlabs *slabs;
   void *mid, *large;
 };
 
@@ -80,7 +82,7 @@ TEST_F(Audit, StatesAreAsIntended) {
 
 TEST_F(Audit, NoRoomForAMessage) {
   EXPECT_EQ(ace_heap_audit(heap, nullptr, 0), 0);
-  bin->window -= kSize;
+  bin->base += kSize;
   full->prefix.used += 1;
   char text[8] = "zzzzzzz";
   EXPECT_EQ(ace_heap_audit(heap, nullptr, 100), 1);
@@ -89,7 +91,7 @@ TEST_F(Audit, NoRoomForAMessage) {
   EXPECT_EQ(ace_heap_audit(heap, text, 4), 1);
   EXPECT_EQ(strlen(text), 3u);
   full->prefix.used -= 1;
-  bin->window += kSize;
+  bin->base -= kSize;
 }
 
 // ---- allocation lists and windows
@@ -97,7 +99,7 @@ TEST_F(Audit, NoRoomForAMessage) {
 TEST_F(Audit, ListedBlockOutsideTheWindow) {
   auto *block = static_cast<Block *>(full_blocks[0]);
   expect_found(
-      "outside its window", [&] { block->next = std::exchange(bin->list, block); },
+      "starts no block of its window", [&] { block->next = std::exchange(bin->list, block); },
       [&] { bin->list = block->next; });
 }
 
@@ -106,7 +108,9 @@ TEST_F(Audit, WindowOutsideItsSlab) {
   for (uintptr_t base : {slab - kSlabSize, slab + kSlabSize, slab + kSlabSize - kSize}) {
     expect_found_in("lies outside it", bin->base, base);
   }
-  expect_found_in("lies outside it", bin->window, static_cast<uint32_t>(kSlabSize + kGranule));
+  expect_found_in("lies outside it", bin->base, bin->base + kGranule);
+  expect_found_in("lies outside it", bin->limit, (kSlabSize / kSize + 1) * kWideReciprocal[kClass].excess);
+  expect_found_in("lies outside it", slabs->window_end, static_cast<uint32_t>(kSlabSize + kGranule));
 }
 
 TEST_F(Audit, ListedBlockInTheBitmap) {
@@ -118,12 +122,10 @@ TEST_F(Audit, ListedBlockInTheBitmap) {
       "is free inside the window",
       [&] {
         word |= bit, remote |= bit;
-        current->free_words |= uint64_t{1} << granule / 64;
         current->prefix.used -= 1;
       },
       [&] {
         word &= ~bit, remote &= ~bit;
-        current->free_words &= ~(uint64_t{1} << granule / 64);
         current->prefix.used += 1;
       });
 }
@@ -131,15 +133,15 @@ TEST_F(Audit, ListedBlockInTheBitmap) {
 TEST_F(Audit, ListedPointerThatStartsNoBlock) {
   auto *block = reinterpret_cast<Block *>(static_cast<std::byte *>(current_blocks[0]) + kGranule);
   expect_found(
-      "which starts no block",
+      "starts no block of its window",
       [&] {
-        block->tag = heap->cookie;
+        block->tag = bin;
         block->next = std::exchange(bin->list, block);
       },
       [&] { bin->list = block->next; });
 }
 
-TEST_F(Audit, ListedBlockWithoutItsTag) { expect_found_in("lost its tag", bin->list->tag, uint64_t{0}); }
+TEST_F(Audit, ListedBlockWithoutItsTag) { expect_found_in("lost its tag", bin->list->tag, static_cast<const void *>(nullptr)); }
 
 TEST_F(Audit, AListThatGoesInACircle) {
   expect_found_in("longer than its used blocks", bin->list->next, bin->list);
@@ -152,21 +154,20 @@ TEST_F(Audit, FreeInsideTheWindow) {
       "is free inside the window",
       [&] {
         word |= uint64_t{1} << granule % 64;
-        current->free_words |= uint64_t{1} << granule / 64;
         current->prefix.used -= 1;
       },
       [&] {
         word &= ~(uint64_t{1} << granule % 64);
-        current->free_words &= ~(uint64_t{1} << granule / 64);
         current->prefix.used += 1;
       });
 }
 
 TEST_F(Audit, AListWithoutACurrentSlab) {
   Bin &other = heap->bins[kClass + 1];
-  Block block{nullptr, heap->cookie};
+  Block block{nullptr, &other};
   expect_found_in("has a list and no current slab", other.list, &block);
-  expect_found_in("has a list and no current slab", other.window, 16u);
+  expect_found_in("has a list and no current slab", other.limit, uint64_t{16});
+  expect_found_in("has a list and no current slab", heap->slabs[kClass + 1].window_end, 1024u);
 }
 
 // ---- slabs
@@ -187,11 +188,6 @@ TEST_F(Audit, UsedAndFreeMakeTheCapacity) {
                   static_cast<uint16_t>(full->prefix.used + 1));
   BitmapWord &word = free_word(full, 0);
   expect_found_in("used + free blocks of a slab", word, word | 1);
-}
-
-TEST_F(Audit, SummaryOfTheBitmap) {
-  expect_found_in("its summary of the bitmap is wrong", full->free_words, full->free_words ^ 1);
-  expect_found_in("its summary of the bitmap is wrong", emptied->free_words, emptied->free_words >> 1);
 }
 
 TEST_F(Audit, FreeBitWhereNoBlockStarts) {
@@ -267,7 +263,12 @@ TEST_F(Audit, ListedSlabsThatAreEmpty) {
 }
 
 TEST_F(Audit, FullSlabThatShouldBeOffered) {
-  expect_found_in("should be offered", full->prefix.holes, full->prefix.offer_at);
+  expect_found_in("should be offered", full->prefix.due, uint16_t{0});
+  expect_found_in("should be offered", full->prefix.due, static_cast<uint16_t>(full->prefix.used + 1));
+}
+
+TEST_F(Audit, PartialSlabThatIsDueTooEarly) {
+  expect_found_in("due before it is empty", partial->prefix.due, uint16_t{1});
 }
 
 // ---- superslabs

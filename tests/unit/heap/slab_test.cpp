@@ -68,7 +68,7 @@ TEST_F(Slab, StatesAndTheOfferThreshold) {
   EXPECT_EQ(state_of(slab[0]), SlabState::kCurrent);
   fill(1, kSize);
   EXPECT_EQ(state_of(slab[0]), SlabState::kFull);
-  const unsigned offer_at = row_of(slab[0]).prefix.offer_at;
+  const unsigned offer_at = row_of(slab[0]).prefix.due;
   EXPECT_EQ(offer_at, (kBlocks + 31) / 32);
   for (unsigned i = 0; i < offer_at; ++i) {
     EXPECT_EQ(state_of(slab[0]), SlabState::kFull) << i;
@@ -156,7 +156,8 @@ TEST_F(Slab, TheListGrowsByWhatIsFreedIntoTheWindow) {
   EXPECT_FALSE(is_on_list(bin, blocks[6]));
   retire_current(*heap, kClass);
   EXPECT_EQ(list_length(bin), 0u);
-  EXPECT_EQ(bin.current, nullptr);
+  EXPECT_EQ(heap->slabs[kClass].current, nullptr);
+  EXPECT_FALSE(bin.has(blocks[0]));
   EXPECT_EQ(free_blocks(row_of(blocks[0])), kBlocks - kBlocksPerPage + 2);
   EXPECT_EQ(free_in_resident_pages(row_of(blocks[0])), 2u);
 }
