@@ -106,7 +106,7 @@ def select(part, options, say):
     """The programs of a part."""
     quick = getattr(options, "quick", False)
     if part == "micro":
-        return programs.micro_programs(options.build)
+        return programs.micro_programs(options.build, quick)
     hosts, skipped = hosts_of(part, options)
     if part == "swell":
         selection = programs.swell_programs(hosts, quick)

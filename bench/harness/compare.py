@@ -17,17 +17,14 @@ FEWEST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the raw file of which less is better; inverse: more is better, and its inverse is compared."""
+    """A column of the raw file of which less is better."""
 
     name: str
     column: str
-    inverse: bool = False
 
     def of(self, row):
         value = row[self.column]
-        if value is None or value <= 0:
-            return None
-        return 1 / value if self.inverse else value
+        return value if value is not None and value > 0 else None
 
 
 CPU = Metric("processor time", "seconds_cpu")
@@ -35,13 +32,12 @@ VALUE = Metric("time", "value_seconds")
 PEAK = Metric("peak RSS", "peak_rss")
 REST = Metric("RSS at rest", "rss_rest")
 AREA = Metric("RSS over time", "area")
-OPERATION = Metric("time of an operation", "ops_per_second", inverse=True)
 METRICS = {
     "luajit": (CPU, PEAK),
     "lua": (CPU, PEAK),
     "cpython": (VALUE, PEAK),
     "swell": (CPU, PEAK, REST, AREA),
-    "micro": (OPERATION, PEAK),
+    "micro": (CPU, VALUE, PEAK),
 }
 
 
@@ -54,10 +50,10 @@ class Ratio:
     high: float
     count: int
 
-    def __str__(self):
+    def text(self, digits=3):
         if self.low is None:
-            return "%.3f" % self.value
-        return "%.3f [%.3f, %.3f]" % (self.value, self.low, self.high)
+            return "%.*f" % (digits, self.value)
+        return "%.*f [%.*f, %.*f]" % (digits, self.value, digits, self.low, digits, self.high)
 
 
 def round_ratios(subject, other, metric):

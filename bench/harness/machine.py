@@ -15,7 +15,7 @@ from harness.programs import SUITE, commit_of
 
 def without_paths(word):
     """A word of a command line, its paths cut down to their last part."""
-    return re.sub(r"[^=:,\s]*/([^/=:,\s]*)", r"\1", word)
+    return re.sub(r"[^=:,\s]*/([^/=:,\s]+)/?", r"\1", word)
 
 
 def first_line(*command):
@@ -24,7 +24,7 @@ def first_line(*command):
     except (OSError, subprocess.TimeoutExpired):
         return ""
     lines = (said.stdout + said.stderr).strip().splitlines()
-    return without_paths(lines[0]) if lines else ""
+    return lines[0] if lines else ""
 
 
 def text_of(path):
@@ -41,8 +41,10 @@ def processor():
 
 def package_of(path):
     """The package and version that brought a library; "" where none did."""
-    owner = first_line("dpkg", "-S", path).partition(": ")[0]
-    if owner and "no path found" not in owner:
+    found = subprocess.run(["sh", "-c", 'command -v dpkg >/dev/null && dpkg -S "$1" 2>/dev/null', "sh", path],
+                           capture_output=True, text=True)  # fmt: skip
+    if found.returncode == 0:
+        owner = found.stdout.partition(": ")[0]
         return "%s %s" % (owner, first_line("dpkg-query", "-W", "-f", "${Version}", owner))
     if "cmeel.prefix" in path:
         try:

@@ -82,10 +82,11 @@ class _Run:
         self.marks = []  # (seconds, phase, live bytes)
 
     def api(self):
-        return self.program.api if self.peer.kind == "ace" else "plain"
+        # Who has no heap with one holder does there what a host would do with it: call its malloc.
+        return self.program.api if self.peer.kind == "ace" or self.program.api == "plain" else self.peer.heap_api
 
     def allocator(self):
-        return {"ace": "ace", "glibc": "libc"}.get(self.peer.kind, self.peer.path)
+        return "ace" if self.peer.name == "ace" else "libc" if self.peer.kind == "glibc" else self.peer.path
 
     # ---- running
 
@@ -246,13 +247,16 @@ class _Run:
         except ValueError:
             raise Failed("ace-micro printed no JSON: %s" % self.last_words()) from None
         return {
+            "seconds_cpu": said.get("cpu_seconds"),  # of the timed part alone
             "value_seconds": said.get("seconds"),
+            "faults": said.get("faults"),
+            "vmsize": said.get("vmsize_bytes"),
             "ops_per_second": said.get("ops_per_second"),
             "bytes_per_second": said.get("bytes_per_second"),
             "rss_rest": said.get("rss_end_bytes"),
             "live": said.get("live_bytes"),
             "fragmentation": said.get("fragmentation"),
-            "note": " ".join("%s=%.4f" % (n, said[n]) for n in ("hot_share", "warm_share", "cold_share")
+            "note": " ".join("%s=%g" % (n, said[n]) for n in ("refills", "hot_share", "warm_share", "cold_share")
                              if said.get(n) is not None),
         }  # fmt: skip
 

@@ -27,12 +27,14 @@ MIMALLOC_VERSION = "3.4.3"
 @dataclass(frozen=True)
 class Peer:
     """kind: own, ace, glibc or library. path: of the library, where it is one. purge: the function by which a hinted
-    peer gives memory back. options: ACE's, by name."""
+    peer gives memory back. heap_api: what ace-micro calls the nearest that it has to a heap with one holder. options:
+    ACE's, by name."""
 
     name: str
     kind: str
     path: str = ""
     purge: str = ""
+    heap_api: str = "plain"
     options: dict = field(default_factory=dict, hash=False)
 
     @property
@@ -52,10 +54,10 @@ class Peer:
 
     def environment(self, host_kind, build, report):
         """What puts it under the host; `report` is a file for what the library inside writes at the end."""
+        settings = {"ACE_" + name.upper(): value for name, value in self.options.items()}
         if self.kind == "own" or host_kind == "micro":
-            return {}
+            return settings
         if self.kind == "ace":
-            settings = {"ACE_" + name.upper(): value for name, value in self.options.items()}
             return {"LD_PRELOAD": self.path, "ACE_REPORT": str(report), **settings}
         if self.hinted or host_kind == "luajit":
             bridge = build / "bench" / "peers" / ("libpeer-hinted.so" if self.hinted else "libpeer-plain.so")
@@ -96,7 +98,9 @@ def forms(name, path):
     if "malloc" not in names:
         raise Trouble("%s defines no malloc: --peer %s= must name an allocator's shared library" % (path, name))
     purge = next((function for function in PURGES if function in names), "")
-    return [Peer(name, "library", path)] + ([Peer(name + HINTED, "library", path, purge)] if purge else [])
+    heap_api = "theap" if "mi_theap_malloc" in names else "heap" if "mi_heap_malloc" in names else "plain"
+    plain = Peer(name, "library", path, heap_api=heap_api)
+    return [plain] + ([Peer(name + HINTED, "library", path, purge)] if purge else [])
 
 
 def mimalloc_path():

@@ -56,15 +56,15 @@ def draw_ratios(table, subject, colours, folder):
     if not peers or not any(subject in by_peer for by_peer in table.rows.values()):
         return None
     names = table.names()
-    labels = [*names.values(), "all (geometric mean)"]
-    height = 1.6 + len(labels) * max(0.34, 0.1 * len(peers))
+    labels = [*names.values()] + ["all (geometric mean)"] * (len(names) > 1)
+    height = 1.9 + len(labels) * max(0.34, 0.1 * len(peers))
     figure, panels = plt.subplots(1, len(table.metrics), figsize=(3.2 + 3.6 * len(table.metrics), height), sharey=True,
                                   squeeze=False)  # fmt: skip
     for panel, metric in zip(panels[0], table.metrics):
         low, high = 1.0, 1.0
         for k, peer in enumerate(peers):
             dots = [table.ratio(program, subject, peer, metric) for program in names]
-            dots.append(table.mean(subject, peer, metric))
+            dots += [table.mean(subject, peer, metric)] * (len(names) > 1)
             places = [(i + ((k + 0.5) / len(peers) - 0.5) * 0.76, dot) for i, dot in enumerate(dots) if dot]
             if not places:
                 continue
@@ -77,7 +77,8 @@ def draw_ratios(table, subject, colours, folder):
             low = min(low, *(dot.value if dot.low is None else dot.low for _, dot in places))
             high = max(high, *(dot.value if dot.high is None else dot.high for _, dot in places))
         panel.axvline(1, color="black", linewidth=1)
-        panel.axhspan(len(labels) - 1.5, len(labels) - 0.5, color="#0b6fb8", alpha=0.08)
+        if len(names) > 1:
+            panel.axhspan(len(labels) - 1.5, len(labels) - 0.5, color="#0b6fb8", alpha=0.08)
         for i in range(len(labels) - 1):
             panel.axhline(i + 0.5, color="#dddddd", linewidth=0.6)
         panel.set_xscale("log", base=2)
@@ -101,8 +102,8 @@ def draw_ratios(table, subject, colours, folder):
     first.set_ylim(len(labels) - 0.5, -0.5)
     handles, texts = first.get_legend_handles_labels()
     figure.suptitle("%s: left of 1, %s takes less" % (table.title, subject), fontsize=12)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.65 / height))
-    figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.32 / height), ncol=max(len(texts), 1),
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / height))
+    figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.28 / height), ncol=max(len(texts), 1),
                   frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.2)  # fmt: skip
     path = folder / file_name("ratios", *([] if table.host.startswith(table.part) else [table.part]), table.host)
     figure.savefig(path, dpi=110)

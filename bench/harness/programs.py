@@ -136,25 +136,46 @@ def swell_programs(hosts, quick):
     return selection
 
 
-def micro_programs(build):
-    """What the program ace-micro says it has. Rivals have no heaps: against ACE's explicit heap they run `plain`."""
+# workload, arguments, the same for a quick look (None: not in it); half a second to two each. What is not named here
+# runs as the program itself chooses.
+MICRO = {
+    "tiny-hot": ("64 100 1500000 lifo", "64 100 300000 lifo"),
+    "random-mixed": ("60000000 400 42", "6000000 400 42"),
+    "mid-mt": ("2000000 400 42", "400000 400 42"),
+    "churn": ("100000 10000000 16 128 42", "100000 2000000 16 128 42"),
+    "realloc-growth": ("64 1048576 20", "64 1048576 4"),
+    "aligned": ("10000 5000000 42", "10000 1000000 42"),
+    "churn-long": ("60 100000000 42", None),
+    "remote": ("1 10000000 64", "1 1000000 64"),
+}
+# Several threads use no explicit heap, and are not pinned.
+MICRO_THREADS = ("mid-mt", "remote")
+
+
+def micro_binary(build):
+    return build / "bench" / "micro" / "ace-micro"
+
+
+def micro_programs(build, quick=False):
+    """What the program ace-micro says it has, each by every interface that ACE has for it."""
     selection = Selection()
-    binary = build / "bench" / "ace-micro"
+    binary = micro_binary(build)
     if not binary.exists():
-        binary = build / "bench" / "micro" / "ace-micro"
-    if not binary.exists():
-        selection.skipped.append("micro: the build has no bench/ace-micro")
+        selection.skipped.append("micro: the build has no bench/micro/ace-micro")
         return selection
     listed = subprocess.run([str(binary), "list"], capture_output=True, text=True)
     if listed.returncode != 0:
         raise Trouble("'ace-micro list' failed: %s" % listed.stderr.strip())
     for line in filter(None, map(str.strip, listed.stdout.splitlines())):
-        workload, *args = line.split()
-        for api in ("plain", "heap"):
-            command = (str(binary), workload, *args, "--allocator", "{allocator}", "--api", "{api}")
-            program = Program("micro", "micro", "micro", "%s-%s" % (workload, api), " ".join(args), command,
-                              compares_output=False, way="micro", pinned="mt" not in workload.split("-"),
-                              api=api)  # fmt: skip
+        workload = line.split()[0]
+        args = MICRO.get(workload, ("", ""))[quick]
+        if args is None:
+            continue
+        threads = workload in MICRO_THREADS
+        for api in ("plain",) if threads else ("plain", "heap", "heap-sized"):
+            command = (str(binary), workload, *args.split(), "--allocator", "{allocator}", "--api", "{api}")
+            program = Program("micro", "micro", "micro", "%s %s" % (workload, api), args, command,
+                              compares_output=False, way="micro", pinned=not threads, api=api)  # fmt: skip
             selection.programs.append(program)
     return selection
 

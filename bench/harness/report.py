@@ -7,7 +7,7 @@ from rich.table import Table as Grid
 
 from harness import compare
 from harness.errors import Trouble
-from harness.results import good_rows, write
+from harness.results import good_rows, key_of, write
 
 MB = 1e6
 ABSOLUTE = (
@@ -39,7 +39,7 @@ def subject_of(rows, wanted):
     return subject
 
 
-def ratio_rows(table, subject, metric):
+def ratio_rows(table, subject, metric, digits=3):
     """The heading and the rows of one table of ratios: texts."""
     peers = [peer for peer in table.peers() if peer != subject]
     names = table.names()
@@ -47,17 +47,17 @@ def ratio_rows(table, subject, metric):
     for program, name in names.items():
         found = [table.ratio(program, subject, peer, metric) for peer in peers]
         if any(found):
-            rows.append([name, *(str(ratio) if ratio else "" for ratio in found)])
+            rows.append([name, *(ratio.text(digits) if ratio else "" for ratio in found)])
     if len(rows) > 1:
         means = [table.mean(subject, peer, metric) for peer in peers]
-        rows.append(["all", *(mean_text(mean, len(names)) for mean in means)])
+        rows.append(["all", *(mean_text(mean, len(names), digits) for mean in means)])
     return ["program", *peers], rows
 
 
-def mean_text(mean, programs):
+def mean_text(mean, programs, digits):
     if mean is None:
         return ""
-    return str(mean) if mean.count == programs else "%s (of %d)" % (mean, mean.count)
+    return mean.text(digits) + ("" if mean.count == programs else " (of %d)" % mean.count)
 
 
 def absolute_rows(table):
@@ -77,8 +77,6 @@ def absolute_rows(table):
 def failures(rows):
     """What was run and never came to a good end."""
     good = good_rows(rows)
-    from harness.results import key_of
-
     lines = {}
     for row in rows:
         if row["status"] != "ok" and key_of(row) not in good:
@@ -107,7 +105,7 @@ def show(rows, wanted, console):
     subject = subject_of(good, wanted)
     for table in compare.tables(good):
         for metric in table.metrics:
-            heading, lines = ratio_rows(table, subject, metric)
+            heading, lines = ratio_rows(table, subject, metric, digits=2)
             if lines:
                 title = "%s: %s, %s / the others" % (table.title, metric.name, subject)
                 console.print(grid(title, heading, lines, subject))
