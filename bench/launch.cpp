@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -173,6 +174,7 @@ int follow(pid_t pid, Last &last, rusage &usage, double &aside) {
 
 int main(int argc, char **argv) {
   const Request request = parse(argc, argv);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // where the harness is killed, nothing of it runs on
   int gate[2];
   if (pipe2(gate, O_CLOEXEC) != 0) fail("pipe", strerror(errno));
   const pid_t pid = fork();

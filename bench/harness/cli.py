@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -322,6 +323,7 @@ def show(store, subject, console):
 
 def main(arguments=None):
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console()
     warn = Console(stderr=True)
     try:

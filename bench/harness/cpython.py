@@ -1,7 +1,7 @@
 """The programs of pyperformance, and an environment for each interpreter to run them in.
 
 pyperf runs each as one process, its worker, with a fixed number of loops: so that runs of several allocators can take
-turns, and all do the same work. The loops are calibrated once, on the VM's own allocator, and kept in loops.json.
+turns, and all do the same work. Its values are taken by the processor's clock (bench/vm/pyperf_by_cpu.py). The loops are calibrated once, on the VM's own allocator, and kept in loops.json.
 """
 
 import json
@@ -168,8 +168,8 @@ def look(python):
 
 def program(host, python, name, file, args, task, quick):
     values = QUICK_VALUES if quick else VALUES
-    words = [str(python), str(file), *args.split(), "--worker", "--loops={loops}", "--warmups=1", "--values=%d" % values,
-             "--output={output}"]  # fmt: skip
+    words = [str(python), str(BENCH / "vm" / "pyperf_by_cpu.py"), str(file), *args.split(), "--worker",
+             "--loops={loops}", "--warmups=1", "--values=%d" % values, "--output={output}"]  # fmt: skip
     words += ["--worker-task=%d" % task] if task is not None else []
     # The output says how long it took: it is not compared.
     return Program("cpython", host, "cpython", name, "%s values=%d" % (args, values) if args else "values=%d" % values,

@@ -5,6 +5,7 @@ the address space and the loaded libraries. In the part `swell` resident memory 
 A run that was not on the allocator that it should be on has failed, whatever its times.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -41,6 +42,7 @@ class Bench:
         if not self.launcher.exists():
             raise Trouble("there is no bench/launch in the build folder: configure it with -Dbench=true and build, or "
                           "start by bench/run, which does so")  # fmt: skip
+        self.lock = lock_core(core)
         self.base = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
         # Hash values decide the order of sets: the same in all runs.
         self.base["PYTHONHASHSEED"] = "0"
@@ -50,6 +52,19 @@ class Bench:
         others = os.sched_getaffinity(0) - {self.core}
         if others:
             os.sched_setaffinity(0, others)
+
+
+def lock_core(core):
+    """Two sessions on one core would measure each other. Returns what holds the lock."""
+    path = Path(tempfile.gettempdir()) / ("ace-bench-core-%s.lock" % core)
+    try:
+        file = open(path, "a")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Trouble("another bench/run uses core %s: wait for its end, or choose another by --core" % core) from None
+    except OSError:
+        return None  # somebody else's file: no lock is better than no run
+    return file
 
 
 def choose_core(wanted):
@@ -183,7 +198,9 @@ class _Run:
 
     def last_words(self):
         text = self.error_file.read_text(errors="replace") + self.output_file.read_text(errors="replace")[-2000:]
-        return " | ".join(text.strip().splitlines()[-3:]) or "it printed nothing"
+        lines = text.strip().splitlines()
+        # Lua says what was wrong first, Python last.
+        return " | ".join(lines[:1] + lines[1:][-2:]) or "it printed nothing"
 
     def require_good_end(self, record):
         if record["signal"]:

@@ -1,0 +1,351 @@
+"""The logic of bench/run: order, resumption, ratios, raw files, and what it says where something is wrong.
+
+Nothing here runs a benchmark, except one Lua program of a tenth of a second where the build has the launcher.
+"""
+
+import gzip
+import os
+import pathlib
+import shutil
+
+import pytest
+from harness import cli, compare, machine, matrix, measure, peers, programs, report, results
+from harness.errors import Trouble
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("ACE_BUILD", REPOSITORY / "build"))
+OWN, A, B = peers.Peer("own", "own"), peers.Peer("a", "library", "/a"), peers.Peer("b", "library", "/b")
+
+
+def program(name="trees", **more):
+    return programs.Program("luajit", "luajit", "luajit", name, "16", ("luajit", name), **more)
+
+
+def row(name, peer, number, seconds, peak=1000, **more):
+    empty = dict.fromkeys(results.NUMBERS)
+    return {**empty, "part": "luajit", "host": "luajit", "program": name, "args": "16", "peer": peer, "round": number,
+            "order": 0, "status": "ok", "seconds_cpu": seconds, "peak_rss": peak, "output": "", "note": "",
+            **more}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def unlocked(monkeypatch):
+    """A real session may be at work meanwhile."""
+    monkeypatch.setattr(measure, "lock_core", lambda core: None)
+
+
+# ---- order
+
+
+def test_rounds_take_turns_forwards_and_backwards():
+    cells = matrix.plan([program()], lambda _: [OWN, A, B], 4)
+    by_round = [[c.peer.name for c in cells if c.round == n] for n in range(4)]
+    assert by_round == [["own", "a", "b"], ["b", "a", "own"]] * 2
+    assert [c.order for c in cells[:6]] == [0, 1, 2, 0, 1, 2]
+
+
+def test_all_programs_have_two_rounds_before_one_has_three():
+    cells = matrix.plan([program("x"), program("y")], lambda _: [OWN, A], 3)
+    assert [(c.program.name, c.round) for c in cells[::2]] == [
+        ("x", 0), ("x", 1), ("y", 0), ("y", 1), ("x", 2), ("y", 2)]  # fmt: skip
+
+
+def test_what_is_done_is_not_planned_again():
+    cells = matrix.plan([program()], lambda _: [OWN, A], 2)
+    done = {cells[0].key, cells[2].key}
+    assert [c.key for c in matrix.left_to_do(cells, done)] == [cells[1].key, cells[3].key]
+    assert matrix.torn_rounds(cells, done) == 2
+    assert matrix.torn_rounds(cells, {c.key for c in cells}) == 0
+
+
+def test_other_arguments_are_another_cell():
+    small = programs.Program("luajit", "luajit", "luajit", "trees", "10", ("luajit",))
+    done = {matrix.Cell(small, OWN, 0, 0).key}
+    assert len(matrix.left_to_do(matrix.plan([program()], lambda _: [OWN], 1), done)) == 1
+
+
+# ---- ratios
+
+
+def test_a_ratio_is_taken_within_each_round():
+    rows = [row("x", "ace", n, 1.0 * scale) for n, scale in enumerate((1, 2, 4))]
+    rows += [row("x", "own", n, 2.0 * scale) for n, scale in enumerate((1, 2, 4))]
+    (table,) = compare.tables(rows)
+    ratio = table.ratio(("x", "16"), "ace", "own", compare.CPU)
+    assert (ratio.value, ratio.low, ratio.high, ratio.count) == (0.5, 0.5, 0.5, 3)
+
+
+def test_the_interval_holds_the_median_and_is_the_same_each_time():
+    ratios = [0.9, 0.95, 1.0, 1.02, 1.1, 0.97, 0.99]
+    first = compare.of_rounds(ratios)
+    assert first == compare.of_rounds(ratios)
+    assert min(ratios) <= first.low < first.value < first.high <= max(ratios)
+
+
+def test_few_rounds_give_no_interval():
+    assert compare.of_rounds([0.8, 0.9]).low is None
+    assert compare.of_rounds([]) is None
+    assert compare.of_rounds([0.8]).text(2) == "0.80"
+
+
+def test_the_mean_over_programs_is_geometric():
+    mean = compare.of_programs([[0.5], [2.0], []])
+    assert mean.value == pytest.approx(1.0) and mean.count == 2
+
+
+def test_a_round_that_only_one_has_does_not_count():
+    rows = [row("x", "ace", 0, 1.0), row("x", "ace", 1, 1.0), row("x", "own", 1, 4.0)]
+    (table,) = compare.tables(rows)
+    assert table.ratios(("x", "16"), "ace", "own", compare.CPU) == [0.25]
+
+
+def test_swell_figures():
+    samples = [(n / 10, 100 if n < 20 else 40) for n in range(41)]
+    marks = [(0.0, "build", 90), (1.0, "drop", 90), (2.0, "rest", 20), (4.0, "end", 20)]
+    figures = measure.swell_figures(samples, marks)
+    assert figures["rss_rest"] == 40 and figures["live"] == 20 and figures["fragmentation"] == 2.0
+    assert figures["value_seconds"] == pytest.approx(2.0)
+    assert figures["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
+    with pytest.raises(measure.Failed, match="no rest"):
+        measure.swell_figures(samples, marks[:2])
+
+
+# ---- raw files
+
+
+def store_with(folder, *rows):
+    warnings = []
+    store = results.Store(folder, warnings.append)
+    store.start()
+    for one in rows:
+        store.add(one)
+    return store, warnings
+
+
+def test_rows_survive_the_file(tmp_path):
+    wanted = row("x", "ace", 0, 1.25, note='said "no", twice')
+    store, _ = store_with(tmp_path, wanted)
+    (got,) = store.read()
+    assert got == wanted
+    assert results.good_rows([got]).keys() == {("luajit", "luajit", "x", "16", "ace", 0)}
+
+
+def test_the_last_good_row_counts(tmp_path):
+    failed = row("x", "ace", 0, None, status="failed", note="exit status 1")
+    store, _ = store_with(tmp_path, row("x", "ace", 0, 3.0), row("x", "ace", 0, 2.0), failed, row("y", "ace", 0, 1.0))
+    good = results.good_rows(store.read())
+    assert sorted(r["seconds_cpu"] for r in good.values()) == [1.0, 2.0]
+
+
+def test_a_line_that_was_cut_off_is_left_out_with_a_warning(tmp_path):
+    store, warnings = store_with(tmp_path, row("x", "ace", 0, 1.0), row("x", "own", 0, 1.0))
+    store.runs.write_bytes(store.runs.read_bytes()[:-40])
+    store.start()
+    store.add(row("x", "b", 0, 1.0))
+    assert [r["peer"] for r in store.read()] == ["ace", "b"]
+    assert len(warnings) == 1 and "line 3 is damaged" in warnings[0]
+
+
+def test_a_file_of_other_columns_is_not_added_to(tmp_path):
+    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(Trouble, match="choose another --output"):
+        results.Store(tmp_path).read()
+
+
+def test_a_full_disk_is_named():
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    with pytest.raises(Trouble, match="the disk is full"):
+        results.append("/dev/full", b"row\n")
+
+
+def test_samples_survive_and_repeated_ones_are_left_out(tmp_path):
+    store, _ = store_with(tmp_path)
+    key = ("swell", "luajit", "keep", "1 2", "ace", 0)
+    store.add_samples(key, [(0.0, 1024), (0.01, 4096), (0.02, 4096), (0.03, 4096), (0.04, 1024)])
+    store.add_samples((*key[:-1], 1), [(0.0, 1024)])
+    series = store.read_samples()
+    assert series[key] == [(0.0, 1024), (0.01, 4096), (0.03, 4096), (0.04, 1024)]
+    assert len(series) == 2
+
+
+def test_samples_that_were_cut_off_are_dropped(tmp_path):
+    store, warnings = store_with(tmp_path)
+    key = ("swell", "luajit", "keep", "1 2", "ace", 0)
+    store.add_samples(key, [(0.0, 1024)])
+    store.samples.write_bytes(store.samples.read_bytes() + gzip.compress(b"more")[:-6])
+    store.start()
+    assert len(warnings) == 1 and "cut off" in warnings[0]
+    assert store.read_samples() == {key: [(0.0, 1024)]}
+
+
+def test_no_path_of_this_machine_is_kept():
+    assert machine.without_paths("--peer=x=/home/me/libs/libx.so") == "--peer=x=libx.so"
+    assert machine.without_paths("/home/me/bench-results/") == "bench-results"
+    assert machine.without_paths("--peers") == "--peers"
+
+
+# ---- peers
+
+
+def test_who_gets_in_how():
+    build, bridge = pathlib.Path("/b"), "/b/bench/peers/libpeer-%s.so"
+    hinted = peers.Peer("a-hinted", "library", "/a", "mallctl")
+    ace = peers.Peer("lazy", "ace", "/ace", options={"idle_delay": "1s"})
+    assert OWN.environment("luajit", build, "/r") == {}
+    assert A.environment("luajit", build, "/r") == {"LD_PRELOAD": bridge % "plain" + ":/a", "ACE_REPORT": "/r"}
+    assert A.environment("lua", build, "/r") == {"LD_PRELOAD": "/a"}
+    assert A.environment("cpython", build, "/r") == {"LD_PRELOAD": "/a", "PYTHONMALLOC": "malloc"}
+    assert hinted.environment("cpython", build, "/r")["LD_PRELOAD"] == bridge % "hinted" + ":/a"
+    assert ace.environment("lua", build, "/r") == {"LD_PRELOAD": "/ace", "ACE_REPORT": "/r", "ACE_IDLE_DELAY": "1s"}
+    assert hinted.why_not("micro") and OWN.why_not("micro") and not A.why_not("micro")
+    assert peers.Peer("glibc", "glibc").why_not("lua") and not peers.Peer("glibc", "glibc").why_not("luajit")
+
+
+def test_unknown_and_missing_peers_are_told_apart():
+    found, missing = {"own": OWN, "a": A}, {"jemalloc": "install the package libjemalloc2"}
+    assert peers.choose(["a", "own"], found, missing) == [A, OWN]
+    with pytest.raises(Trouble, match="there is no peer 'tc'; there are a, own, and --peer NAME=PATH adds one"):
+        peers.choose(["tc"], found, missing)
+    with pytest.raises(Trouble, match="'jemalloc-hinted' is missing here: install the package libjemalloc2"):
+        peers.choose(["jemalloc-hinted"], found, missing)
+    with pytest.raises(Trouble, match="'a' cannot be told to give memory back"):
+        peers.choose(["a-hinted"], found, missing)
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("x", "NAME=PATH"), ("a=/bin/true", "is taken"), ("x y=/bin/true", "letters"), ("x=/no/file", "no file"),
+        ("x-hinted=/bin/true", "not end with"), ("x=ace:mode=off", "no ACE here"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_peer_is_said(text, wrong):
+    with pytest.raises(Trouble, match=wrong):
+        peers.by_user(text, {"a": A})
+
+
+def test_a_library_without_malloc_is_no_peer(tmp_path):
+    text = tmp_path / "libx.so"
+    text.write_text("no library")
+    with pytest.raises(Trouble, match="no library that can be loaded"):
+        peers.by_user("x=%s" % text, {})
+    with pytest.raises(Trouble, match="defines no malloc"):
+        peers.by_user("x=%s" % shutil.which("sh"), {})
+
+
+def test_ace_with_other_options():
+    ace = peers.Peer("ace", "ace", "/ace")
+    (lazy,) = peers.by_user("lazy=ace:idle_delay=1s,worker=off", {"ace": ace})
+    assert (lazy.kind, lazy.path, lazy.options) == ("ace", "/ace", {"idle_delay": "1s", "worker": "off"})
+
+
+# ---- programs
+
+
+def test_missing_suites_are_told_and_our_own_remain(tmp_path):
+    without = programs.lua_programs("luajit", "luajit", "luajit", "/lua", None, False)
+    assert [p.name for p in without.programs] == ["binary_trees", "string_churn", "table_churn"]
+    assert "--suites DIR" in without.skipped[0]
+    elsewhere = programs.lua_programs("luajit", "luajit", "luajit", "/lua", str(tmp_path), False)
+    assert "no harness.lua" in elsewhere.skipped[0]
+
+
+def test_an_unknown_program_is_told():
+    some = [program("Json"), program("CD")]
+    assert programs.matching(some, ["js*"]) == some[:1]
+    assert programs.matching(some, []) == some
+    with pytest.raises(Trouble, match="no program fits 'xml'; there are CD, Json"):
+        programs.matching(some, ["xml"])
+
+
+def test_what_may_differ_in_the_output_is_not_compared():
+    suite = program(unsteady=programs.AWFY_UNSTEADY)
+    first, second = ("Json: iterations=1 runtime: %dus\nJson: iterations=1 average: %dus total: %dus\n" % (n, n, n)
+                     for n in (12, 34567))  # fmt: skip
+    assert programs.steady(suite, first) == programs.steady(suite, second)
+
+
+# ---- the command
+
+
+def test_an_unknown_part_is_told(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "ruby"])
+    assert end.value.code == 2
+    assert "there is no part 'ruby'; the parts are: luajit" in capsys.readouterr().err
+
+
+def test_a_report_of_nothing_is_told(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path)]) == 2
+    assert "is it the folder of a former run?" in capsys.readouterr().err
+
+
+def test_a_report_from_raw_files(tmp_path, capsys):
+    rows = [row(name, peer, n, seconds + n) for name in ("x", "y") for n in range(3)
+            for peer, seconds in (("own", 2.0), ("a", 3.0), ("ace", 1.0))]  # fmt: skip
+    failed = row("x", "b", 0, None, status="failed", note="exit status 1: it broke")
+    store_with(tmp_path, *rows, failed)
+    assert cli.main(["report", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "exit status 1: it broke" in said and "picture:" in said
+    text = (tmp_path / "report.md").read_text()
+    assert "| x | 0.667 [0.500, 0.750] | 0.500 [0.333, 0.600] |" in text and "| all | 0.667" in text
+    assert (tmp_path / "ratios-luajit.png").stat().st_size > 5000
+    assert cli.main(["report", str(tmp_path), "--subject", "nobody"]) == 2
+    assert "--subject names another: a, ace, own" in capsys.readouterr().err
+
+
+def test_a_core_that_is_not_there():
+    with pytest.raises(Trouble, match="--core 4096 cannot be used here"):
+        measure.choose_core(4096)
+
+
+# ---- one real run, where it is possible
+
+needs_build = pytest.mark.skipif(
+    not (BUILD / "bench" / "launch").exists() or not shutil.which("luajit"), reason="no bench/launch, or no luajit"
+)
+
+
+@needs_build
+def test_a_run_is_measured_and_done_only_once(tmp_path, capsys):
+    affinity = os.sched_getaffinity(0)
+    words = ["run", "luajit", "--quick", "--programs", "binary_trees", "--peers", "own,glibc,glibc-hinted,ace",
+             "--build", str(BUILD), "--output", str(tmp_path)]  # fmt: skip
+    try:
+        assert cli.main(words) == 0
+        rows = results.Store(tmp_path).read()
+        assert [r["peer"] for r in rows] == ["own", "glibc", "glibc-hinted", "ace"]
+        assert {r["status"] for r in rows} == {"ok"} and len({r["output"] for r in rows}) == 1
+        assert all(r["seconds_cpu"] > 0 and r["peak_rss"] > 1e6 and r["vmsize"] > r["peak_rss"] for r in rows)
+        assert rows[1]["purges"] is None and rows[2]["purges"] > 0
+        capsys.readouterr()
+        assert cli.main(words) == 0
+        assert "4 of 4 runs are done already" in capsys.readouterr().out
+        assert len(results.Store(tmp_path).read()) == 4
+    finally:
+        os.sched_setaffinity(0, affinity)
+
+
+@needs_build
+@pytest.mark.parametrize(
+    "peer, code, wrong",
+    [
+        (peers.Peer("x", "library", "/no/libx.so"), "os.exit(0)", "libx.so was not loaded"),
+        (OWN, "error('broken')", "exit status 1: .*broken"),
+        (OWN, "os.execute('kill -SEGV $PPID')", "ended by signal 11"),
+        (OWN, "while true do end", "not done after"),
+    ],
+)
+def test_what_makes_a_run_fail(peer, code, wrong):
+    bench = measure.Bench(BUILD, None, 2)
+    broken = programs.Program("luajit", "luajit", "lua", "x", "", (shutil.which("luajit"), "-e", code))
+    with pytest.raises(measure.Failed, match=wrong):
+        measure.run(broken, peer, bench)
+
+
+def test_the_tables_say_which_rounds_failed():
+    failed = row("x", "b", 0, None, status="failed", note="ended by signal 11: nothing")
+    assert report.failures([failed]) == ["luajit x 16 on b: 1 rounds failed: ended by signal 11: nothing"]
+    assert report.failures([failed, row("x", "b", 0, 1.0)]) == []
