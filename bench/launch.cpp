@@ -3,12 +3,13 @@
 //   launch [--core N] [--env NAME=VALUE]... [--pid-fd FD] --record FILE -- COMMAND...
 //
 // The harness is written in Python and is itself large: what wait4 says of the peak of a child of it counts the
-// harness's own memory, from before the command took its place. So a small program stands between. It attaches to
-// the command as a debugger does, and stops it once: when it is about to end, but its memory is still there. At that
-// moment /proc tells the peak, the address space and which libraries are loaded, exactly and at no cost to the run.
+// harness's own memory, from before the command took its place. So a small program stands between. It attaches
+// to the command as a debugger does, and stops it once: when it is about to end, but its memory is still there.
+// At that moment /proc tells the peak, the address space and which libraries are loaded, exactly and at no cost
+// to the run.
 //
-// `--env` is for the command alone (LD_PRELOAD). FD receives the command's process id. Ends with 0 where the command
-// was run, however it ended; 2 where that was not possible.
+// `--env` is for the command alone (LD_PRELOAD). FD receives the command's process id. Ends with 0 where the
+// command was run, however it ended; 2 where that was not possible.
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -132,11 +133,12 @@ double seconds(const timeval &time) {
 void write_record(const char *path, int status, double wall, const rusage &usage, const Last &last) {
   FILE *file = fopen(path, "w");
   if (file == nullptr) fail(path, strerror(errno));
-  fprintf(file, "{\"exit\":%d,\"signal\":%d,\"wall_seconds\":%.6f,\"user_seconds\":%.6f,\"system_seconds\":%.6f,",
+  fprintf(file,
+          "{\"exit\":%d,\"signal\":%d,\"wall_seconds\":%.6f,\"user_seconds\":%.6f,\"system_seconds\":%.6f,",
           WIFEXITED(status) ? WEXITSTATUS(status) : -1, WIFSIGNALED(status) ? WTERMSIG(status) : 0, wall,
           seconds(usage.ru_utime), seconds(usage.ru_stime));
-  fprintf(file, "\"minor_faults\":%ld,\"major_faults\":%ld,\"peak_kb\":%ld,\"address_space_kb\":%ld,", usage.ru_minflt,
-          usage.ru_majflt, last.peak_kb, last.address_space_kb);
+  fprintf(file, "\"minor_faults\":%ld,\"major_faults\":%ld,\"peak_kb\":%ld,\"address_space_kb\":%ld,",
+          usage.ru_minflt, usage.ru_majflt, last.peak_kb, last.address_space_kb);
   fprintf(file, "\"resident_kb\":%ld,\"files\":[", last.resident_kb);
   const char *separator = "";
   for (const std::string &name : last.files) {
@@ -182,9 +184,10 @@ int main(int argc, char **argv) {
   if (pid == 0) become(request, gate[0]);
   if (ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACEEXIT | PTRACE_O_EXITKILL) != 0) {
     kill(pid, SIGKILL);
-    fail("cannot attach to the command (a container needs the capability SYS_PTRACE, and "
-         "kernel.yama.ptrace_scope must be below 3)",
-         strerror(errno));
+    fail(
+        "cannot attach to the command (a container needs the capability SYS_PTRACE, and "
+        "kernel.yama.ptrace_scope must be below 3)",
+        strerror(errno));
   }
   if (request.pid_fd >= 0) dprintf(request.pid_fd, "%d\n", pid);
   const double start = now();

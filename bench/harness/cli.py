@@ -59,8 +59,8 @@ def parse(arguments):
     run.add_argument("--rounds", type=at_least_one, help="runs of each program on each allocator (%d; 1 with --quick)"
                      % ROUNDS)  # fmt: skip
     run.add_argument("--quick", action="store_true", help="a few programs, small, few allocators: a first look")
-    run.add_argument("--output", type=Path, default=Path("bench-results"), metavar="DIR", help="(./bench-results); what "
-                     "is done there already is not run again")  # fmt: skip
+    run.add_argument("--output", type=Path, default=Path("bench-results"), metavar="DIR",
+                     help="(./bench-results); what is done there already is not run again")  # fmt: skip
     run.add_argument("--again", action="store_true", help="run what is done there already, too; the later run counts")
     run.add_argument("--core", type=int, help="where programs run (the last)")
     run.add_argument("--timeout", type=at_least_one, default=900, help="seconds for one run (%(default)s)")
@@ -145,7 +145,9 @@ def list_all(options, console):
             console.print("  skipped: %s" % escape(line), style="yellow", soft_wrap=True)
     console.print("[bold]peers[/bold]")
     for peer in found.values():
-        how = "told of collections, purged by %s" % peer.purge if peer.hinted else peer.path or "the VM's, or the C library's"
+        how = peer.path or ("the VM's own allocator" if peer.kind == "own" else "the C library's malloc")
+        if peer.hinted:
+            how = "told of collections, purged by %s" % peer.purge
         console.print("  %-18s %s" % (peer.name, how), soft_wrap=True, highlight=False)
     for name, remedy in missing.items():
         console.print("  %-18s missing: %s" % (name, remedy), style="yellow", soft_wrap=True)
@@ -338,5 +340,3 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("bench/run: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-
-

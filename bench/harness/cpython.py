@@ -1,7 +1,8 @@
 """The programs of pyperformance, and an environment for each interpreter to run them in.
 
 pyperf runs each as one process, its worker, with a fixed number of loops: so that runs of several allocators can take
-turns, and all do the same work. Its values are taken by the processor's clock (bench/vm/pyperf_by_cpu.py). The loops are calibrated once, on the VM's own allocator, and kept in loops.json.
+turns, and all do the same work. Its values are taken by the processor's clock (bench/vm/pyperf_by_cpu.py). The loops
+are calibrated once, on the VM's own allocator, and kept in loops.json.
 """
 
 import json
@@ -9,7 +10,6 @@ import math
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 from harness.errors import Trouble
@@ -19,7 +19,7 @@ REQUIREMENTS = BENCH / "requirements-python.txt"
 DEBIAN_PYTHON = "/usr/bin/python3"
 
 # name, folder of pyperformance (without bm_), arguments, which benchmark of several in the script (None: the only
-# one), the module that it needs.
+# one), the modules that it needs.
 PROGRAMS = (
     ("argparse", "argparse", "many_optionals", None, ""),
     ("async_generators", "async_generators", "", None, ""),
@@ -57,7 +57,7 @@ PROGRAMS = (
     ("scimark_sparse", "scimark", "sparse_mat_mult", None, ""),
     ("spectral_norm", "spectral_norm", "", None, ""),
     ("sqlglot_parse", "sqlglot_v2", "parse", None, "sqlglot"),
-    ("sympy_str", "sympy", "str", None, "sympy"),
+    ("sympy_str", "sympy", "str", None, "sympy distutils"),
     ("telco", "telco", "", None, ""),
     ("tomli_loads", "tomli_loads", "", None, "tomli"),
     ("unpickle_list", "pickle", "unpickle_list", None, ""),
@@ -66,9 +66,12 @@ PROGRAMS = (
 )
 QUICK = ("deepcopy", "deltablue", "json_loads", "unpickle_pure_python")
 
-# Seconds of a value, and how many values and warm-ups a run takes.
+# Seconds of a value, and how many values a run takes after its warm-up.
 TARGET_SECONDS, QUICK_TARGET_SECONDS = 0.3, 0.1
 VALUES, QUICK_VALUES = 5, 3
+# A single loop of these takes seconds.
+SLOW = ("bpe_tokeniser", "docutils", "mdp", "pprint_pformat", "tomli_loads")
+SLOW_VALUES = 2
 
 
 def interpreters(given):
@@ -142,13 +145,14 @@ def programs(hosts, root, quick, say):
     for host, path in hosts[:1] if quick else hosts:
         python = environment(host, path, root, say)
         folder, absent = look(python)
-        for name, script, args, task, module in PROGRAMS:
+        for name, script, args, task, modules in PROGRAMS:
             if quick and name not in QUICK:
                 continue
             file = folder / ("bm_" + script) / "run_benchmark.py"
-            if module in absent or not file.exists():
-                selection.skipped.append("%s: %s: %s" % (host, name, "needs the module %s" % module if module in absent
-                                                         else "pyperformance has no bm_%s" % script))  # fmt: skip
+            missing = [module for module in modules.split() if module in absent]
+            if missing or not file.exists():
+                why = "needs the module %s" % missing[0] if missing else "pyperformance has no bm_%s" % script
+                selection.skipped.append("%s: %s: %s" % (host, name, why))
                 continue
             selection.programs.append(program(host, python, name, file, args, task, quick))
     return selection
@@ -156,7 +160,7 @@ def programs(hosts, root, quick, say):
 
 def look(python):
     """Where pyperformance's programs are, and which modules are not there."""
-    modules = sorted({module for *_, module in PROGRAMS if module})
+    modules = sorted({module for *_, modules in PROGRAMS for module in modules.split()})
     code = ("import importlib.util as u, json, sys; print(json.dumps([u.find_spec('pyperformance').origin, "
             "[m for m in sys.argv[1:] if not u.find_spec(m)]]))")  # fmt: skip
     said = subprocess.run([str(python), "-c", code, *modules], capture_output=True, text=True)
@@ -167,7 +171,7 @@ def look(python):
 
 
 def program(host, python, name, file, args, task, quick):
-    values = QUICK_VALUES if quick else VALUES
+    values = QUICK_VALUES if quick else SLOW_VALUES if name in SLOW else VALUES
     words = [str(python), str(BENCH / "vm" / "pyperf_by_cpu.py"), str(file), *args.split(), "--worker",
              "--loops={loops}", "--warmups=1", "--values=%d" % values, "--output={output}"]  # fmt: skip
     words += ["--worker-task=%d" % task] if task is not None else []
@@ -179,7 +183,3 @@ def program(host, python, name, file, args, task, quick):
 def loops_for(seconds_of_one, quick):
     """How many loops make a value long enough."""
     return max(1, math.ceil((QUICK_TARGET_SECONDS if quick else TARGET_SECONDS) / seconds_of_one))
-
-
-if __name__ == "__main__":
-    sys.exit("start bench/run instead")

@@ -24,7 +24,7 @@ SAMPLE_SECONDS = 0.01
 REST_MARGIN_SECONDS = 0.05
 PAGE = os.sysconf("SC_PAGESIZE")
 # Nothing that steers an allocator or an interpreter may come in from outside.
-FOREIGN_SETTINGS = ("ACE_", "LUA_", "LD_", "PYTHON", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES", "VIRTUAL_ENV")
+FOREIGN_SETTINGS = ("ACE_", "LUA_", "LD_", "PYTHON", "VIRTUAL_ENV", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_")
 
 
 class Failed(Exception):

@@ -1,10 +1,10 @@
 """The allocators that are compared, and how each is put under each kind of host.
 
-    own       what the VM has: LuaJIT's lj_alloc, Lua's default (the C library's malloc), CPython's pymalloc
-    ace       libace-preload.so
-    NAME      a malloc in a library: preloaded; under LuaJIT by libpeer-plain.so, under CPython with PYTHONMALLOC=malloc
-    NAME-hinted
-              the same below ACE's own host code (libpeer-hinted.so): told to give memory back whenever ACE would be
+own       what the VM has: LuaJIT's lj_alloc, Lua's default (the C library's malloc), CPython's pymalloc
+ace       libace-preload.so
+NAME      a malloc in a library: preloaded; under LuaJIT by libpeer-plain.so, under CPython with PYTHONMALLOC=malloc
+NAME-hinted
+          the same below ACE's own host code (libpeer-hinted.so): told to give memory back whenever ACE would be
 """
 
 import os
@@ -16,7 +16,7 @@ from harness.errors import Trouble
 HINTED = "-hinted"
 # The functions by which bench/peers/ace_on_malloc.cpp makes a malloc give memory back, in its order.
 PURGES = ("mi_collect", "mallctl", "MallocExtension_ReleaseFreeMemory", "malloc_trim")
-LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib")
+LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 SYSTEM_LIBRARIES = {
     "jemalloc": ("libjemalloc.so.2", "install the package libjemalloc2"),
     "tcmalloc": ("libtcmalloc_minimal.so.4", "install the package libtcmalloc-minimal4"),

@@ -61,7 +61,7 @@ OUR_LUA = (
     ("string_churn", "2500000", "1000000", "400000", "150000"),
     ("table_churn", "2000000", "1000000", "400000", "200000"),
 )
-# name, inner iterations for LuaJIT and for Lua 5.4; CD and Havlak can verify only some counts. None: not in a quick look.
+# name, inner iterations in the same order; CD and Havlak can verify only some counts. None: not in a quick look.
 AWFY_LUA = (
     ("Json", 600, 200, 100, 30),
     ("CD", 250, 250, 100, 100),

@@ -127,7 +127,8 @@ def write_markdown(store, rows, wanted, pictures):
         for metric in table.metrics:
             heading, body = ratio_rows(table, subject, metric)
             if body:
-                lines += ["%s, %s / the others:" % (metric.name.capitalize(), subject), "", *markdown(heading, body), ""]
+                title = "%s, %s / the others:" % (metric.name.capitalize(), subject)
+                lines += [title, "", *markdown(heading, body), ""]
         heading, body = absolute_rows(table)
         lines += ["Medians of what was measured:", "", *markdown(heading, body), ""]
     failed = failures(rows)

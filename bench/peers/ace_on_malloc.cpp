@@ -1,6 +1,6 @@
-// ACE's C interface, as far as the host code of the preloaded library calls it, on whatever `malloc` the process
-// has. A hint that a full collection is over, or that the program rests, makes that malloc give its memory back, by
-// the function that it has for it: so a rival is told the same as ACE, at the same instant.
+// ACE's C interface, as far as the host code of the preloaded library calls it, on whatever `malloc` the
+// process has. A hint that a full collection is over, or that the program rests, makes that malloc give its
+// memory back, by the function that it has for it: so a rival is told the same as ACE, at the same instant.
 //
 // There are no heaps: a "heap" here only counts. Every pointer is malloc's, so none is ever foreign.
 #include <dlfcn.h>
@@ -65,7 +65,8 @@ void find_purge() {
 unsigned long long now_ns() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<unsigned long long>(time.tv_sec) * 1000000000 + static_cast<unsigned long long>(time.tv_nsec);
+  return static_cast<unsigned long long>(time.tv_sec) * 1000000000 +
+         static_cast<unsigned long long>(time.tv_nsec);
 }
 
 void give_back(ace_heap &heap) {
@@ -80,12 +81,13 @@ void give_back(ace_heap &heap) {
 
 int report_heap(const ace_heap &heap, int fd, const char *format) {
   char line[512];
-  const char *form = strcmp(format, "json") == 0
-                         ? "{\"pid\":%d,\"name\":\"%s\",\"audit\":\"not audited\",\"purge_by\":\"%s\",\"hints\":"
-                           "%llu,\"purges\":%llu,\"purge_ns\":%llu}\n"
-                         : "peer: process %d, %s: purged by %s, %llu hints, %llu purges in %llu ns\n";
-  snprintf(line, sizeof line, form, getpid(), heap.name, g_purge != nullptr ? g_purge->name : "nothing", heap.hints,
-           heap.purges, heap.purge_ns);
+  const char *form =
+      strcmp(format, "json") == 0
+          ? "{\"pid\":%d,\"name\":\"%s\",\"audit\":\"not audited\",\"purge_by\":\"%s\",\"hints\":"
+            "%llu,\"purges\":%llu,\"purge_ns\":%llu}\n"
+          : "peer: process %d, %s: purged by %s, %llu hints, %llu purges in %llu ns\n";
+  snprintf(line, sizeof line, form, getpid(), heap.name, g_purge != nullptr ? g_purge->name : "nothing",
+           heap.hints, heap.purges, heap.purge_ns);
   return write(fd, line, strlen(line)) < 0 ? -1 : 0;
 }
 
@@ -165,12 +167,15 @@ int ace_heap_stats_shared(ace_heap *heap, ace_stats *stats, size_t size) noexcep
   return ace_heap_stats(heap, stats, size);
 }
 
-int ace_heap_report(ace_heap *heap, int fd, const char *format) noexcept { return report_heap(*heap, fd, format); }
+int ace_heap_report(ace_heap *heap, int fd, const char *format) noexcept {
+  return report_heap(*heap, fd, format);
+}
 
 int ace_report(int fd, const char *format) noexcept {
   int result = 0;
   pthread_mutex_lock(&g_lock);
-  for (const ace_heap *heap = g_heaps; heap != nullptr; heap = heap->next) result |= report_heap(*heap, fd, format);
+  for (const ace_heap *heap = g_heaps; heap != nullptr; heap = heap->next)
+    result |= report_heap(*heap, fd, format);
   pthread_mutex_unlock(&g_lock);
   return result;
 }

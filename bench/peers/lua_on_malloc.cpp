@@ -1,4 +1,5 @@
-// A rival's lua_Alloc: the thinnest possible over malloc, without phases. It stands in for bindings/lua/ace_lua.cpp.
+// A rival's lua_Alloc: the thinnest possible over malloc, without phases. It stands in for
+// bindings/lua/ace_lua.cpp.
 #include <stdlib.h>
 
 #include "lua/ace_lua.h"
