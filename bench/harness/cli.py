@@ -163,6 +163,7 @@ class Session:
     def __init__(self, options, console):
         self.options, self.console = options, console
         options.build = Path(options.build).resolve()
+        self.built = machine.build_options(options.build)
         self.found, self.missing = peers.find(options.build, options.peer)
         self.extra = [peer for peer in self.found if peer in {text.partition("=")[0] for text in options.peer}]
         self.bench = measure.Bench(options.build, measure.choose_core(options.core), options.timeout)
@@ -196,9 +197,9 @@ class Session:
             selection = select(part, self.options, self.say)
             chosen += selection.programs
             skipped += selection.skipped
-        chosen = programs.matching(chosen, patterns)
         for line in skipped:
             self.console.print("skipped: %s" % escape(line), style="yellow", soft_wrap=True)
+        chosen = programs.matching(chosen, patterns)
         if not chosen:
             raise Trouble("nothing can be run: see what was skipped")
         for part, some in peers_by_part.items():
@@ -223,7 +224,7 @@ class Session:
                 sessions = json.loads(path.read_text())["sessions"]
             except (ValueError, LookupError):
                 self.warn("machine.json was damaged: it begins anew")
-        sizes = {"quick": self.options.quick, "rounds": self.options.rounds}
+        sizes = {"quick": self.options.quick, "rounds": self.options.rounds, "build": self.built}
         sessions.append(machine.describe(ROOT, self.peers, hosts.items(), self.options.suites, self.bench.core, sizes))
         write(path, json.dumps({"sessions": sessions}, indent=1) + "\n")
 
@@ -326,7 +327,8 @@ def show(store, subject, console):
 def main(arguments=None):
     options = parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    # A file or a pipe has no width of its own: wide enough for nine allocators.
+    console = Console(width=None if sys.stdout.isatty() else 160)
     warn = Console(stderr=True)
     try:
         if options.verb == "report":

@@ -1,6 +1,7 @@
 """What the figures depend on: machine, versions, and the command. No path of this machine is kept, only last parts."""
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from harness.errors import Trouble
 from harness.programs import SUITE, commit_of
 
 
@@ -59,6 +61,21 @@ def library(path):
     found = {"file": Path(path).name, "sha256": digest}
     package = package_of(path)
     return dict(found, package=package) if package else found
+
+
+def build_options(build):
+    """How ACE was compiled. Trouble where nobody should measure it so."""
+    try:
+        table = json.loads((build / "meson-info" / "intro-buildoptions.json").read_text())
+    except (OSError, ValueError):
+        raise Trouble("%s is no build folder of meson: name one by --build" % build.name) from None
+    wanted = ("buildtype", "optimization", "debug", "b_ndebug", "b_lto", "b_sanitize")
+    options = {option["name"]: option["value"] for option in table if option["name"] in wanted}
+    # Newer versions of meson give a list of sanitizers, older ones a word.
+    if options.get("optimization") not in ("2", "3") or options.get("b_sanitize") not in (None, "none", []):
+        raise Trouble("the build folder %s is not optimized (%s): name another by --build or ACE_BUILD" % (
+            build.name, ", ".join("%s=%s" % item for item in options.items())))  # fmt: skip
+    return options
 
 
 def describe(root, peers, hosts, suites, core, options):

@@ -35,7 +35,7 @@ class Bench:
     """What all runs share. core: where programs run; None: anywhere."""
 
     def __init__(self, build, core, timeout):
-        self.build = build
+        self.build = build = build.resolve()
         self.core = core
         self.timeout = timeout
         self.launcher = build / "bench" / "launch"

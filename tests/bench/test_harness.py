@@ -185,6 +185,18 @@ def test_no_path_of_this_machine_is_kept():
     assert machine.without_paths("--peers") == "--peers"
 
 
+def test_only_an_optimized_build_is_measured(tmp_path):
+    with pytest.raises(Trouble, match="is no build folder"):
+        machine.build_options(tmp_path)
+    (tmp_path / "meson-info").mkdir()
+    table = tmp_path / "meson-info" / "intro-buildoptions.json"
+    table.write_text('[{"name": "optimization", "value": "0"}, {"name": "b_sanitize", "value": "none"}]')
+    with pytest.raises(Trouble, match="is not optimized"):
+        machine.build_options(tmp_path)
+    table.write_text('[{"name": "optimization", "value": "3"}, {"name": "b_sanitize", "value": "none"}]')
+    assert machine.build_options(tmp_path)["optimization"] == "3"
+
+
 # ---- peers
 
 
