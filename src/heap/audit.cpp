@@ -85,7 +85,9 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
            slab);
   a.expect(prefix.index == index, "slab %p: wrong index", slab);
   if (prefix.pool == Pool::kNone) {
-    a.expect(prefix.state == SlabState::kFree && present == 0, "slab %p was used, but never assigned", slab);
+    const bool came_huge = superslab->head.head_pages == kPagesPerSlab;
+    a.expect(prefix.state == SlabState::kFree && (present == 0 || came_huge),
+             "slab %p was used, but never assigned", slab);
     return;
   }
   const ClassPattern &pattern = kClassPattern[prefix.size_class];
@@ -147,7 +149,10 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;
-  a.metadata += (1 + static_cast<uint64_t>(std::popcount(head.bitmap_pages))) * kPage;
+  const bool came_huge = head.bitmap_pages == kAllBitmapPages && head.head_pages == kPagesPerSlab;
+  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages),
+           "superslab %p: resident pages of its head", static_cast<void *>(superslab));
+  a.metadata += head.head_pages * kPage;
 }
 
 void audit_mid(Audit &a, Superslab *superslab) {

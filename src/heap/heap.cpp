@@ -80,7 +80,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->phases.entries[0].set(1);
   home->head.prefix.pool = Pool::kTiny;
   home->head.prefix.owner = heap;
-  adopt_superslab(*heap, home);
+  adopt_superslab(*heap, home, false);
   heap->counters.metadata_bytes.add(round_up(sizeof(Heap), kPage));
   enter_heap(*heap);
   return heap;

@@ -17,6 +17,7 @@ pthread_rwlock_t g_fork_gate = PTHREAD_RWLOCK_INITIALIZER;
 // The pages of a slab in which no block lives. The claim is held.
 uint16_t dead_pages(Superslab *superslab, unsigned index) {
   const SlabRow &row = superslab->row(index);
+  if (row.prefix.pool == Pool::kNone) return 0xffff;  // never assigned, but part of a huge page
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
   const BitmapWord *bits = superslab->free_bits[index];
   uint16_t dead = 0;
@@ -79,6 +80,10 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
     present.add_slab(i, pages);
     // An absent page is as good as a dead one inside a run.
     dead.add_slab(i, static_cast<uint16_t>(pages == 0 ? 0xffff : dead_pages(superslab, i) | ~pages));
+  }
+  if (superslab->head.is_huge.load(std::memory_order_relaxed) && dead.meets(present)) {
+    os().end_huge(superslab, kSuperslabSize);
+    superslab->head.is_huge.store(false, std::memory_order_relaxed);
   }
   size_t given = purge_runs(heap, superslab, dead, present, budget);
   for (; claimed != 0; claimed &= claimed - 1) {

@@ -113,10 +113,14 @@ struct alignas(128) SuperslabHead {
   uint16_t longest_run;                  // mid pool: no free run is longer
   Tier tier;
   uint8_t bitmap_pages;   // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
+  uint8_t head_pages;     // tiny pool: resident pages of the head, those of the bitmaps among them
+  std::atomic<bool> is_huge;  // tiny pool: one huge page. Ended by whoever first purges some of it
   uint32_t block_offset;  // large pool: where the block starts
   size_t mapped;          // large pool: bytes mapped
 };
 static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);
+
+inline constexpr uint8_t kAllBitmapPages = 0xff;
 
 using BitmapWord = std::atomic<uint64_t>;
 
