@@ -8,6 +8,8 @@
 #include "heap/tiers.h"
 #include "os/os.h"
 
+#include <algorithm>
+
 namespace ace {
 namespace {
 
@@ -33,12 +35,12 @@ uint16_t dead_pages(Superslab *superslab, unsigned index) {
   return dead;
 }
 
-// Where the system's pages are larger than ours, a run is cut to whole ones of them.
-void cut_to_system_pages(unsigned &from, unsigned &to) {
-  const auto unit = static_cast<unsigned>(os().page_size / kPage);
-  if (unit <= 1) return;
-  from = (from + unit - 1) / unit * unit;
-  to = to / unit * unit;
+// The system gives back whole pages of its own, which may be larger than ours: `unit` of ours. So a run's ends
+// move to their edges: outwards where the dead pages [start, end) reach so far, else inwards.
+void fit_system_pages(unsigned start, unsigned end, unsigned unit, unsigned &from, unsigned &to) {
+  const unsigned wider_from = from / unit * unit, wider_to = (to + unit - 1) / unit * unit;
+  from = wider_from >= start ? wider_from : wider_from + unit;
+  to = wider_to <= end ? wider_to : wider_to - unit;
 }
 
 // Cuts the end of the run so that at most `pages` present pages are in it.
@@ -49,13 +51,17 @@ void cut_to_budget(const PageSet &present, unsigned from, unsigned &to, size_t p
 // Purges the runs of `dead` pages that are present, and takes them out of `present`. Runs go on over dead
 // pages that are absent already: one call costs less than two. Returns the bytes that were present.
 size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet &present, size_t budget) {
+  const auto unit = static_cast<unsigned>(std::max(os().page_size / kPage, size_t{1}));
   size_t given = 0;
   for (unsigned start = dead.find(0); start < kPagesPerSuperslab && given < budget;) {
     unsigned end = dead.find_absent(start);
     unsigned from = present.find(start), to = end;
     while (to > from && !present.has(to - 1)) --to;
-    if (from < to) cut_to_budget(present, from, to, (budget - given) / kPage);
-    cut_to_system_pages(from, to);
+    fit_system_pages(start, end, unit, from, to);
+    if (from < to) {
+      cut_to_budget(present, from, to, (budget - given) / kPage);
+      to = to / unit * unit;
+    }
     if (from < to) {
       size_t bytes = present.count(from, to) * kPage;
       if (bytes != 0 && os().purge(superslab->page(from), (to - from) * kPage)) {

@@ -26,12 +26,13 @@ struct Range {
 // Stands for the system as long as it lives; one at a time. Heaps that were made before it go on with it.
 class FakeOs {
  public:
-  FakeOs() {
+  explicit FakeOs(size_t page_size = real_os().page_size) {
     // The worker would look at heaps whenever the scheduler lets it; under this clock only ace_tick does.
     stop_worker();
     state() = State();
     state().now = real_os().now();
-    static const OsTable table{map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, real_os().page_size};
+    static OsTable table;
+    table = {map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, page_size};
     set_os_for_tests(&table);
   }
   ~FakeOs() { set_os_for_tests(&real_os()); }
