@@ -35,6 +35,10 @@ unsigned find_run(const PageSet &set, unsigned pages, size_t alignment) {
   return 0;
 }
 
+size_t resident_bytes(Superslab *superslab) {
+  return PageSet::load(superslab->mid().present).count(0, kPagesPerSuperslab) * kPage;
+}
+
 // Takes [from, to), which is free, into use; the superslab's claim is held. False at the limit.
 bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, LimitTalk &talk) {
   MidBody &body = superslab->mid();
@@ -161,8 +165,9 @@ size_t release_empty_mid(Heap &heap, size_t budget) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.
     if (s->head.claim.held() || s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
-    size_t bytes = PageSet::load(s->mid().present).count(0, kPagesPerSuperslab) * kPage;
-    if (!is_empty(s) || bytes > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
+    if (!is_empty(s) || resident_bytes(s) > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
+    // Counted now that no purger can be at it: what one has just given back is no longer ours to give.
+    const size_t bytes = resident_bytes(s);
     heap.counters.released_bytes.add(bytes);
     heap.counters.mapped_bytes.subtract(kSuperslabSize);
     heap.counters.metadata_bytes.subtract(kMidFirstPage * kPage);
