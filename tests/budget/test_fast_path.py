@@ -126,7 +126,7 @@ calls=1 0x80
 
 
 def test_program(tmp_path):
-    """All of it on a function of ours: 1000 calls; one in ten leaves by a conditional jump, two by a jump of their own."""
+    """All of it on a function of ours: of ten calls, one leaves by a conditional jump and two by a plain one."""
     source, program = tmp_path / "program.c", tmp_path / "program"
     source.write_text(
         """
