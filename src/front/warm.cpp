@@ -90,6 +90,17 @@ void free_outside_window(Heap *heap, void *p) {
     free_judged(heap, p, 0, "free");
 }
 
+int try_free_outside_window(Heap &heap, void *p) {
+  if (free_swept(&heap, p, 1)) [[likely]]
+    return 1;
+  if (p != nullptr && !is_ours(p)) {
+    heap.counters.foreign_pointers.add_shared(1);
+    return 0;
+  }
+  free_judged(&heap, p, 0, "free");
+  return 1;
+}
+
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.
 void free_sized_outside_window(Heap *heap, void *p, size_t size) {
   if (!free_swept(heap, p, size)) [[unlikely]]
