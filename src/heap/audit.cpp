@@ -24,7 +24,7 @@ struct Audit {
   uint64_t used[kBins] = {};
   uint64_t resident = 0, mapped = 0, metadata = 0, slabs_in_use = 0;
   uint64_t tiers[3] = {};
-  uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0;
+  uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0, kept_bytes = 0;
   uint64_t listed_open = 0, open_superslabs = 0;
 
   __attribute__((format(printf, 3, 4))) void expect(bool holds, const char *format, ...) {
@@ -189,6 +189,17 @@ void audit_large(Audit &a, Superslab *superslab) {
   a.metadata += kPage;
 }
 
+void audit_kept(Audit &a, Superslab *superslab) {
+  const SuperslabHead &head = superslab->head;
+  a.expect(is_ours(superslab), "kept block %p is not in the address map", static_cast<void *>(superslab));
+  a.expect(head.kept_bytes <= large_block_size(superslab) && head.remote.count == 1 && !head.claim.held(),
+           "kept block %p: its head", static_cast<void *>(superslab));
+  a.kept_bytes += large_block_size(superslab);
+  a.resident += head.kept_bytes;
+  a.mapped += head.mapped;
+  a.metadata += kPage;
+}
+
 void audit_slab_list(Audit &a, const SlabList &list, unsigned bin, SlabState state) {
   const SlabRow *previous = nullptr;
   for (const SlabRow *row = list.first; row != nullptr && a.ok; previous = row, row = row->next) {
@@ -235,6 +246,7 @@ void audit_totals(Audit &a) {
   a.equal(c.mid_live_bytes.get(), a.mid_bytes, "bytes in page runs");
   a.equal(c.large_live_blocks.get(), a.large_blocks, "large blocks");
   a.equal(c.large_live_bytes.get(), a.large_bytes, "bytes in large blocks");
+  a.equal(a.heap.kept_block_bytes, a.kept_bytes, "bytes in kept blocks");
 }
 
 }  // namespace
@@ -245,6 +257,7 @@ bool audit_heap(Heap &heap, char *message, size_t length) {
   audit_open(audit);
   for (Superslab *s = heap.mid.first; s != nullptr && audit.ok; s = s->head.next) audit_mid(audit, s);
   for (Superslab *s = heap.large.first; s != nullptr && audit.ok; s = s->head.next) audit_large(audit, s);
+  for (Superslab *s = heap.kept.first; s != nullptr && audit.ok; s = s->head.next) audit_kept(audit, s);
   if (audit.ok) audit_totals(audit);
   return audit.ok;
 }

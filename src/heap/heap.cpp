@@ -20,9 +20,10 @@
 namespace ace {
 namespace {
 
-// Large blocks go one by one; what remains is whole superslabs, the one with the heap itself last.
+// Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself last.
 void unmap_all(Heap &heap) {
   while (heap.large.first != nullptr) free_large(heap, heap.large.first);
+  release_kept(heap, SIZE_MAX);
   Superslab *home = heap.home;
   for (Superslab *first : {heap.tiny.first, heap.mid.first}) {
     for (Superslab *s = first, *next; s != nullptr; s = next) {

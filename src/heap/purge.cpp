@@ -1,6 +1,7 @@
 #include "heap/purge.h"
 
 #include "heap/class_pattern.h"
+#include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/page_set.h"
 #include "heap/remote.h"
@@ -100,6 +101,23 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
   return given;
 }
 
+// From the end of the block on, so that what is resident stays in one piece.
+size_t purge_kept(Heap &heap, Superslab *superslab, size_t budget) {
+  SuperslabHead &head = superslab->head;
+  if (!head.claim.try_take()) return 0;
+  size_t resident = head.kept_bytes.load(std::memory_order_relaxed), given = 0;
+  while (given < budget && resident != 0) {
+    const size_t bytes = round_down(std::min({resident, budget - given, kSuperslabSize}), os().page_size);
+    if (bytes == 0 || !os().purge(large_block(superslab) + resident - bytes, bytes)) break;
+    resident -= bytes;
+    given += bytes;
+    heap.counters.purge_calls.add_shared(1);
+  }
+  head.kept_bytes.store(resident, std::memory_order_relaxed);
+  head.claim.release();
+  return given;
+}
+
 size_t purge_mid(Heap &heap, Superslab *superslab, size_t budget) {
   if (!superslab->head.claim.try_take()) return 0;
   MidBody &body = superslab->mid();
@@ -142,6 +160,7 @@ size_t purge_pages(Heap &heap, size_t budget) {
   const uint64_t begin = os().now();
   size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
   if (given < budget) given += purge_list(heap, heap.mid, budget - given, purge_mid);
+  if (given < budget) given += purge_list(heap, heap.kept, budget - given, purge_kept);
   heap.counters.purges.add_shared(1);
   heap.counters.purge_ns.add_shared(os().now() - begin);
   pthread_rwlock_unlock(&g_fork_gate);
@@ -156,6 +175,7 @@ size_t trim_heap(Heap &heap, size_t budget) {
   heap.trimming = false;
   size_t given = release_empty_superslabs(heap, budget);
   given += release_empty_mid(heap, budget - given);
+  given += release_kept(heap, budget - given);
   heap.counters.purge_ns.add_shared(os().now() - begin);
   if (given < budget) given += purge_pages(heap, budget - given);
   mark_draining(heap);
