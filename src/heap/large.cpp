@@ -8,12 +8,12 @@
 namespace ace {
 namespace {
 
-// What may be kept: this much, or that share of what is resident.
+// What may be kept: this much, or that share of the most that was resident.
 constexpr size_t kKeptMin = size_t{4} << 20;
-constexpr size_t kKeptShare = 8;
-// How many kept blocks are looked at for one that fits, and how much larger it may be: by a quarter.
+constexpr size_t kKeptShare = 4;
+// How many kept blocks are looked at for one that fits. It may be twice as large: buffers that grow are most of
+// what is asked for here, and will soon need the rest.
 constexpr unsigned kKeptTries = 8;
-constexpr size_t kKeptSlack = 4;
 
 size_t mapping_size(size_t offset, size_t size) { return round_up(offset + size, os().page_size); }
 
@@ -67,7 +67,7 @@ void unmap_large(Heap &heap, Superslab *superslab) {
 }
 
 bool may_keep(const Heap &heap, size_t block_size) {
-  return heap.kept_block_bytes + block_size <= std::max(kKeptMin, heap.counters.resident_bytes() / kKeptShare);
+  return heap.kept_block_bytes + block_size <= std::max(kKeptMin, heap.counters.peak_resident_bytes.get() / kKeptShare);
 }
 
 // Off the list of kept blocks, with its claim taken: nobody else is at it, or comes to it any more.
@@ -88,7 +88,7 @@ Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
   unsigned tries = kKeptTries;
   for (Superslab *s = heap.kept.first; s != nullptr && tries != 0; s = s->head.next, --tries) {
     const SuperslabHead &head = s->head;
-    if (head.block_offset != offset || head.mapped < needed || head.mapped - needed > needed / kKeptSlack) continue;
+    if (head.block_offset != offset || head.mapped < needed || head.mapped - needed > needed) continue;
     if (!claim_kept(heap, s)) continue;
     const size_t resident = s->head.kept_bytes.exchange(0, std::memory_order_relaxed);
     LimitTalk talk;

@@ -110,7 +110,8 @@ struct alignas(128) SuperslabHead {
   uint32_t free_slabs;                   // tiny pool: a bit a slab of state kFree
   std::atomic<uint32_t> pins;            // visitors that are not the holder; no release meanwhile
   Claim claim;                           // mid pool, kept blocks: as a slab's claim
-  uint16_t longest_run;                  // mid pool: no free run is longer
+  uint16_t longest_run;                  // mid pool: no free run is longer,
+  uint16_t longest_resident;             // and no resident one than this
   Tier tier;
   uint8_t bitmap_pages;   // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
   uint8_t head_pages;     // tiny pool: resident pages of the head, those of the bitmaps among them

@@ -53,13 +53,13 @@ TEST_F(Large, EachBlockIsAMappingOfItsOwn) {
 // ---- kept blocks
 
 TEST_F(Large, AFreedBlockServesTheNextOfItsSize) {
-  unsigned char *p = alloc(2 * kMiB);
+  unsigned char *p = alloc(3 * kMiB);
   const auto before = stats();
   ace_heap_free(heap, p);
   EXPECT_EQ(stats().resident_bytes, before.resident_bytes);
   EXPECT_EQ(test::audit(heap), "");
-  EXPECT_NE(alloc(kMiB), p) << "a quarter larger is too much";
-  EXPECT_EQ(alloc(2 * kMiB - 100'000), p);
+  EXPECT_NE(alloc(kMiB), p) << "three times as large is too much";
+  EXPECT_EQ(alloc(2 * kMiB), p);
   EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes + kMiB);
   EXPECT_EQ(test::audit(heap), "");
 }
@@ -80,6 +80,10 @@ TEST_F(Large, LittleIsKept) {
   EXPECT_GE(stats().resident_bytes, 3 * kMiB);
   ace_heap_free(heap, alloc(40 * kMiB));
   EXPECT_LE(stats().resident_bytes, 4 * kMiB);
+  std::vector<void *> many;
+  for (int i = 0; i < 80; ++i) many.push_back(alloc(kMiB));
+  free_all(many);
+  EXPECT_LE(stats().resident_bytes, 21 * kMiB) << "a quarter of the peak";
   EXPECT_EQ(test::audit(heap), "");
 }
 
