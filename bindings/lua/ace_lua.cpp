@@ -240,7 +240,11 @@ void free_first_block(ace_lua_vm &vm, size_t size) {
 [[gnu::noinline]] void *release(ace_lua_vm &vm, void *block, size_t size) {
   if (++vm.frees == kFreesOfASweep || block == vm.first_block) [[unlikely]]
     return free_watched(vm, block, size);
-  ace_heap_free_sized(vm.heap, block, size);
+  if (vm.frees > kFreesOfASweep) {
+    ace_heap_free_swept(vm.heap, block, size);
+  } else {
+    ace_heap_free_sized(vm.heap, block, size);
+  }
   return nullptr;
 }
 

@@ -55,6 +55,8 @@ void ace_heap_free(ace_heap *heap, void *p) noexcept { free_block(*heap, p); }
 
 void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) noexcept { free_sized(*heap, p, size); }
 
+void ace_heap_free_swept(ace_heap *heap, void *p, size_t size) noexcept { free_swept(*heap, p, size); }
+
 int ace_heap_try_free(ace_heap *heap, void *p) noexcept {
   if (push(bin_at(*heap, bin_of_slab(*heap, address_of(p))), p)) [[likely]]
     return 1;

@@ -11,6 +11,8 @@ namespace ace {
 [[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin);
 [[gnu::noinline]] void free_outside_window(Heap *heap, void *p);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
+// What a sweep does all the time. `p` is a block of this heap.
+void free_swept(Heap &heap, void *p, size_t size);
 [[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);  // 0, and counted, where p is foreign
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
 // cold.cpp

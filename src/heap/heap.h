@@ -50,7 +50,7 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 
 // Doubly linked through SlabRow.
 struct SlabList {
-  SlabRow *first;
+  SlabRow *first, *last;
 };
 
 // The rest of a bin, for refills and for frees into the bitmap.
