@@ -55,13 +55,12 @@ void ace_heap_free(ace_heap *heap, void *p) noexcept { free_block(*heap, p); }
 
 void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) noexcept { free_sized(*heap, p, size); }
 
+void ace_heap_free_swept(ace_heap *heap, void *p, size_t size) noexcept { free_swept(*heap, p, size); }
+
 int ace_heap_try_free(ace_heap *heap, void *p) noexcept {
-  if (is_ours(p) || p == nullptr) {
-    free_block(*heap, p);
+  if (push(bin_at(*heap, bin_of_slab(*heap, address_of(p))), p)) [[likely]]
     return 1;
-  }
-  heap->counters.foreign_pointers.add_shared(1);
-  return 0;
+  return try_free_outside_window(*heap, p);
 }
 
 int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind, void **result) noexcept {

@@ -66,8 +66,8 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
   void *p = allocate(heap, bytes, group);
-  // A large block is a fresh mapping, zero already.
-  if (p != nullptr && bytes <= kMidMax) memset(p, 0, bytes);
+  // A large block is a fresh mapping most of the time, zero already.
+  if (p != nullptr && (bytes <= kMidMax || !large_is_zero(p))) memset(p, 0, bytes);
   return p;
 }
 

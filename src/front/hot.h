@@ -11,16 +11,19 @@ namespace ace {
 [[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin);
 [[gnu::noinline]] void free_outside_window(Heap *heap, void *p);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
+// What a sweep does all the time. `p` is a block of this heap.
+void free_swept(Heap &heap, void *p, size_t size);
+[[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);  // 0, and counted, where p is foreign
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
-// 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches.
+// 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches; 4 more to choose the group of a kind.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax) [[unlikely]]
     return allocate_rare(heap, size, group);
-  Bin &bin = bin_at(heap, kBinOffsetOf[index / kGranule] + (size_t{group} * kClasses << kBinShift));
+  Bin &bin = bin_at(heap, kBinOffsetOf[index / kGranule] + group * (kClasses << kBinShift));
   Block *block = bin.list;
   if (block == nullptr) [[unlikely]]
     return allocate_after_refill(heap, bin);

@@ -59,11 +59,9 @@ void *allocate_after_refill(Heap &heap, Bin &bin) {
 
 namespace {
 
-// What a sweep does all the time: frees a block of at least `size` bytes of this heap, in a slab that is not
-// current. False, with nothing done, where it is not that.
-inline bool free_swept(Heap *heap, void *p, size_t size) {
-  if (!is_ours(p)) [[unlikely]]
-    return false;
+// Frees a block of at least `size` bytes of this heap, in a slab that is not current. False, with nothing done,
+// where it is not that. `p` is ours.
+inline bool free_into_slab(Heap *heap, void *p, size_t size) {
   SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
   if (prefix.owner != heap || prefix.block_size <= size - 1 || prefix.state == SlabState::kCurrent) [[unlikely]]
@@ -86,14 +84,30 @@ inline bool free_swept(Heap *heap, void *p, size_t size) {
 }  // namespace
 
 void free_outside_window(Heap *heap, void *p) {
-  if (!free_swept(heap, p, 1)) [[unlikely]]
+  if (!is_ours(p) || !free_into_slab(heap, p, 1)) [[unlikely]]
     free_judged(heap, p, 0, "free");
+}
+
+int try_free_outside_window(Heap &heap, void *p) {
+  if (is_ours(p) && free_into_slab(&heap, p, 1)) [[likely]]
+    return 1;
+  if (p != nullptr && !is_ours(p)) {
+    heap.counters.foreign_pointers.add_shared(1);
+    return 0;
+  }
+  free_judged(&heap, p, 0, "free");
+  return 1;
 }
 
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.
 void free_sized_outside_window(Heap *heap, void *p, size_t size) {
-  if (!free_swept(heap, p, size)) [[unlikely]]
+  if (!is_ours(p) || !free_into_slab(heap, p, size)) [[unlikely]]
     free_judged(heap, p, size, "free_sized");
+}
+
+void free_swept(Heap &heap, void *p, size_t size) {
+  if (!free_into_slab(&heap, p, size)) [[unlikely]]
+    free_judged(&heap, p, size, "free_swept");
 }
 
 // The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.

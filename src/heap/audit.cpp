@@ -24,7 +24,7 @@ struct Audit {
   uint64_t used[kBins] = {};
   uint64_t resident = 0, mapped = 0, metadata = 0, slabs_in_use = 0;
   uint64_t tiers[3] = {};
-  uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0;
+  uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0, kept_bytes = 0;
   uint64_t listed_open = 0, open_superslabs = 0;
 
   __attribute__((format(printf, 3, 4))) void expect(bool holds, const char *format, ...) {
@@ -85,7 +85,9 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
            slab);
   a.expect(prefix.index == index, "slab %p: wrong index", slab);
   if (prefix.pool == Pool::kNone) {
-    a.expect(prefix.state == SlabState::kFree && present == 0, "slab %p was used, but never assigned", slab);
+    const bool came_huge = superslab->head.head_pages == kPagesPerSlab;
+    a.expect(prefix.state == SlabState::kFree && (present == 0 || came_huge),
+             "slab %p was used, but never assigned", slab);
     return;
   }
   const ClassPattern &pattern = kClassPattern[prefix.size_class];
@@ -147,7 +149,10 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;
-  a.metadata += (1 + static_cast<uint64_t>(std::popcount(head.bitmap_pages))) * kPage;
+  const bool came_huge = head.bitmap_pages == kAllBitmapPages && head.head_pages == kPagesPerSlab;
+  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages),
+           "superslab %p: resident pages of its head", static_cast<void *>(superslab));
+  a.metadata += head.head_pages * kPage;
 }
 
 void audit_mid(Audit &a, Superslab *superslab) {
@@ -184,6 +189,17 @@ void audit_large(Audit &a, Superslab *superslab) {
   a.metadata += kPage;
 }
 
+void audit_kept(Audit &a, Superslab *superslab) {
+  const SuperslabHead &head = superslab->head;
+  a.expect(is_ours(superslab), "kept block %p is not in the address map", static_cast<void *>(superslab));
+  a.expect(head.kept_bytes <= large_block_size(superslab) && head.remote.count == 1 && !head.claim.held(),
+           "kept block %p: its head", static_cast<void *>(superslab));
+  a.kept_bytes += large_block_size(superslab);
+  a.resident += head.kept_bytes;
+  a.mapped += head.mapped;
+  a.metadata += kPage;
+}
+
 void audit_slab_list(Audit &a, const SlabList &list, unsigned bin, SlabState state) {
   const SlabRow *previous = nullptr;
   for (const SlabRow *row = list.first; row != nullptr && a.ok; previous = row, row = row->next) {
@@ -217,7 +233,9 @@ void audit_totals(Audit &a) {
     a.expect(slabs.current != nullptr || (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
-  a.equal(c.resident_bytes(), a.resident + a.large_bytes, "resident bytes");
+  // Not by resident_bytes(), whose floor would hide what was counted as given back twice.
+  a.equal(c.faulted_bytes.get(), a.resident + a.large_bytes + c.returned_bytes.get() + c.released_bytes.get(),
+          "faulted bytes");
   a.equal(c.mapped_bytes.get(), a.mapped, "mapped bytes");
   a.equal(c.metadata_bytes.get(), a.metadata + round_up(sizeof(Heap), kPage), "metadata bytes");
   a.equal(c.slabs_in_use.get(), a.slabs_in_use, "slabs in use");
@@ -228,6 +246,7 @@ void audit_totals(Audit &a) {
   a.equal(c.mid_live_bytes.get(), a.mid_bytes, "bytes in page runs");
   a.equal(c.large_live_blocks.get(), a.large_blocks, "large blocks");
   a.equal(c.large_live_bytes.get(), a.large_bytes, "bytes in large blocks");
+  a.equal(a.heap.kept_block_bytes, a.kept_bytes, "bytes in kept blocks");
 }
 
 }  // namespace
@@ -238,6 +257,7 @@ bool audit_heap(Heap &heap, char *message, size_t length) {
   audit_open(audit);
   for (Superslab *s = heap.mid.first; s != nullptr && audit.ok; s = s->head.next) audit_mid(audit, s);
   for (Superslab *s = heap.large.first; s != nullptr && audit.ok; s = s->head.next) audit_large(audit, s);
+  for (Superslab *s = heap.kept.first; s != nullptr && audit.ok; s = s->head.next) audit_kept(audit, s);
   if (audit.ok) audit_totals(audit);
   return audit.ok;
 }

@@ -20,9 +20,10 @@
 namespace ace {
 namespace {
 
-// Large blocks go one by one; what remains is whole superslabs, the one with the heap itself last.
+// Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself last.
 void unmap_all(Heap &heap) {
   while (heap.large.first != nullptr) free_large(heap, heap.large.first);
+  release_kept(heap, SIZE_MAX);
   Superslab *home = heap.home;
   for (Superslab *first : {heap.tiny.first, heap.mid.first}) {
     for (Superslab *s = first, *next; s != nullptr; s = next) {
@@ -80,7 +81,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->phases.entries[0].set(1);
   home->head.prefix.pool = Pool::kTiny;
   home->head.prefix.owner = heap;
-  adopt_superslab(*heap, home);
+  adopt_superslab(*heap, home, false);
   heap->counters.metadata_bytes.add(round_up(sizeof(Heap), kPage));
   enter_heap(*heap);
   return heap;

@@ -50,7 +50,7 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 
 // Doubly linked through SlabRow.
 struct SlabList {
-  SlabRow *first;
+  SlabRow *first, *last;
 };
 
 // The rest of a bin, for refills and for frees into the bitmap.
@@ -84,6 +84,8 @@ struct Heap {
   // ---- the holder's, warm and cold
   BinSlabs slabs[kBins];
   SuperslabList tiny, mid, large;
+  SuperslabList kept;        // large blocks that were freed, for the next ones
+  size_t kept_block_bytes;   // the sum of their sizes, resident or not
   Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
   Superslab *home;     // where this struct lies
   uint32_t kind_groups;

@@ -8,6 +8,13 @@
 namespace ace {
 namespace {
 
+// What may be kept: this much, or that share of the most that was resident.
+constexpr size_t kKeptMin = size_t{4} << 20;
+constexpr size_t kKeptShare = 4;
+// How many kept blocks are looked at for one that fits. It may be twice as large: buffers that grow are most of
+// what is asked for here, and will soon need the rest.
+constexpr unsigned kKeptTries = 8;
+
 size_t mapping_size(size_t offset, size_t size) { return round_up(offset + size, os().page_size); }
 
 // A mapping for a block of `size` bytes at `offset`, with its head filled in; nullptr where there is none.
@@ -23,6 +30,7 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   head.prefix.owner = &heap;
   head.block_offset = static_cast<uint32_t>(offset);
   head.mapped = mapped;
+  head.holds_zeroes = true;
   if (!enter_address(superslab)) {
     os().unmap(superslab, mapped);
     return nullptr;
@@ -30,20 +38,74 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   return superslab;
 }
 
-void link_large(Heap &heap, Superslab *superslab) {
-  link_superslab(heap, heap.large, superslab);
-  heap.counters.large_live_blocks.add(1);
-  heap.counters.large_live_bytes.add(large_block_size(superslab));
+void count_mapping(Heap &heap, Superslab *superslab) {
   heap.counters.mapped_bytes.add(superslab->head.mapped);
   heap.counters.metadata_bytes.add(kPage);
 }
 
-void unlink_large(Heap &heap, Superslab *superslab) {
-  unlink_superslab(heap, heap.large, superslab);  // large superslabs are never pinned: purgers pass them over
-  heap.counters.large_live_blocks.subtract(1);
-  heap.counters.large_live_bytes.subtract(large_block_size(superslab));
+void uncount_mapping(Heap &heap, Superslab *superslab) {
   heap.counters.mapped_bytes.subtract(superslab->head.mapped);
   heap.counters.metadata_bytes.subtract(kPage);
+}
+
+void link_large(Heap &heap, Superslab *superslab) {
+  link_superslab(heap, heap.large, superslab);
+  heap.counters.large_live_blocks.add(1);
+  heap.counters.large_live_bytes.add(large_block_size(superslab));
+}
+
+void unlink_large(Heap &heap, Superslab *superslab) {
+  unlink_superslab(heap, heap.large, superslab);  // live ones are never pinned: purgers pass them over
+  heap.counters.large_live_blocks.subtract(1);
+  heap.counters.large_live_bytes.subtract(large_block_size(superslab));
+}
+
+void unmap_large(Heap &heap, Superslab *superslab) {
+  uncount_mapping(heap, superslab);
+  leave_address(superslab);
+  os().unmap(superslab, superslab->head.mapped);
+}
+
+bool may_keep(const Heap &heap, size_t block_size) {
+  return heap.kept_block_bytes + block_size <= std::max(kKeptMin, heap.counters.peak_resident_bytes.get() / kKeptShare);
+}
+
+// Off the list of kept blocks, with its claim taken: nobody else is at it, or comes to it any more.
+bool claim_kept(Heap &heap, Superslab *superslab) {
+  if (!superslab->head.claim.try_take()) return false;
+  if (!unlink_superslab(heap, heap.kept, superslab)) {
+    superslab->head.claim.release();
+    return false;
+  }
+  heap.kept_block_bytes -= large_block_size(superslab);
+  return true;
+}
+
+// A kept block for `size` bytes at `offset`, live again and counted; nullptr where none fits, or the limit is in
+// the way of what is not resident of it.
+Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
+  const size_t needed = mapping_size(offset, size);
+  unsigned tries = kKeptTries;
+  for (Superslab *s = heap.kept.first; s != nullptr && tries != 0; s = s->head.next, --tries) {
+    const SuperslabHead &head = s->head;
+    if (head.block_offset != offset || head.mapped < needed || head.mapped - needed > needed) continue;
+    if (!claim_kept(heap, s)) continue;
+    const size_t resident = s->head.kept_bytes.exchange(0, std::memory_order_relaxed);
+    LimitTalk talk;
+    const size_t absent = large_block_size(s) - resident;
+    if (absent != 0 && !may_grow(heap, absent, talk)) {
+      heap.counters.released_bytes.add(resident);
+      unmap_large(heap, s);
+      return nullptr;
+    }
+    s->head.holds_zeroes = resident == 0;
+    s->head.remote.count.store(0, std::memory_order_relaxed);
+    s->head.claim.release();
+    link_large(heap, s);
+    count_faulted(heap, absent);
+    return s;
+  }
+  return nullptr;
 }
 
 // Asks for `bytes` more; true also after the host was asked and made room.
@@ -62,20 +124,42 @@ bool granted(Heap &heap, size_t bytes) {
 void *allocate_large(Heap &heap, size_t size, size_t alignment) {
   size_t offset = std::max(kPage, alignment);
   size_t block_size = mapping_size(offset, size) - offset;
+  if (Superslab *kept = take_kept(heap, size, offset); kept != nullptr) return large_block(kept);
   if (!granted(heap, block_size)) return nullptr;
   Superslab *superslab = map_large(heap, size, offset);
   if (superslab == nullptr) return nullptr;
   link_large(heap, superslab);
+  count_mapping(heap, superslab);
   count_faulted(heap, block_size);
   return large_block(superslab);
 }
 
 void free_large(Heap &heap, Superslab *superslab) {
-  size_t mapped = superslab->head.mapped, block_size = large_block_size(superslab);
+  const size_t block_size = large_block_size(superslab);
   unlink_large(heap, superslab);
-  heap.counters.released_bytes.add(block_size);
-  leave_address(superslab);
-  os().unmap(superslab, mapped);
+  if (!may_keep(heap, block_size)) {
+    heap.counters.released_bytes.add(block_size);
+    return unmap_large(heap, superslab);
+  }
+  SuperslabHead &head = superslab->head;
+  head.remote.count.store(1, std::memory_order_relaxed);  // free already, to whoever frees it once more
+  head.kept_bytes.store(block_size, std::memory_order_relaxed);
+  heap.kept_block_bytes += block_size;
+  link_superslab(heap, heap.kept, superslab);
+}
+
+size_t release_kept(Heap &heap, size_t budget) {
+  size_t given = 0;
+  for (Superslab *s = heap.kept.first, *next; s != nullptr; s = next) {
+    next = s->head.next;
+    if (s->head.kept_bytes.load(std::memory_order_relaxed) > budget - given || !claim_kept(heap, s)) continue;
+    // Again, since only now no purger can be at it.
+    const size_t resident = s->head.kept_bytes.load(std::memory_order_relaxed);
+    heap.counters.released_bytes.add(resident);
+    given += resident;
+    unmap_large(heap, s);
+  }
+  return given;
 }
 
 void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
@@ -87,8 +171,10 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
 
   if (os().resize(superslab, old_mapped, new_mapped)) {
     unlink_large(heap, superslab);
+    uncount_mapping(heap, superslab);
     superslab->head.mapped = new_mapped;
     link_large(heap, superslab);
+    count_mapping(heap, superslab);
   } else {
     if (new_size < old_size) return large_block(superslab);  // what the system will not take back stays
     Superslab *target = map_large(heap, size, offset);
@@ -99,9 +185,11 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
       return nullptr;
     }
     unlink_large(heap, superslab);
+    uncount_mapping(heap, superslab);
     leave_address(superslab);
     os().unmap(superslab, offset);
     link_large(heap, target);
+    count_mapping(heap, target);
     superslab = target;
   }
   if (new_size > old_size) {

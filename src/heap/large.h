@@ -5,10 +5,16 @@
 namespace ace {
 
 // `alignment` is a power of two, from kPage to ACE_ALIGNMENT_MAX. nullptr where the limit or the system's
-// memory is exhausted.
+// memory is exhausted. A block may be one that was kept; it is zero where large_is_zero says so.
 void *allocate_large(Heap &heap, size_t size, size_t alignment);
+inline bool large_is_zero(const void *block) { return superslab_of(block)->head.holds_zeroes; }
 
+// Some blocks are kept for the next one of about their size: a program that needs a buffer again and again
+// would pay for its page faults each time.
 void free_large(Heap &heap, Superslab *superslab);
+
+// Unmaps kept blocks, up to `budget` resident bytes, but for those that somebody else is at. Returns the bytes.
+size_t release_kept(Heap &heap, size_t budget);
 
 // Resizes the block, moving its pages instead of copying them where it must move. nullptr where it cannot
 // (the block is as it was). `size` may be any size above kMidMax.

@@ -18,6 +18,11 @@ void clear_bits(BitmapWord *words, unsigned from, unsigned to) {
   });
 }
 
+// Runs may be longer than was found.
+void forget_longest(Superslab *superslab) {
+  superslab->head.longest_run = superslab->head.longest_resident = kPagesPerSuperslab;
+}
+
 bool is_empty(Superslab *superslab) {
   return PageSet::load(superslab->mid().free).count(0, kPagesPerSuperslab) ==
          kPagesPerSuperslab - kMidFirstPage;
@@ -33,6 +38,10 @@ unsigned find_run(const PageSet &set, unsigned pages, size_t alignment) {
     page = set.find(end);
   }
   return 0;
+}
+
+size_t resident_bytes(Superslab *superslab) {
+  return PageSet::load(superslab->mid().present).count(0, kPagesPerSuperslab) * kPage;
 }
 
 // Takes [from, to), which is free, into use; the superslab's claim is held. False at the limit.
@@ -55,7 +64,7 @@ Superslab *add_mid_superslab(Heap &heap) {
   }
   superslab->head.prefix.pool = Pool::kMid;
   superslab->head.prefix.owner = &heap;
-  superslab->head.longest_run = kPagesPerSuperslab;
+  forget_longest(superslab);
   superslab->head.claim.try_take();
   set_bits(superslab->mid().free, kMidFirstPage, kPagesPerSuperslab);
   link_superslab(heap, heap.mid, superslab);
@@ -84,8 +93,8 @@ Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t
       *block = superslab->page(start);
       taken = Taken::kYes;
     }
-  } else if (!resident_only && alignment == kPage) {
-    head.longest_run = static_cast<uint16_t>(pages - 1);
+  } else if (alignment == kPage) {
+    (resident_only ? head.longest_resident : head.longest_run) = static_cast<uint16_t>(pages - 1);
   }
   head.claim.release();
   return taken;
@@ -94,7 +103,7 @@ Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t
 Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
                 LimitTalk &talk, void **block) {
   SuperslabHead &head = superslab->head;
-  if (pages > head.longest_run || !head.claim.try_take()) return Taken::kNoRun;
+  if (pages > (resident_only ? head.longest_resident : head.longest_run) || !head.claim.try_take()) return Taken::kNoRun;
   return take_from_claimed(heap, superslab, pages, alignment, resident_only, talk, block);
 }
 
@@ -129,7 +138,7 @@ void free_mid(Heap &heap, Superslab *superslab, unsigned page) {
   unsigned pages = body.run_pages[page];
   body.run_pages[page] = 0;
   set_bits(body.free, page, page + pages);
-  superslab->head.longest_run = kPagesPerSuperslab;
+  forget_longest(superslab);
   heap.counters.mid_live_blocks.subtract(1);
   heap.counters.mid_live_bytes.subtract(pages * kPage);
 }
@@ -148,7 +157,7 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
     heap.counters.mid_live_bytes.add((pages - old_pages) * kPage);
   } else if (pages < old_pages) {
     set_bits(body.free, page + pages, page + old_pages);
-    superslab->head.longest_run = kPagesPerSuperslab;
+    forget_longest(superslab);
     heap.counters.mid_live_bytes.subtract((old_pages - pages) * kPage);
   }
   body.run_pages[page] = static_cast<uint16_t>(pages);
@@ -161,8 +170,9 @@ size_t release_empty_mid(Heap &heap, size_t budget) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.
     if (s->head.claim.held() || s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
-    size_t bytes = PageSet::load(s->mid().present).count(0, kPagesPerSuperslab) * kPage;
-    if (!is_empty(s) || bytes > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
+    if (!is_empty(s) || resident_bytes(s) > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
+    // Counted now that no purger can be at it: what one has just given back is no longer ours to give.
+    const size_t bytes = resident_bytes(s);
     heap.counters.released_bytes.add(bytes);
     heap.counters.mapped_bytes.subtract(kSuperslabSize);
     heap.counters.metadata_bytes.subtract(kMidFirstPage * kPage);

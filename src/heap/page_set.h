@@ -46,6 +46,13 @@ class PageSet {
     return n;
   }
 
+  bool meets(const PageSet &other) const {
+    for (unsigned w = 0; w < kWords; ++w) {
+      if ((words_[w] & other.words_[w]) != 0) return true;
+    }
+    return false;
+  }
+
   // The first page from `from` on that is in the set (that is not), kPagesPerSuperslab where there is none.
   unsigned find(unsigned from) const { return search(from, 0); }
   unsigned find_absent(unsigned from) const { return search(from, ~uint64_t{0}); }

@@ -1,12 +1,15 @@
 #include "heap/purge.h"
 
 #include "heap/class_pattern.h"
+#include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/page_set.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
 #include "heap/tiers.h"
 #include "os/os.h"
+
+#include <algorithm>
 
 namespace ace {
 namespace {
@@ -17,6 +20,7 @@ pthread_rwlock_t g_fork_gate = PTHREAD_RWLOCK_INITIALIZER;
 // The pages of a slab in which no block lives. The claim is held.
 uint16_t dead_pages(Superslab *superslab, unsigned index) {
   const SlabRow &row = superslab->row(index);
+  if (row.prefix.pool == Pool::kNone) return 0xffff;  // never assigned, but part of a huge page
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
   const BitmapWord *bits = superslab->free_bits[index];
   uint16_t dead = 0;
@@ -32,12 +36,12 @@ uint16_t dead_pages(Superslab *superslab, unsigned index) {
   return dead;
 }
 
-// Where the system's pages are larger than ours, a run is cut to whole ones of them.
-void cut_to_system_pages(unsigned &from, unsigned &to) {
-  const auto unit = static_cast<unsigned>(os().page_size / kPage);
-  if (unit <= 1) return;
-  from = (from + unit - 1) / unit * unit;
-  to = to / unit * unit;
+// The system gives back whole pages of its own, which may be larger than ours: `unit` of ours. So a run's ends
+// move to their edges: outwards where the dead pages [start, end) reach so far, else inwards.
+void fit_system_pages(unsigned start, unsigned end, unsigned unit, unsigned &from, unsigned &to) {
+  const unsigned wider_from = from / unit * unit, wider_to = (to + unit - 1) / unit * unit;
+  from = wider_from >= start ? wider_from : wider_from + unit;
+  to = wider_to <= end ? wider_to : wider_to - unit;
 }
 
 // Cuts the end of the run so that at most `pages` present pages are in it.
@@ -48,13 +52,17 @@ void cut_to_budget(const PageSet &present, unsigned from, unsigned &to, size_t p
 // Purges the runs of `dead` pages that are present, and takes them out of `present`. Runs go on over dead
 // pages that are absent already: one call costs less than two. Returns the bytes that were present.
 size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet &present, size_t budget) {
+  const auto unit = static_cast<unsigned>(std::max(os().page_size / kPage, size_t{1}));
   size_t given = 0;
   for (unsigned start = dead.find(0); start < kPagesPerSuperslab && given < budget;) {
     unsigned end = dead.find_absent(start);
     unsigned from = present.find(start), to = end;
     while (to > from && !present.has(to - 1)) --to;
-    if (from < to) cut_to_budget(present, from, to, (budget - given) / kPage);
-    cut_to_system_pages(from, to);
+    fit_system_pages(start, end, unit, from, to);
+    if (from < to) {
+      cut_to_budget(present, from, to, (budget - given) / kPage);
+      to = to / unit * unit;
+    }
     if (from < to) {
       size_t bytes = present.count(from, to) * kPage;
       if (bytes != 0 && os().purge(superslab->page(from), (to - from) * kPage)) {
@@ -80,12 +88,33 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
     // An absent page is as good as a dead one inside a run.
     dead.add_slab(i, static_cast<uint16_t>(pages == 0 ? 0xffff : dead_pages(superslab, i) | ~pages));
   }
+  if (superslab->head.is_huge.load(std::memory_order_relaxed) && dead.meets(present)) {
+    os().end_huge(superslab, kSuperslabSize);
+    superslab->head.is_huge.store(false, std::memory_order_relaxed);
+  }
   size_t given = purge_runs(heap, superslab, dead, present, budget);
   for (; claimed != 0; claimed &= claimed - 1) {
     auto i = static_cast<unsigned>(std::countr_zero(claimed));
     superslab->row(i).present.store(present.slab(i), std::memory_order_relaxed);
     superslab->row(i).claim.release();
   }
+  return given;
+}
+
+// From the end of the block on, so that what is resident stays in one piece.
+size_t purge_kept(Heap &heap, Superslab *superslab, size_t budget) {
+  SuperslabHead &head = superslab->head;
+  if (!head.claim.try_take()) return 0;
+  size_t resident = head.kept_bytes.load(std::memory_order_relaxed), given = 0;
+  while (given < budget && resident != 0) {
+    const size_t bytes = round_down(std::min({resident, budget - given, kSuperslabSize}), os().page_size);
+    if (bytes == 0 || !os().purge(large_block(superslab) + resident - bytes, bytes)) break;
+    resident -= bytes;
+    given += bytes;
+    heap.counters.purge_calls.add_shared(1);
+  }
+  head.kept_bytes.store(resident, std::memory_order_relaxed);
+  head.claim.release();
   return given;
 }
 
@@ -131,6 +160,7 @@ size_t purge_pages(Heap &heap, size_t budget) {
   const uint64_t begin = os().now();
   size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
   if (given < budget) given += purge_list(heap, heap.mid, budget - given, purge_mid);
+  if (given < budget) given += purge_list(heap, heap.kept, budget - given, purge_kept);
   heap.counters.purges.add_shared(1);
   heap.counters.purge_ns.add_shared(os().now() - begin);
   pthread_rwlock_unlock(&g_fork_gate);
@@ -145,6 +175,7 @@ size_t trim_heap(Heap &heap, size_t budget) {
   heap.trimming = false;
   size_t given = release_empty_superslabs(heap, budget);
   given += release_empty_mid(heap, budget - given);
+  given += release_kept(heap, budget - given);
   heap.counters.purge_ns.add_shared(os().now() - begin);
   if (given < budget) given += purge_pages(heap, budget - given);
   mark_draining(heap);

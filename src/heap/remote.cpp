@@ -49,6 +49,7 @@ void count_remote_page(Heap &heap, Superslab *superslab, unsigned index) {
   auto page = static_cast<uint8_t>(16u << index / (kSlabsPerSuperslab / 4));
   if (superslab->head.bitmap_pages & page) return;
   superslab->head.bitmap_pages |= page;
+  superslab->head.head_pages += 1;
   heap.counters.metadata_bytes.add(kPage);
 }
 

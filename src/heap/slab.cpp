@@ -24,13 +24,20 @@ constexpr unsigned kClaimTries = 8;
 void push(SlabList &list, SlabRow &row) {
   row.previous = nullptr;
   row.next = list.first;
-  if (row.next != nullptr) row.next->previous = &row;
+  (row.next != nullptr ? row.next->previous : list.last) = &row;
   list.first = &row;
+}
+
+void append(SlabList &list, SlabRow &row) {
+  row.next = nullptr;
+  row.previous = list.last;
+  (row.previous != nullptr ? row.previous->next : list.first) = &row;
+  list.last = &row;
 }
 
 void remove(SlabList &list, SlabRow &row) {
   (row.previous != nullptr ? row.previous->next : list.first) = row.next;
-  if (row.next != nullptr) row.next->previous = row.previous;
+  (row.next != nullptr ? row.next->previous : list.last) = row.previous;
 }
 
 void unlist(Heap &heap, SlabRow &row) {
@@ -42,7 +49,7 @@ void unlist(Heap &heap, SlabRow &row) {
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;
-  push(heap.slabs[row.prefix.bin].partial, row);
+  append(heap.slabs[row.prefix.bin].partial, row);
 }
 
 // ---- slabs, from state to state

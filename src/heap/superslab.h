@@ -109,14 +109,23 @@ struct alignas(128) SuperslabHead {
   alignas(64) RemoteLink remote;         // mid and large pools
   uint32_t free_slabs;                   // tiny pool: a bit a slab of state kFree
   std::atomic<uint32_t> pins;            // visitors that are not the holder; no release meanwhile
-  Claim claim;                           // mid pool: as a slab's claim
-  uint16_t longest_run;                  // mid pool: no free run is longer
+  Claim claim;                           // mid pool, kept blocks: as a slab's claim
+  uint16_t longest_run;                  // mid pool: no free run is longer,
+  uint16_t longest_resident;             // and no resident one than this
   Tier tier;
   uint8_t bitmap_pages;   // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
+  uint8_t head_pages;     // tiny pool: resident pages of the head, those of the bitmaps among them
+  std::atomic<bool> is_huge;  // tiny pool: one huge page. Ended by whoever first purges some of it
   uint32_t block_offset;  // large pool: where the block starts
   size_t mapped;          // large pool: bytes mapped
+  // Large pool, a freed block that is kept: how many of its first bytes are resident. Written by the claim's
+  // holder. 0 while it lives: whether it is fresh, and zero, is told by holds_zeroes.
+  std::atomic<size_t> kept_bytes;
+  bool holds_zeroes;
 };
 static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);
+
+inline constexpr uint8_t kAllBitmapPages = 0xff;
 
 using BitmapWord = std::atomic<uint64_t>;
 

@@ -60,7 +60,9 @@ Superslab *acquire_superslab() {
 
 void release_superslab(Superslab *superslab) {
   leave_address(superslab);
-  bool zeroed = os().purge(superslab, kSuperslabSize);
+  const bool was_huge = superslab->head.is_huge.load(std::memory_order_relaxed);
+  const bool zeroed = os().purge(superslab, kSuperslabSize);
+  if (was_huge) os().end_huge(superslab, kSuperslabSize);
   {
     Locked locked(g_lock);
     --g_handed_out;

@@ -1,6 +1,8 @@
 #include "heap/tiers.h"
 
 #include "heap/superslab_pool.h"
+#include "os/os.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
@@ -46,6 +48,7 @@ void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
   auto bit = static_cast<uint8_t>(1u << index / (kSlabsPerSuperslab / 4));
   if (superslab->head.bitmap_pages & bit) return;
   superslab->head.bitmap_pages |= bit;
+  superslab->head.head_pages += 1;
   heap.counters.metadata_bytes.add(kPage);
 }
 
@@ -72,25 +75,46 @@ bool release(Heap &heap, Superslab *superslab) {
   heap.counters.superslabs_free.subtract(1);
   heap.counters.mapped_bytes.subtract(kSuperslabSize);
   heap.counters.released_bytes.add(resident_pages(superslab) * kPage);
-  auto bitmap_pages = static_cast<size_t>(std::popcount(superslab->head.bitmap_pages));
-  heap.counters.metadata_bytes.subtract((1 + bitmap_pages) * kPage);
+  heap.counters.metadata_bytes.subtract(superslab->head.head_pages * kPage);
   release_superslab(superslab);
   return true;
 }
 
+// A huge page costs a tenth of the faults that it saves, and memory that a small heap would never use. A heap
+// that has grown to this size is likely to use it.
+constexpr uint64_t kHugeFrom = uint64_t{8} << 20;
+
+bool wants_huge(const Heap &heap) {
+  if (!options().huge_pages) return false;
+  const uint64_t resident = heap.counters.resident_bytes();
+  const size_t limit = heap.limit.load(std::memory_order_relaxed);
+  return resident >= kHugeFrom && (limit == 0 || resident + kSuperslabSize <= limit);
+}
+
+// The superslab, not yet listed, is resident as a whole.
+void count_huge(Heap &heap, Superslab *superslab) {
+  superslab->head.is_huge.store(true, std::memory_order_relaxed);
+  superslab->head.bitmap_pages = kAllBitmapPages;
+  superslab->head.head_pages = kPagesPerSlab;
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).present.store(0xffff, std::memory_order_relaxed);
+  count_faulted(heap, kSuperslabSize - kSlabSize);
+}
+
 }  // namespace
 
-void adopt_superslab(Heap &heap, Superslab *superslab) {
+void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
   SuperslabHead &head = superslab->head;
   head.prefix.pool = Pool::kTiny;
   head.prefix.owner = &heap;
   head.free_slabs = kAllSlabs;
   head.tier = Tier::kFree;
+  head.head_pages = 1;
+  if (is_huge) count_huge(heap, superslab);
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).prefix.index = static_cast<uint8_t>(i);
   link_superslab(heap, heap.tiny, superslab);
   heap.counters.superslabs_free.add(1);
   heap.counters.mapped_bytes.add(kSuperslabSize);
-  heap.counters.metadata_bytes.add(kPage);
+  heap.counters.metadata_bytes.add(head.head_pages * kPage);
   open_superslab(heap, superslab);
 }
 
@@ -100,9 +124,11 @@ SlabRow *add_superslab(Heap &heap) {
     heap.counters.system_failures.add(1);
     return nullptr;
   }
+  // Before anything is written to it: memory of which a page is there already becomes no huge page.
+  const bool is_huge = wants_huge(heap) && os().fill_huge(superslab, kSuperslabSize);
   SlabRow &first = superslab->row(1);
   first.claim.try_take();
-  adopt_superslab(heap, superslab);
+  adopt_superslab(heap, superslab, is_huge);
   return &first;
 }
 

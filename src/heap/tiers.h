@@ -8,8 +8,8 @@ namespace ace {
 // Superslabs that have free slabs: those of tiers HOT and FREE in one list, DRAINING ones in another.
 inline Superslab *&open_list(Heap &heap, Tier tier) { return heap.open[tier == Tier::kDraining ? 1 : 0]; }
 
-// Takes a zeroed superslab into the heap, all its slabs free.
-void adopt_superslab(Heap &heap, Superslab *superslab);
+// Takes a zeroed superslab into the heap, all its slabs free. `is_huge`: it is resident as one huge page.
+void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge);
 
 // One more from the shared pool. Returns a free slab of it with its claim taken, since purgers may look at a
 // superslab as soon as it is listed; nullptr where the system has none.

@@ -2,7 +2,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,11 +54,18 @@ uint64_t now() {
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
 
-uint64_t random() {
-  uint64_t bytes = 0;
-  if (getrandom(&bytes, sizeof bytes, GRND_NONBLOCK) == sizeof bytes) return bytes;
-  return now() * 0x9e3779b97f4a7c15u ^ address_of(&bytes);
+bool fill_huge(void *start, size_t size) {
+  if (madvise(start, size, MADV_HUGEPAGE) != 0) return false;
+  *static_cast<volatile char *>(start) = 0;  // fresh memory is zero
+  // A page far from the one that was touched is there only if both are part of a huge page.
+  const size_t page = real_os().page_size;
+  unsigned char resident = 0;
+  if (mincore(static_cast<char *>(start) + size - page, page, &resident) == 0 && (resident & 1) != 0) return true;
+  madvise(start, size, MADV_NOHUGEPAGE);
+  return false;
 }
+
+void end_huge(void *start, size_t size) { madvise(start, size, MADV_NOHUGEPAGE); }
 
 bool start_thread(void (*run)()) {
   sigset_t all, old;
@@ -81,7 +87,7 @@ bool start_thread(void (*run)()) {
   return started;
 }
 
-OsTable g_real{map, unmap, purge, resize, move, now, random, start_thread, 0};
+OsTable g_real{map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

@@ -23,8 +23,12 @@ struct OsTable {
   bool (*move)(void *start, size_t size, void *target);
   // Nanoseconds since a fixed moment.
   uint64_t (*now)();
-  // Bytes that nobody outside can guess.
-  uint64_t (*random)();
+  // Makes fresh memory resident as one huge page; `start` and `size` are multiples of a huge page's size. False
+  // where the system gives none: the memory is then as it was, but for one resident page.
+  bool (*fill_huge)(void *start, size_t size);
+  // What fill_huge was asked for is over: pages that are purged stay away, where the system would fill up the
+  // huge page again.
+  void (*end_huge)(void *start, size_t size);
   // Runs `run` on a thread of its own ("ace-worker"), detached, with all signals blocked. False where the
   // system refuses.
   bool (*start_thread)(void (*run)());

@@ -107,6 +107,7 @@ bool parse_text(const char *text, std::nullptr_t, Options &) {
 #define ACE_FIELD_limit &Options::limit
 #define ACE_FIELD_kinds &Options::kinds
 #define ACE_FIELD_domains &Options::domains
+#define ACE_FIELD_huge_pages &Options::huge_pages
 #define ACE_FIELD_debug_hooks &Options::debug_hooks
 #define ACE_FIELD_report nullptr
 #define ACE_FIELD_verbose &Options::verbose

@@ -25,6 +25,7 @@ struct Options {
   Setting<Mode> mode;
   Setting<uint64_t> idle_delay_ns;
   Setting<bool> worker;
+  Setting<bool> huge_pages;
   Setting<bool> abort_on_bad_pointer;
   Setting<size_t> limit;
   Setting<bool> kinds;

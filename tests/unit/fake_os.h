@@ -26,12 +26,13 @@ struct Range {
 // Stands for the system as long as it lives; one at a time. Heaps that were made before it go on with it.
 class FakeOs {
  public:
-  FakeOs() {
+  explicit FakeOs(size_t page_size = real_os().page_size) {
     // The worker would look at heaps whenever the scheduler lets it; under this clock only ace_tick does.
     stop_worker();
     state() = State();
     state().now = real_os().now();
-    static const OsTable table{map, unmap, purge, resize, move, now, random, start_thread, real_os().page_size};
+    static OsTable table;
+    table = {map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, page_size};
     set_os_for_tests(&table);
   }
   ~FakeOs() { set_os_for_tests(&real_os()); }
@@ -55,6 +56,9 @@ class FakeOs {
   bool is_held() const { return state().is_held; }
   void let_go() { state().is_held = false; }
 
+  void give_huge_pages() { state().has_huge_pages = true; }
+  int huge_pages() const { return state().huge_pages; }
+
   void advance(uint64_t ns) { state().now += ns; }
 
   // What was purged successfully since the last take.
@@ -77,11 +81,14 @@ class FakeOs {
     std::vector<Range> purged;
     std::atomic<int> held_call{-1};
     std::atomic<bool> is_held{false};
+    std::atomic<bool> has_huge_pages{false};
+    std::atomic<int> huge_pages{0};
     State &operator=(const State &) {
       for (Failure &failure : failures) failure = Failure();
       purged.clear();
       held_call = -1;
-      is_held = false;
+      is_held = has_huge_pages = false;
+      huge_pages = 0;
       return *this;
     }
   };
@@ -121,7 +128,14 @@ class FakeOs {
     return !fails(OsCall::kMove) && real_os().move(start, size, target);
   }
   static uint64_t now() { return state().now; }
-  static uint64_t random() { return real_os().random(); }
+  // Whether the real system gives huge pages or not, here it does where a test wants it to.
+  static bool fill_huge(void *start, size_t size) {
+    if (!state().has_huge_pages) return false;
+    ++state().huge_pages;
+    for (size_t at = 0; at < size; at += kPage) static_cast<volatile std::byte *>(start)[at] = std::byte{0};
+    return true;
+  }
+  static void end_huge(void *, size_t) { --state().huge_pages; }
   static bool start_thread(void (*)()) { return false; }
 };
 

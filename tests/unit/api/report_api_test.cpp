@@ -81,7 +81,7 @@ TEST_F(Report, ABrokenInvariantIsInTheReport) {
   heap->counters.faulted_bytes.add(1);
   ASSERT_EQ(ace_heap_report(heap, fd, "text"), 0);
   heap->counters.faulted_bytes.subtract(1);
-  EXPECT_THAT(text(), testing::HasSubstr("audit: resident bytes: counted"));
+  EXPECT_THAT(text(), testing::HasSubstr("audit: faulted bytes: counted"));
 }
 
 TEST_F(Report, TextForPeople) {

@@ -164,5 +164,24 @@ TEST_F(Cold, KindsBeyondTheLast) {
   EXPECT_EQ(stats().kind_live_blocks[1], 2u);
 }
 
+TEST_F(Cold, SweptFreesOfEveryPool) {
+  auto blocks = fill(3000, 64);
+  for (size_t size : {size_t{20'000}, size_t{300'000}, size_t{3'000'000}}) {
+    void *p = ace_heap_alloc(heap, size);
+    ace_heap_free_swept(heap, p, size);
+  }
+  for (void *block : blocks) ace_heap_free_swept(heap, block, 64);  // full slabs, and the current one
+  EXPECT_EQ(stats().live_blocks, 0u);
+  EXPECT_EQ(test::audit(heap), "");
+  test::MisuseLog misuse;
+  ace_heap_free_swept(heap, blocks[5], 64);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  void *live = ace_heap_alloc(heap, 64);
+  ace_heap_free_swept(heap, live, 65);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_SIZE_MISMATCH});
+  ace_heap_free_swept(heap, static_cast<std::byte *>(live) + 16, 16);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_INTERIOR});
+}
+
 }  // namespace
 }  // namespace ace

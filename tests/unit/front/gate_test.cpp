@@ -136,7 +136,7 @@ TEST_F(Gate, DoubleFreeInTheMidPool) {
 TEST_F(Gate, DoubleFreeOfALargeBlock) {
   void *p = fill(1, 2'000'000)[0];
   ace_heap_free(heap, p);
-  expect_refused(p, ACE_ERROR_FOREIGN);  // its mapping is gone, nothing is known of it
+  expect_refused(p, ACE_ERROR_DOUBLE_FREE);
 }
 
 TEST_F(Gate, InteriorPointers) {

@@ -353,7 +353,7 @@ TEST_F(Audit, EveryCounterThatAddsUp) {
   const struct {
     Counter Counters::*counter;
     const char *text;
-  } totals[] = {{&Counters::faulted_bytes, "resident bytes"},
+  } totals[] = {{&Counters::faulted_bytes, "faulted bytes"},
                 {&Counters::mapped_bytes, "mapped bytes"},
                 {&Counters::metadata_bytes, "metadata bytes"},
                 {&Counters::slabs_in_use, "slabs in use"},
@@ -372,7 +372,7 @@ TEST_F(Audit, EveryCounterThatAddsUp) {
   for (Counter Counters::*given : {&Counters::returned_bytes, &Counters::released_bytes}) {
     Counter &c = heap->counters.*given;
     expect_found(
-        "resident bytes: counted", [&] { c.add(1); }, [&] { c.subtract(1); });
+        "faulted bytes: counted", [&] { c.add(1); }, [&] { c.subtract(1); });
   }
 }
 

@@ -42,10 +42,72 @@ TEST_F(Large, EachBlockIsAMappingOfItsOwn) {
   EXPECT_EQ(stats().large_live_blocks, 2u);
   EXPECT_EQ(stats().large_live_bytes, ace_usable_size(p) + ace_usable_size(q));
   ace_heap_free(heap, p);
-  EXPECT_FALSE(is_ours(p));
   EXPECT_TRUE(intact(q, 3 * kMiB));
   ace_heap_free(heap, q);
+  EXPECT_EQ(stats().large_live_blocks, 0u);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_FALSE(is_ours(p));
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
+// ---- kept blocks
+
+TEST_F(Large, AFreedBlockServesTheNextOfItsSize) {
+  unsigned char *p = alloc(3 * kMiB);
+  const auto before = stats();
+  ace_heap_free(heap, p);
+  EXPECT_EQ(stats().resident_bytes, before.resident_bytes);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_NE(alloc(kMiB), p) << "three times as large is too much";
+  EXPECT_EQ(alloc(2 * kMiB), p);
+  EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes + kMiB);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, AKeptBlockIsClearedForCalloc) {
+  unsigned char *p = alloc(2 * kMiB);
+  ace_heap_free(heap, p);
+  auto *q = static_cast<unsigned char *>(ace_heap_calloc(heap, 2, kMiB, 0));
+  ASSERT_EQ(q, p);
+  for (size_t i = 0; i < 2 * kMiB; ++i) ASSERT_EQ(q[i], 0);
+}
+
+TEST_F(Large, LittleIsKept) {
+  std::vector<void *> blocks;
+  for (int i = 0; i < 10; ++i) blocks.push_back(alloc(kMiB));
+  free_all(blocks);
+  EXPECT_LE(stats().resident_bytes, 4 * kMiB);
+  EXPECT_GE(stats().resident_bytes, 3 * kMiB);
+  ace_heap_free(heap, alloc(40 * kMiB));
+  EXPECT_LE(stats().resident_bytes, 4 * kMiB);
+  std::vector<void *> many;
+  for (int i = 0; i < 80; ++i) many.push_back(alloc(kMiB));
+  free_all(many);
+  EXPECT_LE(stats().resident_bytes, 21 * kMiB) << "a quarter of the peak";
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, KeptBlocksArePurgedByAnyThread) {
+  ace_heap_free(heap, alloc(kMiB));
+  unsigned char *p = alloc(2 * kMiB);
+  ace_heap_free(heap, p);
+  const auto before = stats();
+  EXPECT_EQ(ace_trim_shared(heap, kMiB + kMiB / 2), kMiB + kMiB / 2);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(alloc(2 * kMiB), p);
+  EXPECT_EQ(stats().resident_bytes, 3 * kMiB) << "the other block, and this one whole again";
+  EXPECT_EQ(stats().mapped_bytes, before.mapped_bytes);
+  ace_trim_shared(heap, SIZE_MAX);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_TRUE(intact(p, 2 * kMiB));
+}
+
+TEST_F(Large, KeptBlocksGiveWayAtTheLimit) {
+  make(0, 6 * kMiB);
+  ace_heap_free(heap, alloc(4 * kMiB));
+  EXPECT_NE(alloc(5 * kMiB), nullptr);
+  EXPECT_EQ(stats().limit_failures, 0u);
+  EXPECT_EQ(test::audit(heap), "");
 }
 
 TEST_F(Large, Alignment) {

@@ -31,7 +31,7 @@ bool is_resident(const void *page) {
 
 class Purge : public HeapTest {
  protected:
-  Purge() {
+  explicit Purge(size_t page_size = real_os().page_size) : fake(page_size) {
     make();  // on the fake system
     fake.take_purged();
   }
@@ -210,6 +210,40 @@ TEST_F(Purge, TailOfAShrunkRun) {
   ASSERT_EQ(ace_heap_realloc(heap, p, 5 * kPage, 0), p);
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 15 * kPage);
   EXPECT_EQ(fake.take_purged(), (std::vector<Range>{pages_at(p + 5 * kPage, 15)}));
+}
+
+class PurgeOfLargerPages : public Purge {
+ protected:
+  PurgeOfLargerPages() : Purge(4 * kPage) {}
+};
+
+TEST_F(PurgeOfLargerPages, OnlyWholeOnes) {
+  auto blocks = fill(2 * kBlocks + 1, kSize);
+  void *page4 = blocks[4 * kBlocksPerPage];
+  free_range(blocks, 1 * kBlocksPerPage, 7 * kBlocksPerPage);
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 0u) << "each has a page of ours that lives";
+  free_range(blocks, 7 * kBlocksPerPage, 10 * kBlocksPerPage);
+  EXPECT_EQ(purge_pages(*heap, 4 * kPage - 1), 0u) << "more than the budget";
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 4 * kPage);
+  EXPECT_EQ(fake.take_purged(), (std::vector<Range>{pages_at(page4, 4)}));
+  free_range(blocks, 10 * kBlocksPerPage, 13 * kBlocksPerPage);
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 4 * kPage);
+  EXPECT_EQ(fake.take_purged(), (std::vector<Range>{pages_at(page4, 8)}));
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(PurgeOfLargerPages, OnesThatWereUsedInPart) {
+  fill(kBlocks, kSize);
+  auto blocks = fill(3, kSize);  // one of the next slab's pages is present
+  free_range(blocks, 0, 3);
+  retire_all(*heap);
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), kPage);
+  EXPECT_EQ(stats().resident_bytes, kSlabSize);
+  void *run = ace_heap_alloc(heap, 9 * kPage);
+  ace_heap_free(heap, run);
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 7 * kPage) << "the first two share a page of the system with the head";
+  EXPECT_EQ(stats().resident_bytes, kSlabSize + 2 * kPage);
+  EXPECT_EQ(test::audit(heap), "");
 }
 
 TEST_F(Purge, PurgedPagesAreFilledAgain) {
