@@ -135,6 +135,7 @@ void *ace_heap_realloc(ace_heap *, void *p, size_t size, ace_kind) noexcept {
 }
 void ace_heap_free(ace_heap *, void *p) noexcept { free(p); }
 void ace_heap_free_sized(ace_heap *, void *p, size_t) noexcept { free(p); }
+void ace_heap_free_swept(ace_heap *, void *p, size_t) noexcept { free(p); }
 int ace_heap_try_free(ace_heap *, void *p) noexcept {
   free(p);
   return 1;
