@@ -296,7 +296,7 @@ class Session:
         if name not in self.loops:
             own = self.found["own"]
             first, _ = measure.run(program, own, self.bench, 1)
-            self.loops[name] = cpython.loops_for(first["value_seconds"], self.options.quick)
+            self.loops[name] = cpython.loops_for(first["loop_seconds"], self.options.quick)
             self.store.keep_loops(self.loops)
         return self.loops[name]
 
