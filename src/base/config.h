@@ -23,7 +23,7 @@ inline constexpr unsigned kWordsPerPage = kGranulesPerPage / 64;
 inline constexpr unsigned kWordsPerSlab = kWordsPerPage * kPagesPerSlab;
 
 // Requests up to here live in slabs, up to kMidMax in page runs, above in mappings of their own.
-inline constexpr size_t kTinyMax = 8192;
+inline constexpr size_t kTinyMax = 16384;
 inline constexpr size_t kMidMax = size_t{512} << 10;
 
 // A larger request cannot be met and could overflow when it is rounded up.

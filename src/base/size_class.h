@@ -1,4 +1,4 @@
-// Size classes of the tiny range: 16-byte steps to 256, then eight to a doubling to 1 KiB, four to 8 KiB.
+// Size classes of the tiny range: 16-byte steps to 256, then eight to a doubling to 16 KiB.
 #pragma once
 #include <array>
 
@@ -7,14 +7,14 @@
 
 namespace ace {
 
-inline constexpr unsigned kClasses = 44;
+inline constexpr unsigned kClasses = 64;
 
 constexpr std::array<uint16_t, kClasses> make_class_sizes() {
   std::array<uint16_t, kClasses> sizes{};
   unsigned n = 0;
   size_t size = 0;
   while (size < kTinyMax) {
-    size_t step = size < 256 ? 16 : size < 512 ? 32 : size < 1024 ? 64 : std::bit_floor(size) / 4;
+    size_t step = size < 256 ? 16 : std::bit_floor(size) / 8;
     size += step;
     sizes[n++] = static_cast<uint16_t>(size);
   }

@@ -82,7 +82,7 @@ bool release(Heap &heap, Superslab *superslab) {
 
 // A huge page costs a tenth of the faults that it saves, and memory that a small heap would never use. A heap
 // that has grown to this size is likely to use it.
-constexpr uint64_t kHugeFrom = uint64_t{8} << 20;
+constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
 
 bool wants_huge(const Heap &heap) {
   if (!options().huge_pages) return false;

@@ -25,13 +25,13 @@ class Huge : public HeapTest {
 };
 
 TEST_F(Huge, SmallHeapsHaveNone) {
-  fill_bytes(7 * kMiB);
+  fill_bytes(15 * kMiB);
   EXPECT_EQ(fake.huge_pages(), 0);
   EXPECT_EQ(test::audit(heap), "");
 }
 
 TEST_F(Huge, WhatAHeapGrowsByIsResidentAtOnce) {
-  fill_bytes(8 * kMiB);
+  fill_bytes(16 * kMiB);
   while (fake.huge_pages() == 0) fill(1, 64);
   const int before = fake.huge_pages();
   const uint64_t faulted = stats().faulted_bytes;
@@ -44,19 +44,19 @@ TEST_F(Huge, WhatAHeapGrowsByIsResidentAtOnce) {
 
 TEST_F(Huge, NoneWhereTheOptionSaysSo) {
   OptionGuard off("huge_pages", "off");
-  fill_bytes(20 * kMiB);
+  fill_bytes(28 * kMiB);
   EXPECT_EQ(fake.huge_pages(), 0);
 }
 
 TEST_F(Huge, NoneThatWouldReachTheLimit) {
-  ace_heap_set_limit(heap, 9 * kMiB);
-  fill_bytes(8 * kMiB);
+  ace_heap_set_limit(heap, 17 * kMiB);
+  fill_bytes(16 * kMiB);
   EXPECT_EQ(fake.huge_pages(), 0);
   EXPECT_EQ(test::audit(heap), "");
 }
 
 TEST_F(Huge, APurgeEndsThoseThatItTouches) {
-  auto blocks = fill_bytes(20 * kMiB);
+  auto blocks = fill_bytes(28 * kMiB);
   const int all = fake.huge_pages();
   ASSERT_GE(all, 5);
   // All blocks of one superslab but the first of each slab; the rest of the heap lives.
@@ -72,7 +72,7 @@ TEST_F(Huge, APurgeEndsThoseThatItTouches) {
 }
 
 TEST_F(Huge, SlabsThatWereNeverAssignedGoBackToo) {
-  fill_bytes(8 * kMiB);
+  fill_bytes(16 * kMiB);
   while (fake.huge_pages() == 0) fill(1, 64);
   const uint64_t resident = stats().resident_bytes;
   EXPECT_GE(ace_trim(heap, SIZE_MAX), 29 * kSlabSize);
@@ -82,7 +82,7 @@ TEST_F(Huge, SlabsThatWereNeverAssignedGoBackToo) {
 }
 
 TEST_F(Huge, ReleasedSuperslabsStartOverWithNormalPages) {
-  auto blocks = fill_bytes(20 * kMiB);
+  auto blocks = fill_bytes(28 * kMiB);
   ASSERT_GE(fake.huge_pages(), 5);
   free_all(blocks);
   ace_trim(heap, SIZE_MAX);

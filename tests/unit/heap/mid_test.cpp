@@ -25,7 +25,7 @@ class Mid : public HeapTest {
 };
 
 TEST_F(Mid, WhichSizesComeHere) {
-  for (size_t size : {kTinyMax + 1, size_t{3} * kPage, size_t{3} * kPage + 1, kMidMax - 1, kMidMax}) {
+  for (size_t size : {kTinyMax + 1, size_t{5} * kPage, size_t{5} * kPage + 1, kMidMax - 1, kMidMax}) {
     void *p = ace_heap_alloc(heap, size);
     EXPECT_EQ(superslab_of(p)->head.prefix.pool, Pool::kMid) << size;
     EXPECT_EQ(ace_usable_size(p), round_up(size, kPage));
