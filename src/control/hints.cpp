@@ -90,12 +90,19 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
                   heap.last_collection_end,
                   options().idle_delay_ns,
                   heap.counters.resident_bytes(),
-                  live_bytes_bound(heap)};
+                  live_bytes_bound(heap),
+                  heap.last_trim,
+                  heap.last_trim_bytes,
+                  heap.counters.faulted_bytes.get() - heap.faulted_at_trim};
     TrimDecision decision = decide_at_hint(view);
     // In the phase that ends: what a collection gives back counts as the collection's.
     if (decision.action == TrimAction::kNow) {
       cancel_trim(heap);
-      trim_heap(heap, decision.budget);
+      if (const size_t given = trim_heap(heap, decision.budget); given != 0) {
+        heap.last_trim = now;
+        heap.last_trim_bytes = given;
+        heap.faulted_at_trim = heap.counters.faulted_bytes.get();
+      }
     } else if (decision.action == TrimAction::kLater) {
       // The worker cannot touch the current slabs; from here on they are ordinary ones.
       retire_all(heap);

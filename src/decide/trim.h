@@ -18,6 +18,8 @@ struct TrimView {
   uint64_t idle_delay;
   uint64_t resident_bytes;
   uint64_t live_bytes;  // blocks kept for re-issue count as live
+  // The last trim at a hint: when (0: none yet), what it gave back, and what was taken into use since.
+  uint64_t last_trim, last_trim_bytes, faulted_since;
 };
 
 enum class TrimAction : uint8_t { kNothing, kNow, kLater };

@@ -98,6 +98,8 @@ struct Heap {
   char name[32];
   PhaseLog phases;
   uint64_t last_collection_end;  // when; 0: none yet
+  // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.
+  uint64_t last_trim, last_trim_bytes, faulted_at_trim;
 
   // ---- any thread
   Counters counters;

@@ -24,7 +24,8 @@ class HintRule : public testing::TestWithParam<HintCase> {};
 
 TEST_P(HintRule, Decides) {
   const HintCase &c = GetParam();
-  TrimView view{c.hint, c.full, c.may_defer, kMoment, c.last_collection_end, kDelay, c.resident, c.live};
+  TrimView view{c.hint, c.full, c.may_defer, kMoment, c.last_collection_end, kDelay, c.resident, c.live,
+                0,      0,      0};
   TrimDecision decision = decide_at_hint(view);
   EXPECT_EQ(decision.action, c.action) << c.what;
   EXPECT_EQ(decision.due, c.action == kLater ? kMoment + kDelay : 0) << c.what;
@@ -50,8 +51,11 @@ INSTANTIATE_TEST_SUITE_P(
         HintCase{"sweep", ACE_HINT_SWEEP, true, false, 0, 100 * kMiB, kMiB, kNothing},
         HintCase{"first full collection", ACE_HINT_COLLECT_END, true, true, 0, 10 * kMiB, kMiB, kNow},
         HintCase{"a full one after long", ACE_HINT_COLLECT_END, true, true, kLong, 10 * kMiB, kMiB, kNow},
-        HintCase{"a full one of a busy heap", ACE_HINT_COLLECT_END, true, true, kShort, 10 * kMiB, kMiB,
-                 kLater},
+        HintCase{"a full one of a busy heap", ACE_HINT_COLLECT_END, true, true, kShort, 30 * kMiB - 1,
+                 10 * kMiB, kLater},
+        HintCase{"a busy heap that collapsed", ACE_HINT_COLLECT_END, true, true, kShort, 30 * kMiB, 10 * kMiB,
+                 kNow},
+        HintCase{"a partial one of it", ACE_HINT_COLLECT_END, false, true, kShort, 30 * kMiB, 10 * kMiB, kLater},
         HintCase{"a partial one", ACE_HINT_COLLECT_END, false, true, 0, 10 * kMiB, kMiB, kLater},
         HintCase{"a full one without slack", ACE_HINT_COLLECT_END, true, true, 0, kMiB, kMiB, kNothing},
         HintCase{"no worker, full, busy", ACE_HINT_COLLECT_END, true, false, kShort, 10 * kMiB, kMiB, kNow},
@@ -72,6 +76,20 @@ struct DueCase {
   uint64_t due;
   bool recount;
 };
+
+// A heap that swells and collapses again and again within a second: what the last trim gave back came at once.
+TEST(CollapseRule, SparesAHeapWhoseLastTrimWasRefaultedSoon) {
+  auto decide = [](uint64_t last_trim, uint64_t given, uint64_t faulted) {
+    TrimView view{ACE_HINT_COLLECT_END, true, true, kMoment, kShort, kDelay, 100 * kMiB, kMiB,
+                  last_trim,            given, faulted};
+    return decide_at_hint(view).action;
+  };
+  EXPECT_EQ(decide(0, 0, 0), kNow);
+  EXPECT_EQ(decide(kShort, 100 * kMiB, 50 * kMiB), kLater);
+  EXPECT_EQ(decide(kShort, 100 * kMiB, 50 * kMiB - 1), kNow) << "less than half of it came back";
+  EXPECT_EQ(decide(kShort, 20 * kMiB, 50 * kMiB), kNow) << "it was small beside this one";
+  EXPECT_EQ(decide(kLong, 100 * kMiB, 100 * kMiB), kNow) << "it was away for a while";
+}
 
 class DueRule : public testing::TestWithParam<DueCase> {};
 
