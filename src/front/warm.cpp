@@ -59,15 +59,17 @@ void *allocate_after_refill(Heap &heap, Bin &bin) {
 
 namespace {
 
-// Frees a block of at least `size` bytes of this heap, in a slab that is not current. False, with nothing done,
-// where it is not that. `p` is ours.
+// Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not that.
+// `p` is ours.
 inline bool free_into_slab(Heap *heap, void *p, size_t size) {
   SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
-  if (prefix.owner != heap || prefix.block_size <= size - 1 || prefix.state == SlabState::kCurrent) [[unlikely]]
+  if (prefix.owner != heap || prefix.block_size <= size - 1) [[unlikely]]
     return false;
   if (!starts_block(prefix, offset_in_slab(p))) [[unlikely]]
     return false;
+  // A current slab whose entry in bin_of_slab another one has.
+  if (prefix.state == SlabState::kCurrent && push(heap->bins[prefix.bin], p)) return true;
   return free_to_bitmap(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
 }
 
