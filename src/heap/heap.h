@@ -53,8 +53,8 @@ struct SlabList {
   SlabRow *first, *last;
 };
 
-// The rest of a bin, for refills and for frees into the bitmap.
-struct BinSlabs {
+// The rest of a bin, for refills and for frees into the bitmap: a cache line.
+struct alignas(64) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
   SlabList partial, sparse;

@@ -7,7 +7,8 @@ import re
 import subprocess
 
 # Absolute names and addresses make the file longer, and its lines independent of each other.
-COMMAND = ["valgrind", "-q", "--tool=callgrind", "--demangle=no", "--dump-instr=yes", "--dump-line=no", "--collect-jumps=yes"]
+COMMAND = ["valgrind", "-q", "--tool=callgrind", "--demangle=no", "--dump-instr=yes", "--dump-line=no"]
+COMMAND += ["--collect-jumps=yes"]
 COMMAND += ["--compress-strings=no", "--compress-pos=no"]
 
 
