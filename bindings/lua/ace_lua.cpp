@@ -33,9 +33,9 @@ ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
 
 struct ace_lua_vm {
   ace_heap *heap;
-  void *first_block;   // the state itself: allocated first, and freed last
-  int frees;           // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
-  bool watches;        // an allocation takes the longer way: see update_watch
+  void *first_block;  // the state itself: allocated first, and freed last
+  int frees;          // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
+  bool watches;       // an allocation takes the longer way: see update_watch
   bool has_kinds;
   bool sweeping;       // a collection has begun, and its end was not yet told
   bool may_be_over;    // an end was told, but the sweep may go on

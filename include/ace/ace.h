@@ -146,8 +146,9 @@ ACE_API void ace_heap_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
  * block is reported as an error. */
 ACE_API void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) ACE_NOEXCEPT;
 
-/* As ace_heap_free_sized, made for what a collector sweeps: blocks from all over the heap. `p` must be a block of
- * an ACE heap, not NULL: it is not looked up in the address map first. A double or interior free is still seen. */
+/* As ace_heap_free_sized, made for what a collector sweeps: blocks from all over the heap. `p` must be a block
+ * of an ACE heap, not NULL: it is not looked up in the address map first. A double or interior free is still
+ * seen. */
 ACE_API void ace_heap_free_swept(ace_heap *heap, void *p, size_t size) ACE_NOEXCEPT;
 
 /* For hooks that may meet pointers of the allocator they replaced: as ace_heap_free and ace_heap_realloc,

@@ -63,6 +63,12 @@ Phase note_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   }
 }
 
+// Only these may have memory go back; the others come often, and what a decision looks at is not free.
+bool is_occasion(ace_hint_code hint) {
+  return hint == ACE_HINT_COLLECT_END || hint == ACE_HINT_IDLE_BEGIN || hint == ACE_HINT_FORK_BEFORE ||
+         hint == ACE_HINT_PRESSURE;
+}
+
 bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
 
 }  // namespace
@@ -81,7 +87,7 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
 
-  if (options().mode != Mode::kOff) {
+  if (options().mode != Mode::kOff && is_occasion(hint)) {
     if (hint == ACE_HINT_COLLECT_END || hint == ACE_HINT_IDLE_BEGIN) drain_remote_frees(heap);
     TrimView view{hint,
                   heap.phases.collection_is_full,

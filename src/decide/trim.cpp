@@ -12,8 +12,8 @@ constexpr uint64_t kSlackShare = 16;
 constexpr uint64_t kPartialSlackMin = uint64_t{8} << 20;
 // Collections that come more often than this belong to a busy program, whose free memory is about to be used.
 constexpr uint64_t kBusyDelays = 10;
-// Unless next to nothing survived. A collector that lets its heap double between two collections leaves about as
-// much free as lives; a heap of which so many times as much is free has collapsed.
+// Unless next to nothing survived. A collector that lets its heap double between two collections leaves about
+// as much free as lives; a heap of which so many times as much is free has collapsed.
 constexpr uint64_t kCollapse = 2;
 // A program that is never quiet is looked at all the same after this many delays, and keeps what it turns over.
 constexpr uint64_t kPatience = 10;
@@ -23,8 +23,8 @@ constexpr TrimDecision kAllNow{TrimAction::kNow, SIZE_MAX, 0, false};
 
 uint64_t slack_of(uint64_t resident, uint64_t live) { return resident > live ? resident - live : 0; }
 
-// Did the last trim cost more than it brought? What it gave back was soon in use again. A small one says nothing
-// of a large one.
+// Did the last trim cost more than it brought? What it gave back was soon in use again. A small one says
+// nothing of a large one.
 bool was_refaulted_soon(const TrimView &view, uint64_t slack) {
   return view.last_trim != 0 && view.now - view.last_trim < kBusyDelays * view.idle_delay &&
          view.last_trim_bytes >= slack / 4 && view.faulted_since >= view.last_trim_bytes / 2;

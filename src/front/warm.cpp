@@ -47,20 +47,8 @@ void free_local(Heap &heap, void *p, const Route &route) {
   }
 }
 
-}  // namespace
-
-void *allocate_after_refill(Heap &heap, Bin &bin) {
-  if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
-  Block *block = bin.list;
-  bin.list = block->next;
-  block->tag = nullptr;
-  return block;
-}
-
-namespace {
-
-// Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not that.
-// `p` is ours.
+// Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not
+// that. `p` is ours.
 inline bool free_into_slab(Heap *heap, void *p, size_t size) {
   SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
@@ -84,6 +72,14 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 }
 
 }  // namespace
+
+void *allocate_after_refill(Heap &heap, Bin &bin) {
+  if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
+  Block *block = bin.list;
+  bin.list = block->next;
+  block->tag = nullptr;
+  return block;
+}
 
 void free_outside_window(Heap *heap, void *p) {
   if (!is_ours(p) || !free_into_slab(heap, p, 1)) [[unlikely]]

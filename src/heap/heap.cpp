@@ -20,7 +20,8 @@
 namespace ace {
 namespace {
 
-// Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself last.
+// Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself
+// last.
 void unmap_all(Heap &heap) {
   while (heap.large.first != nullptr) free_large(heap, heap.large.first);
   release_kept(heap, SIZE_MAX);
@@ -45,7 +46,8 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
     for (; live != 0; live &= live - 1) {
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
-      const bool may_be_listed = row.prefix.state == SlabState::kCurrent && static_cast<Block *>(block)->tag == &bin;
+      const bool may_be_listed =
+          row.prefix.state == SlabState::kCurrent && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
       if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
     }

@@ -84,10 +84,10 @@ struct Heap {
   // ---- the holder's, warm and cold
   BinSlabs slabs[kBins];
   SuperslabList tiny, mid, large;
-  SuperslabList kept;        // large blocks that were freed, for the next ones
-  size_t kept_block_bytes;   // the sum of their sizes, resident or not
-  Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
-  Superslab *home;     // where this struct lies
+  SuperslabList kept;       // large blocks that were freed, for the next ones
+  size_t kept_block_bytes;  // the sum of their sizes, resident or not
+  Superslab *open[2];       // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
+  Superslab *home;          // where this struct lies
   uint32_t kind_groups;
   uint32_t flags;
   ace_limit_fn on_limit;

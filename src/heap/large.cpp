@@ -67,7 +67,8 @@ void unmap_large(Heap &heap, Superslab *superslab) {
 }
 
 bool may_keep(const Heap &heap, size_t block_size) {
-  return heap.kept_block_bytes + block_size <= std::max(kKeptMin, heap.counters.peak_resident_bytes.get() / kKeptShare);
+  return heap.kept_block_bytes + block_size <=
+         std::max(kKeptMin, heap.counters.peak_resident_bytes.get() / kKeptShare);
 }
 
 // Off the list of kept blocks, with its claim taken: nobody else is at it, or comes to it any more.
@@ -81,8 +82,8 @@ bool claim_kept(Heap &heap, Superslab *superslab) {
   return true;
 }
 
-// A kept block for `size` bytes at `offset`, live again and counted; nullptr where none fits, or the limit is in
-// the way of what is not resident of it.
+// A kept block for `size` bytes at `offset`, live again and counted; nullptr where none fits, or the limit is
+// in the way of what is not resident of it.
 Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
   const size_t needed = mapping_size(offset, size);
   unsigned tries = kKeptTries;

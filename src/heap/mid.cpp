@@ -103,7 +103,8 @@ Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t
 Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
                 LimitTalk &talk, void **block) {
   SuperslabHead &head = superslab->head;
-  if (pages > (resident_only ? head.longest_resident : head.longest_run) || !head.claim.try_take()) return Taken::kNoRun;
+  if (pages > (resident_only ? head.longest_resident : head.longest_run) || !head.claim.try_take())
+    return Taken::kNoRun;
   return take_from_claimed(heap, superslab, pages, alignment, resident_only, talk, block);
 }
 

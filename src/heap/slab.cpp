@@ -46,8 +46,8 @@ void unlist(Heap &heap, SlabRow &row) {
   if (row.prefix.state == SlabState::kSparse) remove(slabs.sparse, row);
 }
 
-// First in, first out: until its turn comes a sweep goes on, and more of the slab is free. Havlak on LuaJIT takes
-// 5% longer where the last one comes first.
+// First in, first out: until its turn comes a sweep goes on, and more of the slab is free. Last in, first out
+// took the same time and 2% more memory (geometric means of nine programs on LuaJIT).
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;

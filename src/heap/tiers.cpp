@@ -80,8 +80,8 @@ bool release(Heap &heap, Superslab *superslab) {
   return true;
 }
 
-// A huge page costs a tenth of the faults that it saves, and memory that a small heap would never use. A heap
-// that has grown to this size is likely to use it.
+// A huge page saves many faults, and takes memory that a small heap would never use. A heap that has grown to
+// this size is likely to use it.
 constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
 
 bool wants_huge(const Heap &heap) {
@@ -96,7 +96,8 @@ void count_huge(Heap &heap, Superslab *superslab) {
   superslab->head.is_huge.store(true, std::memory_order_relaxed);
   superslab->head.bitmap_pages = kAllBitmapPages;
   superslab->head.head_pages = kPagesPerSlab;
-  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).present.store(0xffff, std::memory_order_relaxed);
+  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i)
+    superslab->row(i).present.store(0xffff, std::memory_order_relaxed);
   count_faulted(heap, kSuperslabSize - kSlabSize);
 }
 

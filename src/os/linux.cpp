@@ -60,7 +60,8 @@ bool fill_huge(void *start, size_t size) {
   // A page far from the one that was touched is there only if both are part of a huge page.
   const size_t page = real_os().page_size;
   unsigned char resident = 0;
-  if (mincore(static_cast<char *>(start) + size - page, page, &resident) == 0 && (resident & 1) != 0) return true;
+  if (mincore(static_cast<char *>(start) + size - page, page, &resident) == 0 && (resident & 1) != 0)
+    return true;
   madvise(start, size, MADV_NOHUGEPAGE);
   return false;
 }

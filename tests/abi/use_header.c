@@ -79,6 +79,7 @@ static int explicit_heap(void) {
   CHECK(ace_heap_walk(heap, count_block, &walked) == 0 && walked >= 500);
   ace_heap_free(heap, q);
   ace_heap_free_sized(heap, r, 300);
+  ace_heap_free_swept(heap, ace_heap_alloc(heap, 40), 40);
   CHECK(ace_heap_alloc(heap, (size_t)100 << 20) == NULL && asked == 1);
   CHECK(ace_heap_set_limit(heap, 0) == config.limit);
 

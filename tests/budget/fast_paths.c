@@ -1,4 +1,5 @@
-/* The fast paths alone: each function below makes one kind of call and nothing else, so that its mean is exact. */
+/* The fast paths alone: each function below makes one kind of call and nothing else, so that its mean is exact.
+ */
 #include <stddef.h>
 #include <stdio.h>
 

@@ -24,8 +24,8 @@ class HintRule : public testing::TestWithParam<HintCase> {};
 
 TEST_P(HintRule, Decides) {
   const HintCase &c = GetParam();
-  TrimView view{c.hint, c.full, c.may_defer, kMoment, c.last_collection_end, kDelay, c.resident, c.live,
-                0,      0,      0};
+  TrimView view{c.hint, c.full, c.may_defer, kMoment, c.last_collection_end, kDelay, c.resident,
+                c.live, 0,      0,           0};
   TrimDecision decision = decide_at_hint(view);
   EXPECT_EQ(decision.action, c.action) << c.what;
   EXPECT_EQ(decision.due, c.action == kLater ? kMoment + kDelay : 0) << c.what;
@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(
                  10 * kMiB, kLater},
         HintCase{"a busy heap that collapsed", ACE_HINT_COLLECT_END, true, true, kShort, 30 * kMiB, 10 * kMiB,
                  kNow},
-        HintCase{"a partial one of it", ACE_HINT_COLLECT_END, false, true, kShort, 30 * kMiB, 10 * kMiB, kLater},
+        HintCase{"a partial one of it", ACE_HINT_COLLECT_END, false, true, kShort, 30 * kMiB, 10 * kMiB,
+                 kLater},
         HintCase{"a partial one", ACE_HINT_COLLECT_END, false, true, 0, 10 * kMiB, kMiB, kLater},
         HintCase{"a full one without slack", ACE_HINT_COLLECT_END, true, true, 0, kMiB, kMiB, kNothing},
         HintCase{"no worker, full, busy", ACE_HINT_COLLECT_END, true, false, kShort, 10 * kMiB, kMiB, kNow},
@@ -80,8 +81,8 @@ struct DueCase {
 // A heap that swells and collapses again and again within a second: what the last trim gave back came at once.
 TEST(CollapseRule, SparesAHeapWhoseLastTrimWasRefaultedSoon) {
   auto decide = [](uint64_t last_trim, uint64_t given, uint64_t faulted) {
-    TrimView view{ACE_HINT_COLLECT_END, true, true, kMoment, kShort, kDelay, 100 * kMiB, kMiB,
-                  last_trim,            given, faulted};
+    TrimView view{ACE_HINT_COLLECT_END, true, true,      kMoment, kShort, kDelay,
+                  100 * kMiB,           kMiB, last_trim, given,   faulted};
     return decide_at_hint(view).action;
   };
   EXPECT_EQ(decide(0, 0, 0), kNow);

@@ -141,7 +141,9 @@ TEST_F(Audit, ListedPointerThatStartsNoBlock) {
       [&] { bin->list = block->next; });
 }
 
-TEST_F(Audit, ListedBlockWithoutItsTag) { expect_found_in("lost its tag", bin->list->tag, static_cast<const void *>(nullptr)); }
+TEST_F(Audit, ListedBlockWithoutItsTag) {
+  expect_found_in("lost its tag", bin->list->tag, static_cast<const void *>(nullptr));
+}
 
 TEST_F(Audit, AListThatGoesInACircle) {
   expect_found_in("longer than its used blocks", bin->list->next, bin->list);

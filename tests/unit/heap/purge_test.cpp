@@ -241,7 +241,8 @@ TEST_F(PurgeOfLargerPages, OnesThatWereUsedInPart) {
   EXPECT_EQ(stats().resident_bytes, kSlabSize);
   void *run = ace_heap_alloc(heap, 9 * kPage);
   ace_heap_free(heap, run);
-  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 7 * kPage) << "the first two share a page of the system with the head";
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 7 * kPage)
+      << "the first two share a page of the system with the head";
   EXPECT_EQ(stats().resident_bytes, kSlabSize + 2 * kPage);
   EXPECT_EQ(test::audit(heap), "");
 }
