@@ -33,6 +33,7 @@ void after_in_child() {
   forget_worker();
   unlock_worker();
   forget_visitors();
+  forget_first_thread();
   unlock_all_heaps();
   reset_purging();
   unlock_abandoned_heaps();

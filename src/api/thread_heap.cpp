@@ -83,6 +83,10 @@ Heap *thread_heap() {
   return heap;
 }
 
+void forget_first_thread() {
+  if (!is_first_thread()) g_first_thread.pointer.store(nullptr, std::memory_order_relaxed);
+}
+
 void lock_abandoned_heaps() { g_lock.lock(); }
 void unlock_abandoned_heaps() { g_lock.unlock(); }
 

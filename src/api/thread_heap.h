@@ -21,6 +21,10 @@ inline bool is_first_thread() {
 // The thread's heap; makes or adopts one. nullptr where there is no memory.
 Heap *thread_heap();
 
+// In the child of a fork: a first thread that is not the caller is gone, perhaps in the middle of a change to
+// its heap, and a new thread may get its thread pointer.
+void forget_first_thread();
+
 // Around fork: no other thread is leaving its heap behind or taking one up.
 void lock_abandoned_heaps();
 void unlock_abandoned_heaps();

@@ -18,7 +18,7 @@ void free_swept(Heap &heap, void *p, size_t size);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
-// 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches; 4 more to choose the group of a kind.
+// 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches; 6 more to choose the group of a kind.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax) [[unlikely]]

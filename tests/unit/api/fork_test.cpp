@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include "api/thread_heap.h"
 #include "heap/heap.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
@@ -109,6 +110,22 @@ TEST_F(Fork, TheChildsFreesAreItsOwn) {
             0);
   EXPECT_EQ(stats().live_blocks, 1u);
   EXPECT_EQ(*static_cast<unsigned char *>(p), 0xa5);
+}
+
+// The first thread's heap is found by its thread pointer, which the child may give to a thread of its own.
+TEST_F(Fork, FromAnotherThreadThanTheFirst) {
+  ace_free(ace_alloc(64));
+  ASSERT_NE(g_first_thread.pointer.load(), nullptr);
+  int status = -1;
+  std::thread([&] {
+    ace_heap *own = ace_thread_heap();
+    status = child_of([&] {
+      return g_first_thread.pointer.load() == nullptr && ace_thread_heap() == own && ace_alloc(64) != nullptr;
+    });
+  }).join();
+  EXPECT_EQ(status, 0);
+  EXPECT_NE(g_first_thread.pointer.load(), nullptr) << "the parent's is as it was";
+  EXPECT_EQ(child_of([] { return g_first_thread.pointer.load() != nullptr && ace_alloc(64) != nullptr; }), 0);
 }
 
 }  // namespace
