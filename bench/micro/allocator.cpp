@@ -16,6 +16,11 @@ namespace {
 
 constexpr char kMark[] = "ACE_MICRO_PRELOADED";
 
+// Of a library that was built together with this program.
+std::filesystem::path beside_me(const char *path) {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / path;
+}
+
 }  // namespace
 
 ApiKind api_named(const std::string &name) {
@@ -30,8 +35,8 @@ std::string library_named(const std::string &name) {
   namespace fs = std::filesystem;
   if (name == "libc") return "";
   std::string path = name;
-  // The library that was built together with this program.
-  if (name == "ace") path = fs::read_symlink("/proc/self/exe").parent_path() / "../../src/libace.so";
+  if (name == "ace") path = beside_me("../../src/libace.so");
+  if (name == "ace-counting") path = counting_library();
   // A name without a folder is left to the loader.
   if (path.find('/') == std::string::npos) return path;
   std::error_code error;
@@ -43,9 +48,15 @@ std::string library_named(const std::string &name) {
   return real;
 }
 
-void restart_with(const std::string &library, char **argv) {
+std::string counting_library() { return beside_me("libace-counting.so"); }
+
+bool is_restarted(const std::string &library) {
   const char *done = getenv(kMark);
-  if (library.empty() || (done != nullptr && library == done)) return;
+  return done != nullptr && library == done;
+}
+
+void restart_with(const std::string &library, char **argv) {
+  if (library.empty() || is_restarted(library)) return;
   std::string preload = library;
   if (const char *others = getenv("LD_PRELOAD"); others != nullptr && *others != 0) {
     preload += std::string(":") + others;
@@ -72,6 +83,7 @@ Allocator::Allocator(const std::string &library, ApiKind kind) : library_(librar
     find(thread_heap_, "ace_thread_heap");
     find(stats_, "ace_heap_stats");
   }
+  if (has("ace_count_paths")) find(count_paths_, "ace_count_paths");
   if (kind == ApiKind::kPlain) return;
   if (kind == ApiKind::kTheap ? family != Family::kMimalloc
                               : family == Family::kMalloc || (kind == ApiKind::kHeapSized && !is_ace_)) {
@@ -98,6 +110,13 @@ std::optional<uint64_t> Allocator::refills() const {
   ace_stats stats{};
   if (stats_(heap_ != nullptr ? heap_ : thread_heap_(), &stats, sizeof stats) != 0) return {};
   return stats.refills;
+}
+
+std::optional<Allocator::Paths> Allocator::paths() const {
+  if (count_paths_ == nullptr) return {};
+  Paths paths;
+  count_paths_(&paths.warm, &paths.cold);
+  return paths;
 }
 
 template <class Function>

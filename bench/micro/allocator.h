@@ -30,6 +30,12 @@ ApiKind api_named(const std::string &name);
 // The library that `--allocator NAME` means: "" for libc, which is there already.
 std::string library_named(const std::string &name);
 
+// The library that counts which way operations go; it may not have been built.
+std::string counting_library();
+
+// Whether this process is the one that restart_with has started.
+bool is_restarted(const std::string &library);
+
 // Starts this program again with `library` preloaded, unless that has happened. All libraries are loaded so,
 // because several of the peers use static TLS, which is not to be had by dlopen.
 void restart_with(const std::string &library, char **argv);
@@ -47,6 +53,12 @@ class Allocator {
 
   // How often ACE's hot path has run dry in the heap of the calling thread; nothing for other libraries.
   std::optional<uint64_t> refills() const;
+
+  // Operations that left ACE's hot path, of all threads, where the library counts them.
+  struct Paths {
+    uint64_t warm, cold;
+  };
+  std::optional<Paths> paths() const;
 
   // Calls f with the API in question. Workloads are compiled once for each, and take it by value, so that the
   // pointers stay in registers.
@@ -75,6 +87,7 @@ class Allocator {
   void (*destroy_)(void *heap) = nullptr;
   void *(*thread_heap_)() = nullptr;
   int (*stats_)(void *heap, void *stats, size_t size) = nullptr;
+  void (*count_paths_)(uint64_t *warm, uint64_t *cold) = nullptr;
   PlainApi plain_{};
   AceHeapApi ace_{};
   AceHeapSizedApi ace_sized_{};

@@ -193,6 +193,7 @@ const Workload kChurnLong = {
                    {"LIVE_BYTES", "100000000", 1'000'000, 100'000'000'000},
                    {"SEED", "42"}},
     .run = churn_long,
-    .has_series = true};
+    .has_series = true,
+    .by_clock = true};
 
 }  // namespace micro

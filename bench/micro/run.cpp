@@ -72,6 +72,7 @@ Run::Run(const Allocator &allocator, std::vector<std::string> arguments, std::st
 
 void Run::start() {
   if (one_thread_) refills_before_ = allocator_.refills();
+  paths_before_ = allocator_.paths();
   faults_ = faults_now();
   cpu_started_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
   started_ = now();
@@ -81,6 +82,7 @@ void Run::stop(const Totals &totals) {
   seconds_ = now() - started_;
   cpu_seconds_ = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu_started_;
   faults_ = faults_now() - faults_;
+  paths_after_ = allocator_.paths();
   if (one_thread_) refills_after_ = allocator_.refills();
   end_ = memory_now();
   own_ = own_bytes;
@@ -94,6 +96,14 @@ uint64_t Run::resident() const {
 
 void Run::verify(uint64_t damage) {
   if (damage != 0) throw Failure("a block does not hold what was written into it");
+}
+
+std::optional<Shares> Run::shares() const {
+  if (!paths_after_ || totals_.ops == 0) return counted_shares();
+  const auto ops = static_cast<double>(totals_.ops);
+  const double warm = static_cast<double>(paths_after_->warm - paths_before_->warm) / ops;
+  const double cold = static_cast<double>(paths_after_->cold - paths_before_->cold) / ops;
+  return Shares{1 - warm - cold, warm, cold};
 }
 
 std::string Run::json(const std::string &workload, const std::string &allocator, const std::string &api) const {
@@ -122,11 +132,10 @@ std::string Run::json(const std::string &workload, const std::string &allocator,
   field("own_bytes", std::to_string(own_));
   field("fragmentation", ratio(resident, static_cast<double>(totals_.live)));
   field("refills", refills_after_ ? std::to_string(*refills_after_ - *refills_before_) : "null");
-  // The library counts refills, but neither the frees that leave the hot path nor the calls that reach cold
-  // code: shares from half of the events would mislead.
-  field("hot_share", "null");
-  field("warm_share", "null");
-  field("cold_share", "null");
+  const std::optional<Shares> counted = shares();
+  field("hot_share", counted ? decimal(counted->hot) : "null");
+  field("warm_share", counted ? decimal(counted->warm) : "null");
+  field("cold_share", counted ? decimal(counted->cold) : "null");
   return out + "}";
 }
 

@@ -8,6 +8,7 @@
 
 #include "allocator.h"
 #include "memory.h"
+#include "shares.h"
 
 namespace micro {
 
@@ -38,6 +39,9 @@ class Run {
   // Says that blocks were damaged where `damage` is not 0.
   static void verify(uint64_t damage);
 
+  // Of the operations of the timed part; of another run where this one's library does not count.
+  std::optional<Shares> shares() const;
+
   // The result as one JSON object.
   std::string json(const std::string &workload, const std::string &allocator, const std::string &api) const;
 
@@ -50,6 +54,7 @@ class Run {
   Memory end_;
   double started_ = 0, seconds_ = 0, cpu_started_ = 0, cpu_seconds_ = 0;
   std::optional<uint64_t> refills_before_, refills_after_;
+  std::optional<Allocator::Paths> paths_before_, paths_after_;
   uint64_t faults_ = 0, own_ = 0;
 };
 

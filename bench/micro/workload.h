@@ -24,6 +24,7 @@ struct Workload {
   void (*run)(Run &run);
   bool plain_only = false;  // its threads free one another's blocks
   bool has_series = false;  // takes --series
+  bool by_clock = false;    // its first argument says for how many seconds it runs
 };
 
 extern const Workload kTinyHot, kRandomMixed, kMidMt, kChurn, kReallocGrowth, kAligned, kChurnLong, kRemote;

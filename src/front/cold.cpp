@@ -1,5 +1,6 @@
 #include "front/cold.h"
 
+#include "base/path.h"
 #include "heap/slab.h"
 
 #include <string.h>
@@ -43,6 +44,7 @@ void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
 }  // namespace
 
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
+  const OnPath path(Path::kCold);
   if (size == 0) return allocate(heap, 1, group);
   if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
   if (size > kRequestMax) return nullptr;
@@ -50,6 +52,7 @@ void *allocate_rare(Heap &heap, size_t size, unsigned group) {
 }
 
 void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group) {
+  const OnPath path(Path::kCold);
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
   if (size == 0) size = 1;
@@ -63,6 +66,7 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
 }
 
 void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
+  const OnPath path(Path::kCold);
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
   void *p = allocate(heap, bytes, group);
@@ -72,6 +76,7 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
 }
 
 void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
+  const OnPath path(Path::kCold);
   if (p == nullptr) return allocate(heap, size, group);
   if (stays(heap, p, size)) return p;
   Route way = route(p);

@@ -1,4 +1,5 @@
 // Warm: what the hot path calls when a list runs dry, and frees that do not go onto a list.
+#include "base/path.h"
 #include "front/hot.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
@@ -63,6 +64,7 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 
 // Whatever else it may be; null pointers, and callers without a heap (nullptr), come here as well.
 [[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function) {
+  const OnPath path(Path::kCold);
   if (p == nullptr) return;
   Route way = route(p);
   if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
@@ -74,6 +76,7 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 }  // namespace
 
 void *allocate_after_refill(Heap &heap, Bin &bin) {
+  const OnPath path(Path::kWarm);
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
   Block *block = bin.list;
   bin.list = block->next;
@@ -82,11 +85,13 @@ void *allocate_after_refill(Heap &heap, Bin &bin) {
 }
 
 void free_outside_window(Heap *heap, void *p) {
+  const OnPath path(Path::kWarm);
   if (!is_ours(p) || !free_into_slab(heap, p, 1)) [[unlikely]]
     free_judged(heap, p, 0, "free");
 }
 
 int try_free_outside_window(Heap &heap, void *p) {
+  const OnPath path(Path::kWarm);
   if (is_ours(p) && free_into_slab(&heap, p, 1)) [[likely]]
     return 1;
   if (p != nullptr && !is_ours(p)) {
@@ -99,17 +104,20 @@ int try_free_outside_window(Heap &heap, void *p) {
 
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.
 void free_sized_outside_window(Heap *heap, void *p, size_t size) {
+  const OnPath path(Path::kWarm);
   if (!is_ours(p) || !free_into_slab(heap, p, size)) [[unlikely]]
     free_judged(heap, p, size, "free_sized");
 }
 
 void free_swept(Heap &heap, void *p, size_t size) {
+  const OnPath path(Path::kWarm);
   if (!free_into_slab(&heap, p, size)) [[unlikely]]
     free_judged(&heap, p, size, "free_swept");
 }
 
 // The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
+  const OnPath path(Path::kWarm);
   if (is_on_list(bin, p)) return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
   auto *block = static_cast<Block *>(p);
   block->next = bin.list;

@@ -8,12 +8,14 @@
 #include <atomic>
 
 #include "base/bits.h"
+#include "base/path.h"
 #include "os/os.h"
 
 namespace ace {
 namespace {
 
 void *map(size_t size, size_t alignment) {
+  OnPath::note_system_call();
   // Over-map and cut: the kernel aligns to pages only. A mapping of exactly the right place often comes by
   // itself once the first one is aligned, so that is tried first.
   constexpr int kProtection = PROT_READ | PROT_WRITE;
@@ -36,15 +38,23 @@ void *map(size_t size, size_t alignment) {
   return start;
 }
 
-bool unmap(void *start, size_t size) { return munmap(start, size) == 0; }
+bool unmap(void *start, size_t size) {
+  OnPath::note_system_call();
+  return munmap(start, size) == 0;
+}
 
-bool purge(void *start, size_t size) { return madvise(start, size, MADV_DONTNEED) == 0; }
+bool purge(void *start, size_t size) {
+  OnPath::note_system_call();
+  return madvise(start, size, MADV_DONTNEED) == 0;
+}
 
 bool resize(void *start, size_t old_size, size_t new_size) {
+  OnPath::note_system_call();
   return mremap(start, old_size, new_size, 0) != MAP_FAILED;
 }
 
 bool move(void *start, size_t size, void *target) {
+  OnPath::note_system_call();
   return mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
 
@@ -55,6 +65,7 @@ uint64_t now() {
 }
 
 bool fill_huge(void *start, size_t size) {
+  OnPath::note_system_call();
   if (madvise(start, size, MADV_HUGEPAGE) != 0) return false;
   *static_cast<volatile char *>(start) = 0;  // fresh memory is zero
   // A page far from the one that was touched is there only if both are part of a huge page.
@@ -66,7 +77,10 @@ bool fill_huge(void *start, size_t size) {
   return false;
 }
 
-void end_huge(void *start, size_t size) { madvise(start, size, MADV_NOHUGEPAGE); }
+void end_huge(void *start, size_t size) {
+  OnPath::note_system_call();
+  madvise(start, size, MADV_NOHUGEPAGE);
+}
 
 bool start_thread(void (*run)()) {
   sigset_t all, old;

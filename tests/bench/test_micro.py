@@ -94,6 +94,35 @@ def test_same_work_for_every_allocator():
             assert ace[field] == libc[field]
 
 
+SHARES = ("hot_share", "warm_share", "cold_share")
+
+
+@pytest.mark.parametrize("api", ["plain", "heap", "heap-sized"])
+@pytest.mark.parametrize("workload", SMALL)
+def test_shares_of_hot_warm_and_cold(workload, api):
+    if workload in ACROSS_THREADS and api != "plain":
+        return
+    arguments = SMALL[workload][0].split()
+    result = result_of(workload, *arguments, "--api", api)
+    hot, warm, cold = (result[name] for name in SHARES)
+    assert hot + warm + cold == pytest.approx(1) and min(hot, warm, cold) >= 0
+    if workload == "tiny-hot":
+        assert hot > 0.9 and cold == 0
+    if workload == "realloc-growth":
+        assert cold > 0.9, "every resize is cold"
+    if workload == "remote":
+        assert cold >= 0.5, "each free is of another thread's block"
+
+
+def test_the_timed_library_does_not_count():
+    counted = result_of("random-mixed", *SMALL["random-mixed"][0].split(), "--allocator", "ace-counting", "--api", "heap")
+    timed = result_of("random-mixed", *SMALL["random-mixed"][0].split(), "--allocator", "ace", "--api", "heap")
+    assert [counted[name] for name in SHARES] == [timed[name] for name in SHARES], "the same work, the same ways"
+    symbols = subprocess.run(["nm", "-D", BUILD / "src" / "libace.so"], capture_output=True, text=True).stdout
+    assert "ace_alloc" in symbols and "ace_count_paths" not in symbols
+    assert result_of("tiny-hot", 32, 5, "--allocator", "libc")["hot_share"] is None
+
+
 def test_defaults_complete_the_arguments():
     assert result_of("tiny-hot", 32, 5)["args"] == [32, 5, 60000, "lifo"]
 
