@@ -13,14 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness import cpython, machine, matrix, measure, peers, pictures, programs, report
 from harness.errors import Trouble
-from harness.results import Store, good_rows, write
+from harness.results import Store, good_rows, key_of, write
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROUNDS = 5
 PEERS = {
-    "luajit": "own,glibc,mimalloc,jemalloc,tcmalloc,ace",
-    "lua": "own,mimalloc,jemalloc,tcmalloc,ace",
-    "cpython": "own,glibc,mimalloc,jemalloc,tcmalloc,ace",
+    "luajit": "own,glibc,mimalloc,jemalloc,tcmalloc,bump,ace",
+    "lua": "own,mimalloc,jemalloc,tcmalloc,bump,ace",
+    "cpython": "own,glibc,mimalloc,jemalloc,tcmalloc,bump,ace",
     "swell": "own,glibc,glibc-hinted,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,tcmalloc,ace",
     "micro": "glibc,mimalloc,jemalloc,tcmalloc,ace",
 }
@@ -205,11 +205,11 @@ class Session:
         for part, some in peers_by_part.items():
             for host_kind in sorted({p.host_kind for p in chosen if p.part == part}):
                 for peer in some:
-                    if why := peer.why_not(host_kind):
+                    if why := peer.why_not(host_kind, part):
                         self.say("%s, %s: %s is left out: %s" % (part, host_kind, peer.name, why))
 
         def peers_of(program):
-            return [peer for peer in peers_by_part[program.part] if not peer.why_not(program.host_kind)]
+            return [peer for peer in peers_by_part[program.part] if not peer.why_not(program.host_kind, program.part)]
 
         self.peers = list({peer.name: peer for some in peers_by_part.values() for peer in some}.values())
         rounds = self.options.rounds or (1 if self.options.quick else ROUNDS)
@@ -239,6 +239,8 @@ class Session:
             done[key] = row
             if row["output"]:
                 self.outputs.setdefault(key[:4], (row["output"], row["peer"]))
+        self.skipped = {key_of(row)[:-1] for row in rows if row["status"] == "skipped"}
+        cells = [cell for cell in cells if cell.key[:-1] not in self.skipped]
         todo = cells if self.options.again else matrix.left_to_do(cells, done)
         if len(todo) < len(cells):
             self.say("%d of %d runs are done already" % (len(cells) - len(todo), len(cells)))
@@ -258,7 +260,8 @@ class Session:
             task = progress.add_task("", total=len(todo))
             for cell in todo:
                 progress.update(task, description="%d: %s on %s" % (cell.round + 1, cell.program.title, cell.peer.name))
-                self.one(cell)
+                if cell.key[:-1] not in self.skipped:
+                    self.one(cell)
                 progress.advance(task)
         show(self.store, self.options.subject, self.console)
         if self.failed:
@@ -273,6 +276,10 @@ class Session:
             row.update(measured, status="ok")
             if samples:
                 self.store.add_samples(cell.key, samples)
+        except measure.Skipped as reason:
+            row.update(status="skipped", note=str(reason))
+            self.skipped.add(cell.key[:-1])
+            self.say("skipped: %s on %s: %s" % (cell.program.title, cell.peer.name, reason))
         except measure.Failed as reason:
             row.update(status="failed", note=str(reason))
             self.failed += 1
@@ -316,7 +323,7 @@ def show(store, subject, console):
     if subject is None and not any(row["peer"] == "ace" for row in good):
         subject = good[-1]["peer"]
     subject = report.subject_of(good, subject)
-    report.show(rows, subject, console)
+    report.show(store, rows, subject, console)
     drawn = pictures.draw_all(store, rows, subject)
     path = report.write_markdown(store, rows, subject, drawn)
     console.print("tables: %s" % path, soft_wrap=True, highlight=False)

@@ -10,6 +10,8 @@ import random
 import statistics
 from dataclasses import dataclass
 
+from harness.peers import BUMP, HINTED
+
 DRAWS = 2000
 SEED = 20231
 FEWEST_ROUNDS = 3
@@ -102,10 +104,12 @@ def of_programs(lists):
 
 
 class Table:
-    """The runs of one part on one host: rows[program][peer][round]. A program is a name and its arguments."""
+    """The runs of one part on one host: rows[program][peer][round]. A program is a name and its arguments. ours: the
+    names of ACE in all its forms (other options, other builds), none of which is a rival."""
 
-    def __init__(self, part, host):
+    def __init__(self, part, host, ours=()):
         self.part, self.host = part, host
+        self.ours = {"ace", *ours}
         self.rows = {}
 
     @property
@@ -138,19 +142,47 @@ class Table:
     def mean(self, subject, peer, metric):
         return of_programs([self.ratios(program, subject, peer, metric) for program in self.rows])
 
+    def rivals(self, subject, hinted=False):
+        """The allocators that compete with the subject: no form of ACE, and nothing that never frees. Those that are
+        told of collections compete among themselves."""
+        others = self.ours | {subject, BUMP}
+        return [peer for peer in self.peers() if peer not in others and peer.endswith(HINTED) == hinted]
+
+    def best(self, program, subject, metric, among):
+        """The peer that takes least, and the subject's ratio to it; None where there is no common round."""
+        found = [(self.ratio(program, subject, peer, metric), peer) for peer in among]
+        found = [(ratio, peer) for ratio, peer in found if ratio]
+        return max(found, key=lambda one: one[0].value) if found else None
+
+    def mean_of_best(self, subject, metric, among):
+        """The geometric mean of the subject's ratios to each program's own best peer."""
+        lists = []
+        for program in self.rows:
+            if best := self.best(program, subject, metric, among):
+                lists.append(self.ratios(program, subject, best[1], metric))
+        return of_programs(lists)
+
+    def best_mean(self, subject, metric, among):
+        """The one peer that takes least over all programs, and the mean ratio to it."""
+        found = [(self.mean(subject, peer, metric), peer) for peer in among]
+        found = [(mean, peer) for mean, peer in found if mean]
+        most = max((mean.count for mean, _ in found), default=0)
+        found = [(mean, peer) for mean, peer in found if mean.count == most]
+        return max(found, key=lambda one: one[0].value) if found else None
+
     def median(self, program, peer, column):
         """The median of a column over the rounds; None where no round has it."""
         values = [row[column] for row in self.rows[program].get(peer, {}).values() if row[column] is not None]
         return statistics.median(values) if values else None
 
 
-def tables(rows):
+def tables(rows, ours=()):
     """Good rows as tables, in the order in which the parts and hosts were first run."""
     found = {}
     for row in rows:
         if row["part"] not in METRICS:
             continue
-        table = found.setdefault((row["part"], row["host"]), Table(row["part"], row["host"]))
+        table = found.setdefault((row["part"], row["host"]), Table(row["part"], row["host"], ours))
         by_peer = table.rows.setdefault((row["program"], row["args"]), {})
         by_peer.setdefault(row["peer"], {})[row["round"]] = row
     return list(found.values())

@@ -95,7 +95,8 @@ def describe(root, peers, hosts, suites, core, options):
         "page_bytes": os.sysconf("SC_PAGESIZE"),
         "transparent_huge_pages": text_of(huge) or "none",
         "hosts": {name: first_line(path, "-v" if "lua" in name else "--version") for name, path in hosts},
-        "peers": {peer.name: dict(library(peer.path), **({"options": peer.options} if peer.options else {}))
+        "peers": {peer.name: dict(library(peer.path), kind=peer.kind,
+                                  **({"options": peer.options} if peer.options else {}))
                   for peer in peers if peer.path and not peer.hinted},
         "python_packages": [line for line in text_of(root / "bench" / "requirements-python.txt").splitlines()
                             if "==" in line],

@@ -5,6 +5,7 @@ ace       libace-preload.so
 NAME      a malloc in a library: preloaded; under LuaJIT by libpeer-plain.so, under CPython with PYTHONMALLOC=malloc
 NAME-hinted
           the same below ACE's own host code (libpeer-hinted.so): told to give memory back whenever ACE would be
+bump      no peer but a limit: libpeer-bump.so only counts upwards and never frees; its time alone is compared
 """
 
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from harness.errors import Trouble
 
 HINTED = "-hinted"
+BUMP = "bump"
 # The functions by which bench/peers/ace_on_malloc.cpp makes a malloc give memory back, in its order.
 PURGES = ("mi_collect", "mallctl", "MallocExtension_ReleaseFreeMemory", "malloc_trim")
 LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
@@ -26,7 +28,7 @@ MIMALLOC_VERSION = "3.4.3"
 
 @dataclass(frozen=True)
 class Peer:
-    """kind: own, ace, glibc or library. path: of the library, where it is one. purge: the function by which a hinted
+    """kind: own, ace, glibc, library or bump. path: of the library, where it is one. purge: the function by which a hinted
     peer gives memory back. heap_api: what ace-micro calls the nearest that it has to a heap with one holder. options:
     ACE's, by name."""
 
@@ -41,11 +43,15 @@ class Peer:
     def hinted(self):
         return self.name.endswith(HINTED)
 
-    def why_not(self, host_kind):
-        """Why it cannot be put under such a host; "" where it can."""
+    def why_not(self, host_kind, part=""):
+        """Why it cannot be put under such a host, or into such a part; "" where it can."""
+        if self.kind == BUMP and part == "swell":
+            return "it gives no memory back"
         if host_kind == "micro":
             if self.kind == "own":
                 return "the micro-benchmarks have no VM: name glibc"
+            if self.kind == BUMP:
+                return "the micro-benchmarks allocate more than fits without freeing"
             if self.hinted:
                 return "the micro-benchmarks have no collector that could give hints"
         if host_kind == "lua" and self.name == "glibc":
@@ -59,10 +65,13 @@ class Peer:
             return settings
         if self.kind == "ace":
             return {"LD_PRELOAD": self.path, "ACE_REPORT": str(report), **settings}
-        if self.hinted or host_kind == "luajit":
+        if self.kind == BUMP:
+            settings = {"LD_PRELOAD": self.path, "ACE_REPORT": str(report)}
+        elif self.hinted or host_kind == "luajit":
             bridge = build / "bench" / "peers" / ("libpeer-hinted.so" if self.hinted else "libpeer-plain.so")
             return {"LD_PRELOAD": ":".join(filter(None, (str(bridge), self.path))), "ACE_REPORT": str(report)}
-        settings = {"LD_PRELOAD": self.path} if self.path else {}
+        else:
+            settings = {"LD_PRELOAD": self.path} if self.path else {}
         # CPython calls malloc only for what its own allocator declines, unless told otherwise.
         return dict(settings, PYTHONMALLOC="malloc") if host_kind == "cpython" else settings
 
@@ -70,6 +79,8 @@ class Peer:
         """Whether a library inside the host says at the end that it was active."""
         if self.kind == "own" or host_kind == "micro":
             return False
+        if self.kind == BUMP:
+            return host_kind != "cpython"
         return self.kind == "ace" or self.hinted or host_kind == "luajit"
 
 
@@ -142,6 +153,11 @@ def find(build, more=()):
         add(forms("ace", ace))
     else:
         missing["ace"] = "build it: ninja -C the build folder"
+    limit = build / "bench" / "peers" / "libpeer-bump.so"
+    if limit.exists():
+        add([Peer(BUMP, BUMP, os.path.realpath(limit))])
+    else:
+        missing[BUMP] = "build it: ninja -C the build folder, configured with -Dbench=true"
     for text in more:
         add(by_user(text, found))
     return found, missing

@@ -9,7 +9,7 @@ MB = 1e6
 # Each allocator keeps its colour in all pictures; its hinted form has the same, dashed or hollow.
 COLOURS = {
     "own": "#6f6f6f", "glibc": "#a5763f", "mimalloc": "#e08e0b", "jemalloc": "#b3312f", "tcmalloc": "#3d8b41",
-    "ace": "#0b6fb8",
+    "ace": "#0b6fb8", "bump": "#bdbdbd",
 }  # fmt: skip
 MORE_COLOURS = ("#7b4fa3", "#1f9d9d", "#c2579a", "#5a6b1f", "#403f8f")
 
@@ -22,7 +22,7 @@ def draw_all(store, rows, subject):
     good = good_rows(rows)
     series = store.read_samples()
     pictures = {}
-    for table in compare.tables(good.values()):
+    for table in compare.tables(good.values(), store.forms_of_ace()):
         colours = colours_of(table.peers())
         paths = [draw_ratios(table, subject, colours, store.folder)]
         if table.part == "swell":

@@ -1,12 +1,12 @@
 """The tables: on the terminal, and as report.md beside the raw files."""
 
-import json
-
 from rich import box
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from harness import compare
 from harness.errors import Trouble
+from harness.peers import BUMP
 from harness.results import good_rows, key_of, write
 
 MB = 1e6
@@ -25,7 +25,9 @@ ABSOLUTE = (
 )
 HELP = (
     "Each cell is {subject} / the peer: the median of the rounds' ratios, and in brackets the 95% interval of that "
-    "median (from {rounds} rounds on). Below 1 {subject} takes less. 'all' is the geometric mean over the programs."
+    "median (from {rounds} rounds on). Below 1 {subject} takes less. 'all' is the geometric mean over the programs. 'best "
+    "peer' is the one that takes least in that program, of those that are not told of collections; forms of ACE are "
+    "none. 'limit' is the best peer, or a malloc that only counts upwards and never frees where that takes less yet."
 )
 
 
@@ -41,17 +43,22 @@ def subject_of(rows, wanted):
 
 def ratio_rows(table, subject, metric, digits=3):
     """The heading and the rows of one table of ratios: texts."""
-    peers = [peer for peer in table.peers() if peer != subject]
     names = table.names()
+    peers = [peer for peer in table.peers() if peer != subject and table.mean(subject, peer, metric)]
+    rivals = table.rivals(subject)
+    bests = {"best peer": rivals, **({"limit": [*rivals, BUMP]} if BUMP in peers else {})} if rivals else {}
     rows = []
     for program, name in names.items():
         found = [table.ratio(program, subject, peer, metric) for peer in peers]
         if any(found):
-            rows.append([name, *(ratio.text(digits) if ratio else "" for ratio in found)])
+            best = [table.best(program, subject, metric, among) for among in bests.values()]
+            rows.append([name, *(ratio.text(digits) if ratio else "" for ratio in found),
+                         *("%s %s" % (one[0].text(digits), one[1]) if one else "" for one in best)])  # fmt: skip
     if len(rows) > 1:
         means = [table.mean(subject, peer, metric) for peer in peers]
+        means += [table.mean_of_best(subject, metric, among) for among in bests.values()]
         rows.append(["all", *(mean_text(mean, len(names), digits) for mean in means)])
-    return ["program", *peers], rows
+    return ["program", *peers, *bests], rows
 
 
 def mean_text(mean, programs, digits):
@@ -79,10 +86,17 @@ def failures(rows):
     good = good_rows(rows)
     lines = {}
     for row in rows:
-        if row["status"] != "ok" and key_of(row) not in good:
+        if row["status"] == "failed" and key_of(row) not in good:
             where = "%s %s %s on %s" % (row["host"], row["program"], row["args"], row["peer"])
             lines.setdefault(where, []).append(row["note"])
     return ["%s: %d rounds failed: %s" % (where, len(notes), notes[-1]) for where, notes in lines.items()]
+
+
+def skips(rows):
+    """What cannot be run."""
+    lines = {"%s %s on %s: %s" % (row["host"], row["program"], row["peer"], row["note"]): None
+             for row in rows if row["status"] == "skipped"}  # fmt: skip
+    return list(lines)
 
 
 def grid(title, heading, rows, subject):
@@ -100,19 +114,22 @@ def markdown(heading, rows):
     return lines + ["| %s |" % " | ".join(row) for row in rows]
 
 
-def show(rows, wanted, console):
+def show(store, rows, wanted, console):
     """Tables of ratios to the terminal."""
     good = list(good_rows(rows).values())
     subject = subject_of(good, wanted)
-    for table in compare.tables(good):
+    tables = compare.tables(good, store.forms_of_ace())
+    for table in tables:
         for metric in table.metrics:
             heading, lines = ratio_rows(table, subject, metric, digits=2)
             if lines:
                 title = "%s: %s, %s / the others" % (table.title, metric.name, subject)
                 console.print(grid(title, heading, lines, subject))
     console.print(HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), style="dim")
+    for line in skips(rows):
+        console.print("skipped: %s" % escape(line), style="yellow", soft_wrap=True)
     for line in failures(rows):
-        console.print(line, style="red")
+        console.print(escape(line), style="red", soft_wrap=True)
 
 
 def write_markdown(store, rows, wanted, pictures):
@@ -120,8 +137,9 @@ def write_markdown(store, rows, wanted, pictures):
     good = list(good_rows(rows).values())
     subject = subject_of(good, wanted)
     lines = ["# %s and its rivals" % ("ACE" if subject == "ace" else subject), ""]
+    tables = compare.tables(good, store.forms_of_ace())
     lines += [HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), ""]
-    for table in compare.tables(good):
+    for table in tables:
         lines += ["## %s" % table.title, ""]
         for picture in pictures.get((table.part, table.host), []):
             lines += ["![%s](%s)" % (table.title, picture.name), ""]
@@ -132,19 +150,19 @@ def write_markdown(store, rows, wanted, pictures):
                 lines += [title, "", *markdown(heading, body), ""]
         heading, body = absolute_rows(table)
         lines += ["Medians of what was measured:", "", *markdown(heading, body), ""]
-    failed = failures(rows)
+    skipped, failed = skips(rows), failures(rows)
+    if skipped:
+        lines += ["## Skipped", "", *("- %s" % line for line in skipped), ""]
     if failed:
         lines += ["## Failed", "", *("- %s" % line for line in failed), ""]
-    lines += machine_lines(store.folder / "machine.json")
+    lines += machine_lines(store.sessions())
     path = store.folder / "report.md"
     write(path, "\n".join(lines))
     return path
 
 
-def machine_lines(path):
-    try:
-        sessions = json.loads(path.read_text())["sessions"]
-    except (OSError, ValueError, LookupError):
+def machine_lines(sessions):
+    if not sessions:
         return []
     lines = ["## Machine and versions", ""]
     last = sessions[-1]

@@ -65,6 +65,8 @@ class Store:
             raise write_failed(self.folder, reason) from reason
         if not self.runs.exists() or self.runs.stat().st_size == 0:
             append(self.runs, line_of(COLUMNS))
+        elif not self.runs.read_bytes().startswith(line_of(COLUMNS)):
+            raise Trouble("%s has other columns than this version writes: choose another --output" % self.runs)
         elif not self.runs.read_bytes().endswith(b"\n"):
             append(self.runs, b"\n")  # a line that was cut off: the next must not be glued to it
         self.mend_samples()
@@ -79,10 +81,10 @@ class Store:
             header = next(lines, None)
             if header is None:
                 return rows
-            if tuple(header) != COLUMNS:
+            if not set(KEY) <= set(header) <= set(COLUMNS):
                 raise Trouble("%s has other columns than this version writes: choose another --output" % self.runs)
             for fields in lines:
-                row = row_of(fields)
+                row = row_of(header, fields)
                 if row is not None:
                     rows.append(row)
                 elif fields:
@@ -133,6 +135,21 @@ class Store:
             points.append((at, int(row["rss_kib"]) * 1024))
         return series
 
+    # ---- what machine.json says
+
+    def sessions(self):
+        try:
+            return json.loads((self.folder / "machine.json").read_text())["sessions"]
+        except (OSError, ValueError, LookupError):
+            return []
+
+    def forms_of_ace(self):
+        """The names of the peers that are ACE with other options, or another build of it."""
+        peers = {name: peer for session in self.sessions() for name, peer in session.get("peers", {}).items()}
+        # Older files do not name the kind.
+        return {name for name, peer in peers.items() if peer.get("kind", "") == "ace" or "options" in peer
+                or peer.get("file", "").startswith("libace")}  # fmt: skip
+
     # ---- loops: how much work a program of pyperformance does, the same for all peers
 
     def loops(self):
@@ -167,11 +184,11 @@ def text_of(value):
     return "%.6g" % value if isinstance(value, float) else str(value).replace("\n", " ")
 
 
-def row_of(fields):
-    """A row from its fields; None where it is damaged."""
-    if len(fields) != len(COLUMNS):
+def row_of(header, fields):
+    """A row from its fields; None where it is damaged. Columns that an older version did not write are empty."""
+    if len(fields) != len(header):
         return None
-    row = dict(zip(COLUMNS, fields))
+    row = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, fields))}
     try:
         row["round"], row["order"] = int(row["round"]), int(row["order"])
         for name in NUMBERS:

@@ -1,5 +1,5 @@
-// A rival's lua_Alloc: the thinnest possible over malloc, without phases. It stands in for
-// bindings/lua/ace_lua.cpp.
+// Stands in for bindings/lua/ace_lua.cpp: a state's allocator is a plain ace_lua_alloc (lua_alloc.cpp,
+// bump.cpp), and nobody hears of its collections.
 #include <stdlib.h>
 
 #include "lua/ace_lua.h"
@@ -9,14 +9,6 @@ struct ace_lua_vm {
 };
 
 extern "C" {
-
-void *ace_lua_alloc(void *, void *ptr, size_t, size_t nsize) {
-  if (nsize == 0) {
-    free(ptr);
-    return nullptr;
-  }
-  return ptr == nullptr ? malloc(nsize) : realloc(ptr, nsize);
-}
 
 // A state's end is not watched: `on_close` is never called, and the few bytes here stay.
 ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {

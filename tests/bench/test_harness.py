@@ -4,6 +4,7 @@ Nothing here runs a benchmark, except one Lua program of a tenth of a second whe
 """
 
 import gzip
+import json
 import os
 import pathlib
 import shutil
@@ -99,6 +100,29 @@ def test_a_round_that_only_one_has_does_not_count():
     assert table.ratios(("x", "16"), "ace", "own", compare.CPU) == [0.25]
 
 
+def test_the_best_peer_and_the_limit():
+    times = {"ace": 1.0, "own": 2.0, "a": 0.8, "a-hinted": 0.5, "lifo": 0.4, "bump": 0.7}
+    (table,) = compare.tables([row("x", peer, n, seconds, peak=None if peer == "bump" else 1000)
+                               for peer, seconds in times.items() for n in range(3)], {"lifo"})  # fmt: skip
+    rivals = table.rivals("ace")
+    assert rivals == ["own", "a"] and table.rivals("ace", hinted=True) == ["a-hinted"]
+    assert table.rivals("lifo") == rivals, "forms of ACE are no rivals of one another"
+    ratio, peer = table.best(("x", "16"), "ace", compare.CPU, rivals)
+    assert (ratio.value, peer) == (1.25, "a")
+    heading, lines = report.ratio_rows(table, "ace", compare.CPU, digits=2)
+    assert heading[-2:] == ["best peer", "limit"]
+    assert lines[0][-2:] == ["1.25 [1.25, 1.25] a", "1.43 [1.43, 1.43] bump"]
+    heading, lines = report.ratio_rows(table, "ace", compare.PEAK, digits=2)
+    assert heading[-1] == "best peer" and "bump" not in heading, "its memory says nothing"
+
+
+def test_the_mean_ratio_to_the_best_peer_takes_each_programs_own():
+    times = {"x": {"ace": 1.0, "own": 2.0, "a": 0.8}, "y": {"ace": 1.0, "own": 0.5, "a": 4.0}}
+    (table,) = compare.tables([row(name, peer, 0, seconds) for name, by in times.items() for peer, seconds in by.items()])
+    assert table.mean_of_best("ace", compare.CPU, ["own", "a"]).value == pytest.approx((1.25 * 2.0) ** 0.5)
+    assert table.best_mean("ace", compare.CPU, ["own", "a"])[1] == "own"
+
+
 def test_swell_figures():
     samples = [(n / 10, 100 if n < 20 else 40) for n in range(41)]
     marks = [(0.0, "build", 90), (1.0, "drop", 90), (2.0, "rest", 20), (4.0, "end", 20)]
@@ -150,6 +174,25 @@ def test_a_file_of_other_columns_is_not_added_to(tmp_path):
     (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(Trouble, match="choose another --output"):
         results.Store(tmp_path).read()
+
+
+def test_a_file_of_an_older_version_is_read_but_not_added_to(tmp_path):
+    wanted = row("x", "ace", 0, 1.25)
+    older = [name for name in results.COLUMNS if name != "purge_seconds"]
+    (tmp_path / "runs.csv").write_bytes(
+        results.line_of(older) + results.line_of([results.text_of(wanted[name]) for name in older]))  # fmt: skip
+    store = results.Store(tmp_path)
+    assert store.read() == [wanted]
+    with pytest.raises(Trouble, match="choose another --output"):
+        store.start()
+
+
+def test_forms_of_ace_are_known_by_kind_or_in_older_files_by_name(tmp_path):
+    peers_of = {"ace": {"kind": "ace", "file": "x.so"}, "lazy": {"file": "x.so", "options": {"worker": "off"}},
+                "old": {"file": "libace-preload.so"}, "a": {"file": "liba.so", "kind": "library"}}  # fmt: skip
+    (tmp_path / "machine.json").write_text(json.dumps({"sessions": [{"peers": peers_of}]}))
+    assert results.Store(tmp_path).forms_of_ace() == {"ace", "lazy", "old"}
+    assert results.Store(tmp_path / "nowhere").forms_of_ace() == set()
 
 
 def test_a_full_disk_is_named():
@@ -211,6 +254,10 @@ def test_who_gets_in_how():
     assert hinted.environment("cpython", build, "/r")["LD_PRELOAD"] == bridge % "hinted" + ":/a"
     assert ace.environment("lua", build, "/r") == {"LD_PRELOAD": "/ace", "ACE_REPORT": "/r", "ACE_IDLE_DELAY": "1s"}
     assert hinted.why_not("micro") and OWN.why_not("micro") and not A.why_not("micro")
+    bump = peers.Peer("bump", "bump", "/bump")
+    assert bump.environment("luajit", build, "/r") == {"LD_PRELOAD": "/bump", "ACE_REPORT": "/r"}
+    assert bump.environment("cpython", build, "/r")["PYTHONMALLOC"] == "malloc"
+    assert bump.why_not("micro") and bump.why_not("luajit", "swell") and not bump.why_not("luajit", "luajit")
     assert peers.Peer("glibc", "glibc").why_not("lua") and not peers.Peer("glibc", "glibc").why_not("luajit")
 
 
@@ -338,6 +385,22 @@ def test_a_run_is_measured_and_done_only_once(tmp_path, capsys):
         assert len(results.Store(tmp_path).read()) == 4
     finally:
         os.sched_setaffinity(0, affinity)
+
+
+@needs_build
+def test_the_limit_that_never_frees(tmp_path):
+    library = BUILD / "bench" / "peers" / "libpeer-bump.so"
+    bump, bench = peers.Peer("bump", "bump", os.path.realpath(library)), measure.Bench(BUILD, None, 60)
+
+    def run(code):
+        return measure.run(programs.Program("luajit", "luajit", "luajit", "x", "", (shutil.which("luajit"), "-e", code)),
+                           bump, bench)[0]  # fmt: skip
+
+    churn = "local t for i = 1, 300000 do t = tostring(i) .. 'x' end print(t)"
+    measured = run(churn)
+    assert measured["seconds_cpu"] > 0 and measured["peak_rss"] is None
+    with pytest.raises(measure.Skipped, match="more than fits without freeing"):
+        run("local t for i = 1, 100 do t = string.rep('x', 9e8 + i) end")
 
 
 @needs_build
