@@ -9,6 +9,7 @@ measure     one run
 results     the raw files
 machine     what the figures depend on
 compare     ratios and their intervals
+targets     what ACE is to reach
 report      tables
 pictures    PNG files
 cli         the command

@@ -46,7 +46,8 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """low and high: the interval; None where there are too few rounds. count: of rounds, or of programs in a mean."""
+    """A median or a mean. low and high: the interval; None where there are too few rounds. count: of rounds, or of
+    programs in a mean."""
 
     value: float
     low: float

@@ -28,8 +28,8 @@ MIMALLOC_VERSION = "3.4.3"
 
 @dataclass(frozen=True)
 class Peer:
-    """kind: own, ace, glibc, library or bump. path: of the library, where it is one. purge: the function by which a hinted
-    peer gives memory back. heap_api: what ace-micro calls the nearest that it has to a heap with one holder. options:
+    """kind: own, ace, glibc, library or bump. path: of the library, where it is one. purge: the function by which a
+    hinted peer gives memory back. heap_api: what ace-micro calls the nearest to a heap with one holder. options:
     ACE's, by name."""
 
     name: str

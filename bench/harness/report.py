@@ -4,7 +4,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from harness import compare
+from harness import compare, targets
 from harness.errors import Trouble
 from harness.peers import BUMP
 from harness.results import good_rows, key_of, write
@@ -25,9 +25,9 @@ ABSOLUTE = (
 )
 HELP = (
     "Each cell is {subject} / the peer: the median of the rounds' ratios, and in brackets the 95% interval of that "
-    "median (from {rounds} rounds on). Below 1 {subject} takes less. 'all' is the geometric mean over the programs. 'best "
-    "peer' is the one that takes least in that program, of those that are not told of collections; forms of ACE are "
-    "none. 'limit' is the best peer, or a malloc that only counts upwards and never frees where that takes less yet."
+    "median (from {rounds} rounds on). Below 1 {subject} takes less. 'all' is the geometric mean over the programs. "
+    "'best peer' is the one that takes least in that program, of those that are not told of collections; forms of ACE "
+    "are none. 'limit' is the best peer, or a malloc that only counts upwards and never frees where that takes less."
 )
 
 
@@ -99,11 +99,12 @@ def skips(rows):
     return list(lines)
 
 
-def grid(title, heading, rows, subject):
+def grid(title, heading, rows, subject, left=1):
+    """left: so many columns are words."""
     result = Grid(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for i, column in enumerate(heading):
         heading_text = column.replace("-hinted", "\nhinted")  # narrow enough for eight allocators on a terminal
-        result.add_column(heading_text, justify="left" if i == 0 else "right", no_wrap=i == 0, overflow="fold")
+        result.add_column(heading_text, justify="left" if i < left else "right", no_wrap=i == 0, overflow="fold")
     for row in rows:
         result.add_row(*row, style="bold" if row[0] == "all" or row[1] == subject else "")
     return result
@@ -119,6 +120,8 @@ def show(store, rows, wanted, console):
     good = list(good_rows(rows).values())
     subject = subject_of(good, wanted)
     tables = compare.tables(good, store.forms_of_ace())
+    console.print(grid("targets of %s" % subject, *targets.rows(tables, subject), subject, left=2))
+    console.print(targets.HELP + "\n", style="dim")
     for table in tables:
         for metric in table.metrics:
             heading, lines = ratio_rows(table, subject, metric, digits=2)
@@ -138,6 +141,7 @@ def write_markdown(store, rows, wanted, pictures):
     subject = subject_of(good, wanted)
     lines = ["# %s and its rivals" % ("ACE" if subject == "ace" else subject), ""]
     tables = compare.tables(good, store.forms_of_ace())
+    lines += ["## Targets", "", *markdown(*targets.rows(tables, subject)), "", targets.HELP, "", "## Tables", ""]
     lines += [HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), ""]
     for table in tables:
         lines += ["## %s" % table.title, ""]

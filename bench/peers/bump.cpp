@@ -32,7 +32,7 @@ namespace {
 constexpr size_t kGranule = 16, kHugePage = size_t{2} << 20;
 constexpr size_t kStep = size_t{64} << 20;  // made resident at once
 constexpr size_t kSpan = size_t{8} << 20;   // what a thread takes at once
-constexpr size_t kMost = size_t{8} << 30;   // and half of the machine's memory at most
+constexpr size_t kMost = size_t{8} << 30;   // and half of the machine's memory at most; BUMP_MIB says otherwise
 constexpr int kTooMuch = 97;                // bench/harness/measure.py knows it
 
 constexpr size_t round_up(size_t n, size_t unit) { return (n + unit - 1) & ~(unit - 1); }
@@ -63,7 +63,9 @@ uint64_t thread_ns() {
 void reserve() {
   const size_t half =
       static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) / 2 * static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t size = std::min(kMost, half / kStep * kStep);
+  const char *mib = getenv("BUMP_MIB");
+  const size_t most = mib != nullptr ? strtoul(mib, nullptr, 10) << 20 : std::min(kMost, half);
+  const size_t size = most / kStep * kStep;
   void *start = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (start == MAP_FAILED) give_up("the system gives no address space");

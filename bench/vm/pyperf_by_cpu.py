@@ -11,7 +11,6 @@ import sys
 import time
 
 
-
 def clock_of_bump():
     import ctypes
 

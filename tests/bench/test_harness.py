@@ -10,7 +10,7 @@ import pathlib
 import shutil
 
 import pytest
-from harness import cli, compare, machine, matrix, measure, peers, programs, report, results
+from harness import cli, compare, machine, matrix, measure, peers, programs, report, results, targets
 from harness.errors import Trouble
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -118,7 +118,8 @@ def test_the_best_peer_and_the_limit():
 
 def test_the_mean_ratio_to_the_best_peer_takes_each_programs_own():
     times = {"x": {"ace": 1.0, "own": 2.0, "a": 0.8}, "y": {"ace": 1.0, "own": 0.5, "a": 4.0}}
-    (table,) = compare.tables([row(name, peer, 0, seconds) for name, by in times.items() for peer, seconds in by.items()])
+    rows = [row(name, peer, 0, seconds) for name, by in times.items() for peer, seconds in by.items()]
+    (table,) = compare.tables(rows)
     assert table.mean_of_best("ace", compare.CPU, ["own", "a"]).value == pytest.approx((1.25 * 2.0) ** 0.5)
     assert table.best_mean("ace", compare.CPU, ["own", "a"])[1] == "own"
 
@@ -132,6 +133,51 @@ def test_swell_figures():
     assert figures["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
     with pytest.raises(measure.Failed, match="no rest"):
         measure.swell_figures(samples, marks[:2])
+
+
+# ---- targets
+
+
+def verdicts(rows):
+    heading, lines = targets.rows(compare.tables(rows), "ace", digits=2)
+    assert len(lines) == len(targets.TARGETS) and all(len(line) == len(heading) for line in lines)
+    return {(line[0], line[1]): line[3:] for line in lines}
+
+
+def test_a_target_is_met_or_nearly_or_missed_or_not_measured():
+    assert targets.verdict(None, 1) == "not measured"
+    assert targets.verdict(compare.Ratio(0.9, 0.8, 1.1, 9), 1) == "met"
+    assert targets.verdict(compare.Ratio(1.1, 1.0, 1.2, 9), 1) == "met by interval"
+    assert targets.verdict(compare.Ratio(1.1, 1.05, 1.2, 9), 1) == "missed"
+    assert targets.verdict(compare.Ratio(1.1, None, None, 2), 1) == "missed"
+
+
+def test_targets_of_lua():
+    times = {"x": {"ace": 1.0, "mimalloc": 1.25, "own": 0.9, "snmalloc": 1.0},
+             "y": {"ace": 1.0, "mimalloc": 1.25, "own": 2.0}}  # fmt: skip
+    rows = [row(name, peer, n, seconds) for name, by in times.items() for peer, seconds in by.items() for n in range(3)]
+    found = verdicts(rows)
+    assert found["luajit", "processor time / mimalloc"] == ["0.80 (2 programs)", "0.80 to 0.80", "met"]
+    assert found["luajit", "processor time / snmalloc"] == ["1.00 (1 program)", "1.00 to 1.00", "missed"]
+    assert found["luajit", "processor time / its best peer, worst program"][0] == "1.11 (x / own)"
+    assert found["luajit", "peak RSS / own"][-1] == "met"
+    assert found["lua5.4", "processor time / the best peer over all"] == ["", "", "not measured"]
+    found = verdicts([{**r, "part": "lua", "host": "lua5.4"} for r in rows])
+    assert found["lua5.4", "processor time / the best peer over all"][0] == "0.80 (mimalloc, 2 programs)", (
+        "the best over all, of those that ran all")  # fmt: skip
+
+
+def test_targets_of_what_swells():
+    swell = {"part": "swell", "host": "luajit", "args": "600000 4 3 1000", "area": 100.0}
+    figures = {"walk_seconds": 0.001, "walked_bytes": 5e8, "purge_seconds": 0.021, "returned_bytes": 1e8,
+               "rest_heap": 1e7, "rest_live_pages": 8e6, "metadata": 1e6, "heap_peak": 1e8}  # fmt: skip
+    rows = [row("keep-1-in-1000", "ace", n, 1.0, **swell, **figures) for n in range(3)]
+    rows += [row("keep-1-in-1000", peer, n, 2.0, **{**swell, "area": area}) for n in range(3)
+             for peer, area in (("a", 400.0), ("a-hinted", 125.0))]  # fmt: skip
+    found = {what: line for (where, what), line in verdicts(rows).items() if where == "swell, luajit"}
+    assert [line[0] for line in found.values()] == ["0.50 (a-hinted)", "0.80 (a-hinted)", "0.25 (a)", "0.20", "20.00",
+                                                    "1.25", "0.01"]  # fmt: skip
+    assert [line[-1] for line in found.values()] == ["met", "missed", "met", "met", "missed", "missed", "met"]
 
 
 # ---- raw files
@@ -349,6 +395,7 @@ def test_a_report_from_raw_files(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "exit status 1: it broke" in said and "picture:" in said
     text = (tmp_path / "report.md").read_text()
+    assert "| luajit | processor time / mimalloc | 0.82 |  |  | not measured |" in text
     assert "| x | 0.667 [0.500, 0.750] | 0.500 [0.333, 0.600] |" in text and "| all | 0.667" in text
     assert (tmp_path / "ratios-luajit.png").stat().st_size > 5000
     assert cli.main(["report", str(tmp_path), "--subject", "nobody"]) == 2
@@ -393,14 +440,15 @@ def test_the_limit_that_never_frees(tmp_path):
     bump, bench = peers.Peer("bump", "bump", os.path.realpath(library)), measure.Bench(BUILD, None, 60)
 
     def run(code):
-        return measure.run(programs.Program("luajit", "luajit", "luajit", "x", "", (shutil.which("luajit"), "-e", code)),
-                           bump, bench)[0]  # fmt: skip
+        command = (shutil.which("luajit"), "-e", code)
+        one = programs.Program("luajit", "luajit", "luajit", "x", "", command, settings={"BUMP_MIB": "128"})
+        return measure.run(one, bump, bench)[0]
 
     churn = "local t for i = 1, 300000 do t = tostring(i) .. 'x' end print(t)"
     measured = run(churn)
     assert measured["seconds_cpu"] > 0 and measured["peak_rss"] is None
     with pytest.raises(measure.Skipped, match="more than fits without freeing"):
-        run("local t for i = 1, 100 do t = string.rep('x', 9e8 + i) end")
+        run("local t for i = 1, 100 do t = string.rep('x', 9e6 + i) end")
 
 
 @needs_build

@@ -115,8 +115,8 @@ def test_shares_of_hot_warm_and_cold(workload, api):
 
 
 def test_the_timed_library_does_not_count():
-    counted = result_of("random-mixed", *SMALL["random-mixed"][0].split(), "--allocator", "ace-counting", "--api", "heap")
-    timed = result_of("random-mixed", *SMALL["random-mixed"][0].split(), "--allocator", "ace", "--api", "heap")
+    words = ["random-mixed", *SMALL["random-mixed"][0].split(), "--api", "heap", "--allocator"]
+    counted, timed = result_of(*words, "ace-counting"), result_of(*words, "ace")
     assert [counted[name] for name in SHARES] == [timed[name] for name in SHARES], "the same work, the same ways"
     symbols = subprocess.run(["nm", "-D", BUILD / "src" / "libace.so"], capture_output=True, text=True).stdout
     assert "ace_alloc" in symbols and "ace_count_paths" not in symbols
