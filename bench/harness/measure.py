@@ -133,6 +133,8 @@ class _Run:
 
     def execute(self):
         settings = dict(self.program.settings)
+        if self.program.way == "swell" and self.peer.kind == "ace":
+            settings["SWELL_LIBRARY"] = self.peer.path
         settings.update(self.peer.environment(self.program.host_kind, self.bench.build, self.report_file))
         receive, send = os.pipe()
         command = [str(self.bench.launcher), "--record", str(self.record_file), "--pid-fd", str(send)]
@@ -283,7 +285,9 @@ class _Run:
         return {"value_seconds": value, "loop_seconds": value * inner}
 
     def of_swell(self):
-        return swell_figures(self.samples, self.marks)
+        # What ace_report_now wrote, at the end of the last rest.
+        heaps = [line for line in read_lines(self.scratch / "report.jsonl.now") if "live_page_bytes" in line]
+        return {**swell_figures(self.samples, self.marks), **(heap_figures(heaps) if heaps else {})}
 
     def of_micro(self):
         try:
@@ -331,6 +335,25 @@ def swell_figures(samples, marks):
         "area": integral(samples),
         "live": live or None,
         "fragmentation": rest / live if live else None,
+    }
+
+
+def heap_figures(heaps):
+    """What ACE counted by itself; the sums over a process's heaps."""
+
+    def total(name):
+        return sum(heap.get(name, 0) for heap in heaps)
+
+    return {
+        "purges": total("purges"),
+        "purge_seconds": total("purge_ns") / 1e9,
+        "walk_seconds": (total("purge_ns") - total("purge_call_ns")) / 1e9,
+        "walked_bytes": total("walked_bytes"),
+        "returned_bytes": total("trimmed_bytes"),
+        "rest_heap": total("resident_bytes"),
+        "rest_live_pages": total("live_page_bytes"),
+        "metadata": total("peak_metadata_bytes"),
+        "heap_peak": total("peak_resident_bytes"),
     }
 
 

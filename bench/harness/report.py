@@ -22,6 +22,15 @@ ABSOLUTE = (
     ("vmsize", "VmSize MB", MB, "%.0f"),
     ("faults", "faults", 1, "%.0f"),
     ("fragmentation", "resident / live", 1, "%.2f"),
+    ("purges", "purges", 1, "%.0f"),
+    ("purge_seconds", "purging ms", 1e-3, "%.1f"),
+    ("walk_seconds", "of it looking ms", 1e-3, "%.1f"),
+    ("walked_bytes", "at MB", MB, "%.0f"),
+    ("returned_bytes", "returned MB", MB, "%.0f"),
+    ("rest_heap", "heap at rest MB", MB, "%.2f"),
+    ("rest_live_pages", "its live pages MB", MB, "%.2f"),
+    ("metadata", "metadata MB", MB, "%.2f"),
+    ("heap_peak", "heap peak MB", MB, "%.1f"),
 )
 HELP = (
     "Each cell is {subject} / the peer: the median of the rounds' ratios, and in brackets the 95% interval of that "

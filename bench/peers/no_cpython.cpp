@@ -4,6 +4,6 @@
 namespace ace::python {
 
 preload::Entry enter_cpython() { return {}; }
-void report_cpython(int, bool) {}
+void report_cpython(int, bool, bool) {}
 
 }  // namespace ace::python

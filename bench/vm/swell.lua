@@ -4,7 +4,8 @@
 --     luajit swell.lua RECORDS ROUNDS REST KEEP_ONE_IN
 --
 -- The harness takes the time of each line that begins with '@' as it appears: '@ PHASE ROUND LIVE_BYTES', at the
--- beginning of each phase (build, drop, rest, end).
+-- beginning of each phase (build, drop, rest, end). At the end of the last rest ACE is asked for a report of its heap:
+-- SWELL_LIBRARY names the library, and is not set for others.
 
 local records = tonumber(arg[1])
 local rounds = tonumber(arg[2])
@@ -38,6 +39,9 @@ for round = 1, rounds do
   if rest > 0 then os.execute("sleep " .. rest) end
 end
 mark("end", rounds)
+local library = os.getenv("SWELL_LIBRARY")
+local report = library and package.loadlib(library, "ace_report_now")
+if report then report() end
 
 -- Every survivor must be exactly the record that was built.
 local n = 0

@@ -3,10 +3,13 @@
     python3 swell.py RECORDS ROUNDS REST KEEP_ONE_IN
 
 The harness takes the time of each line that begins with '@' as it appears: '@ PHASE ROUND LIVE_BYTES', at the
-beginning of each phase (build, drop, rest, end). CPython does not know its live bytes: 0 stands for them.
+beginning of each phase (build, drop, rest, end). CPython does not know its live bytes: 0 stands for them. At the end
+of the last rest ACE is asked for a report of its heaps: SWELL_LIBRARY names the library, and is not set for others.
 """
 
+import ctypes
 import gc
+import os
 import sys
 import time
 
@@ -36,6 +39,10 @@ def main():
         mark("rest", round_number)
         time.sleep(rest)
     mark("end", rounds)
+    library = os.environ.get("SWELL_LIBRARY")
+    report = library and getattr(ctypes.PyDLL(library), "ace_report_now", None)
+    if report:
+        report(None)
 
     expected = [(n, i) for n in range(1, rounds + 1) for i in range(0, count, keep_one_in)]
     if kept != [record(n, i) for n, i in expected]:

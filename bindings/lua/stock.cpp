@@ -143,7 +143,7 @@ preload::Entry enter_stock_lua() {
 
 bool entered_later() { return heap_counts().opened != 0; }
 
-void report_stock_lua(int fd, bool json) {
+void report_stock_lua(int fd, bool json, bool) {
   const VmLibrary *met = __atomic_load_n(&g_met, __ATOMIC_RELAXED);
   const HeapCounts log = heap_counts();
   const char *why = "";

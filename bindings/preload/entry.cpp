@@ -15,7 +15,7 @@ namespace {
 
 struct Host {
   Entry (*enter)();
-  void (*report)(int fd, bool json);
+  void (*report)(int fd, bool json, bool held);
   bool (*entered_later)();  // where the host may come with a library that is loaded after the start
 };
 constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython, nullptr},
@@ -43,8 +43,8 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
   }
 }
 
-// Writes the report where the option says. Nothing is freed: other destructors may still free our blocks.
-[[gnu::destructor]] void leave() {
+// Writes the report where the option says, a file's name with `suffix`.
+void write_report(bool held, const char *suffix) {
   bool met[kHostCount], any = false;
   for (unsigned i = 0; i < kHostCount; ++i) {
     const bool later = kHosts[i].entered_later != nullptr && kHosts[i].entered_later();
@@ -53,9 +53,11 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
   }
   if (!any) return;
 
-  const char *target = ace_option_get("report");
-  if (strcmp(target, "none") == 0) return;
-  const bool json = strcmp(target, "stderr") != 0;
+  const char *option = ace_option_get("report");
+  if (strcmp(option, "none") == 0) return;
+  const bool json = strcmp(option, "stderr") != 0;
+  char target[4096];
+  snprintf(target, sizeof target, "%s%s", option, suffix);
   // Several processes may end at once: each appends its lines.
   const int fd = json ? open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
   if (fd < 0) {
@@ -64,10 +66,21 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     return;
   }
   for (unsigned i = 0; i < kHostCount; ++i) {
-    if (met[i]) kHosts[i].report(fd, json);
+    if (met[i]) kHosts[i].report(fd, json, held);
   }
   if (json) close(fd);
 }
 
+// Nothing is freed: other destructors may still free our blocks.
+[[gnu::destructor]] void leave() { write_report(false, ""); }
+
 }  // namespace
 }  // namespace ace::preload
+
+// For a program of the host that wants to know how its heaps stand at this moment: the report, in a file of its
+// own (the option's name and ".now"). A lua_CFunction, for package.loadlib, and as good for ctypes.PyDLL:
+// whoever calls it holds the state, or the GIL. Nothing is passed, nothing is returned.
+extern "C" ACE_API int ace_report_now(void *) {
+  ace::preload::write_report(true, ".now");
+  return 0;
+}

@@ -20,17 +20,18 @@ struct Entry {
 
 // Each host gives two functions. `enter` runs in the constructor, before main and before any other thread: no
 // side effect and next to no time where it is not this host. `report` runs in the destructor, only where
-// `enter` did not say kNotThisHost or the host was met later: it writes to `fd`, as JSON lines or as text, how
-// the host stands and then (ace_heap_report) its heaps. The host's JSON line has the keys host, pid, version,
-// active and reason, and whatever else it wants to tell; each line is written by one call.
+// `enter` did not say kNotThisHost or the host was met later, or when a host's own code asks for it (`held`:
+// under the GIL): it writes to `fd`, as JSON lines or as text, how the host stands and then (ace_heap_report)
+// its heaps. The host's JSON line has the keys host, pid, version, active and reason, and whatever else it
+// wants to tell; each line is written by one call.
 namespace ace::python {
 preload::Entry enter_cpython();
-void report_cpython(int fd, bool json);
+void report_cpython(int fd, bool json, bool held);
 }  // namespace ace::python
 
 namespace ace::lua {
 preload::Entry enter_stock_lua();
-void report_stock_lua(int fd, bool json);
+void report_stock_lua(int fd, bool json, bool held);
 
 // Was a state opened, by a Lua that the program loaded after its start?
 bool entered_later();

@@ -238,7 +238,8 @@ ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
  * line, one line and one write a heap). 0, or -1 for an unknown format or a failed write. Any thread. */
 ACE_API int ace_report(int fd, const char *format) ACE_NOEXCEPT;
 
-/* The same for one heap, with what ace_heap_audit says of it. Called by the holder. */
+/* The same for one heap, with what ace_heap_audit says of it and the bytes of the pages that hold some of a
+ * live block ("live_page_bytes"; resident_bytes cannot be less). Called by the holder. */
 ACE_API int ace_heap_report(ace_heap *heap, int fd, const char *format) ACE_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------ options, errors ---- */

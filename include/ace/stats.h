@@ -53,7 +53,11 @@
   X(collected_objects, count, "objects that the host said its collections freed")                  \
   X(host_live_bytes, bytes, "live bytes that the host gave at the last collection end")            \
   X(hints, count, "hints received")                                                                \
-  X(phase, count, "present phase: an index into the phase arrays")
+  X(phase, count, "present phase: an index into the phase arrays")                                 \
+  X(purge_call_ns, ns, "of purge_ns, the calls that gave memory back; the rest is looking for it") \
+  X(walked_bytes, bytes, "resident_bytes where memory was looked for, in total")                   \
+  X(trimmed_bytes, bytes, "what was given back then, in pages or whole, in total")                 \
+  X(peak_metadata_bytes, bytes, "the most metadata_bytes ever")
 
 /* Phases of the runtime, as the hints give them. */
 #define ACE_PHASES 6

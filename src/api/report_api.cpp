@@ -8,6 +8,7 @@
 #include "api/stats_api.h"
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
+#include "heap/heap.h"
 
 using namespace ace;
 
@@ -53,15 +54,38 @@ unsigned long long field(const ace_stats &stats, const ace_field_info &info) {
   return value;
 }
 
-// One flat object but for the phases and kinds. `audit` is nullptr where the caller could not audit.
-void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *audit) {
+// What only the holder can find out.
+struct Found {
+  char audit[160] = "ok";
+  uint64_t live_page_bytes = 0;  // pages that hold some of a live block: less cannot be resident
+};
+
+// Blocks that share a page are visited one after the other, by address.
+uint64_t count_live_pages(Heap &heap) {
+  struct Count {
+    uintptr_t last, pages;
+  } count{UINTPTR_MAX, 0};
+  auto visit = [](void *block, size_t usable, ace_kind, void *context) {
+    auto &c = *static_cast<Count *>(context);
+    const uintptr_t first = address_of(block) / kPage, last = (address_of(block) + usable - 1) / kPage;
+    c.pages += last - first + (first != c.last);
+    c.last = last;
+    return 0;
+  };
+  walk_heap(heap, visit, &count);
+  return count.pages * kPage;
+}
+
+// One flat object but for the phases and kinds. `found` is nullptr where the caller is not the holder.
+void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found *found) {
   using number = unsigned long long;
   page.add("{\"name\":");
   page.add_string(heap.name);
   page.add(",\"pid\":%d", static_cast<int>(getpid()));
-  if (audit != nullptr) {
+  if (found != nullptr) {
     page.add(",\"audit\":");
-    page.add_string(audit);
+    page.add_string(found->audit);
+    page.add(",\"live_page_bytes\":%llu", number{found->live_page_bytes});
   }
   ace_field_info info;
   for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i)
@@ -79,7 +103,7 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *
   page.add("]}\n");
 }
 
-void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *audit) {
+void add_text(Page &page, const Heap &heap, const ace_stats &stats, const Found *found) {
   constexpr double kMiB = 1 << 20;
   auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / kMiB; };
   page.add("ace: heap \"%s\" of process %d\n", heap.name, static_cast<int>(getpid()));
@@ -93,7 +117,10 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *
            static_cast<unsigned long long>(stats.collections_full),
            static_cast<unsigned long long>(stats.collections_partial),
            static_cast<unsigned long long>(stats.foreign_pointers));
-  if (audit != nullptr) page.add("  audit: %s\n", audit);
+  if (found != nullptr) {
+    page.add("  pages that hold a live block: %.1f MiB\n", mib(found->live_page_bytes));
+    page.add("  audit: %s\n", found->audit);
+  }
   for (unsigned i = 0; i < kPhases; ++i) {
     if (stats.phase_entries[i] == 0) continue;
     page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],
@@ -117,10 +144,13 @@ struct Report {
 void write_report(Heap &heap, bool held, Report &report) {
   ace_stats stats;
   fill_stats(heap, held, stats);
-  char audit[160] = "ok";
-  if (held) audit_heap(heap, audit, sizeof audit);
+  Found found;
+  if (held) {
+    audit_heap(heap, found.audit, sizeof found.audit);
+    found.live_page_bytes = count_live_pages(heap);
+  }
   Page page;
-  (report.json ? add_json : add_text)(page, heap, stats, held ? audit : nullptr);
+  (report.json ? add_json : add_text)(page, heap, stats, held ? &found : nullptr);
   report.ok &= page.write_to(report.fd);
 }
 

@@ -44,6 +44,15 @@ void fit_system_pages(unsigned start, unsigned end, unsigned unit, unsigned &fro
   to = wider_to <= end ? wider_to : wider_to - unit;
 }
 
+// Gives pages back and counts that. False where the system refuses.
+bool purge(Heap &heap, void *start, size_t size) {
+  const uint64_t begin = os().now();
+  const bool done = os().purge(start, size);
+  heap.counters.purge_call_ns.add_shared(os().now() - begin);
+  if (done) heap.counters.purge_calls.add_shared(1);
+  return done;
+}
+
 // Cuts the end of the run so that at most `pages` present pages are in it.
 void cut_to_budget(const PageSet &present, unsigned from, unsigned &to, size_t pages) {
   for (size_t in_run = present.count(from, to); in_run > pages; --to) in_run -= present.has(to - 1);
@@ -65,10 +74,9 @@ size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet
     }
     if (from < to) {
       size_t bytes = present.count(from, to) * kPage;
-      if (bytes != 0 && os().purge(superslab->page(from), (to - from) * kPage)) {
+      if (bytes != 0 && purge(heap, superslab->page(from), (to - from) * kPage)) {
         present.remove(from, to);
         given += bytes;
-        heap.counters.purge_calls.add_shared(1);
       }
     }
     start = dead.find(end);
@@ -108,10 +116,9 @@ size_t purge_kept(Heap &heap, Superslab *superslab, size_t budget) {
   size_t resident = head.kept_bytes.load(std::memory_order_relaxed), given = 0;
   while (given < budget && resident != 0) {
     const size_t bytes = round_down(std::min({resident, budget - given, kSuperslabSize}), os().page_size);
-    if (bytes == 0 || !os().purge(large_block(superslab) + resident - bytes, bytes)) break;
+    if (bytes == 0 || !purge(heap, large_block(superslab) + resident - bytes, bytes)) break;
     resident -= bytes;
     given += bytes;
-    heap.counters.purge_calls.add_shared(1);
   }
   head.kept_bytes.store(resident, std::memory_order_relaxed);
   head.claim.release();
@@ -153,9 +160,7 @@ size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
   return given;
 }
 
-}  // namespace
-
-size_t purge_pages(Heap &heap, size_t budget) {
+size_t look_for_pages(Heap &heap, size_t budget) {
   pthread_rwlock_rdlock(&g_fork_gate);
   const uint64_t begin = os().now();
   size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
@@ -163,21 +168,35 @@ size_t purge_pages(Heap &heap, size_t budget) {
   if (given < budget) given += purge_list(heap, heap.kept, budget - given, purge_kept);
   heap.counters.purges.add_shared(1);
   heap.counters.purge_ns.add_shared(os().now() - begin);
+  heap.counters.trimmed_bytes.add_shared(given);
   pthread_rwlock_unlock(&g_fork_gate);
   return given;
 }
 
+}  // namespace
+
+size_t purge_pages(Heap &heap, size_t budget) {
+  heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
+  return look_for_pages(heap, budget);
+}
+
 size_t trim_heap(Heap &heap, size_t budget) {
+  heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
   const uint64_t begin = os().now();
   heap.trimming = true;
   drain_remote_frees(heap);
   retire_all(heap);
   heap.trimming = false;
+  const uint64_t release = os().now();
   size_t given = release_empty_superslabs(heap, budget);
   given += release_empty_mid(heap, budget - given);
   given += release_kept(heap, budget - given);
-  heap.counters.purge_ns.add_shared(os().now() - begin);
-  if (given < budget) given += purge_pages(heap, budget - given);
+  const uint64_t end = os().now();
+  heap.counters.purge_ns.add_shared(end - begin);
+  heap.counters.purge_call_ns.add_shared(end -
+                                         release);  // whole superslabs: there is next to nothing to look at
+  heap.counters.trimmed_bytes.add_shared(given);
+  if (given < budget) given += look_for_pages(heap, budget - given);
   mark_draining(heap);
   return given;
 }

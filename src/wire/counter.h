@@ -19,4 +19,17 @@ class Counter {
   std::atomic<uint64_t> value_{0};
 };
 
+// A counter that knows the most it ever was. The holder's.
+class PeakCounter : public Counter {
+ public:
+  void add(uint64_t n) {
+    Counter::add(n);
+    if (get() > peak_.get()) peak_.set(get());
+  }
+  uint64_t peak() const { return peak_.get(); }
+
+ private:
+  Counter peak_;
+};
+
 }  // namespace ace

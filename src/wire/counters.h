@@ -7,7 +7,8 @@ namespace ace {
 
 struct Counters {
   // The holder's.
-  Counter faulted_bytes, released_bytes, peak_resident_bytes, mapped_bytes, metadata_bytes;
+  Counter faulted_bytes, released_bytes, peak_resident_bytes, mapped_bytes;
+  PeakCounter metadata_bytes;
   Counter mid_live_bytes, mid_live_blocks, large_live_bytes, large_live_blocks;
   Counter superslabs_hot, superslabs_draining, superslabs_free, slabs_in_use;
   Counter refills, carves, slabs_assigned, slabs_emptied;
@@ -15,7 +16,8 @@ struct Counters {
   Counter limit_callbacks, limit_failures, system_failures;
   Counter collections_full, collections_partial, collected_objects, host_live_bytes, hints;
   // Several threads', by add_shared.
-  Counter returned_bytes, purges, purge_calls, purge_ns, foreign_pointers, misrouted_pointers;
+  Counter returned_bytes, purges, purge_calls, purge_ns, purge_call_ns, walked_bytes, trimmed_bytes;
+  Counter foreign_pointers, misrouted_pointers;
 
   // Pages for blocks that are in memory now. A purge on another thread may be counted before the holder's
   // fault that it undoes, hence the floor.

@@ -3,6 +3,7 @@
 Nothing here runs a benchmark, except one Lua program of a tenth of a second where the build has the launcher.
 """
 
+import dataclasses
 import gzip
 import json
 import os
@@ -432,6 +433,22 @@ def test_a_run_is_measured_and_done_only_once(tmp_path, capsys):
         assert len(results.Store(tmp_path).read()) == 4
     finally:
         os.sched_setaffinity(0, affinity)
+
+
+@needs_build
+@pytest.mark.parametrize("host, interpreter", [("luajit", "luajit"), ("cpython", "/usr/bin/python3")])
+def test_ace_tells_how_its_heap_stands_at_rest(host, interpreter):
+    ace = peers.find(BUILD)[0].get("ace")
+    if ace is None or shutil.which(interpreter) is None:
+        pytest.skip("no libace-preload.so, or no %s" % interpreter)
+    (program,) = programs.swell_programs([(host, host, shutil.which(interpreter))], True).programs
+    small = (*program.command[:2], "30000", "1", "0.3", "100")
+    measured, samples = measure.run(dataclasses.replace(program, command=small), ace, measure.Bench(BUILD, None, 60))
+    assert len(samples) > 5 and measured["purges"] > 0
+    assert 0 < measured["walk_seconds"] < measured["purge_seconds"]
+    assert 0 < measured["returned_bytes"] < measured["walked_bytes"]
+    assert 0 < measured["rest_live_pages"] <= measured["rest_heap"] < measured["heap_peak"]
+    assert 0 < measured["metadata"] < measured["heap_peak"] / 5
 
 
 @needs_build

@@ -51,12 +51,12 @@ void write_standing(int fd, bool json, const Standing &s) {
 
 }  // namespace
 
-void report_cpython(int fd, bool json) {
+void report_cpython(int fd, bool json, bool held) {
   const Standing s = standing();
   write_standing(fd, json, s);
   if (s.vm_heap == nullptr && s.raw_heap == nullptr) return;
   const char *format = json ? "json" : "text";
-  if (Py_IsInitialized()) {
+  if (Py_IsInitialized() && !held) {
     // exit() was called from C while Python lives: a thread with the GIL may be inside the heap, so that it
     // can be neither audited nor counted exactly.
     ace_report(fd, format);

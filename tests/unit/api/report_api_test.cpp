@@ -48,6 +48,21 @@ class Report : public HeapTest {
   int fd;
 };
 
+TEST_F(Report, PagesWithLiveBlocks) {
+  // 64 blocks a page; those of 20,000 bytes have 5 pages each.
+  auto blocks = fill(640, 64);
+  fill(2, 20'000);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 64 != 0 || i >= 256) ace_heap_free(heap, blocks[i]);
+  }
+  ASSERT_EQ(ace_heap_report(heap, fd, "json"), 0);
+  ace_trim(heap, SIZE_MAX);
+  ASSERT_EQ(ace_heap_report(heap, fd, "json"), 0);
+  EXPECT_EQ(
+      python("print(*[l[\"live_page_bytes\"] / 4096 for l in lines], lines[1][\"resident_bytes\"] / 4096)"),
+      "14.0 14.0 14.0\n");
+}
+
 TEST_F(Report, JsonHoldsEveryField) {
   make_named("json");
   fill(10, 64, 1);

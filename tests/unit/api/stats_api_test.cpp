@@ -85,6 +85,27 @@ TEST_F(Stats, ResidentIsWhatTheSystemSees) {
   EXPECT_LT(rss(), before + grown / 3);
 }
 
+TEST_F(Stats, TrimsSayWhatTheyLookedAtAndGaveBack) {
+  auto blocks = fill(4096, 1024);
+  const uint64_t resident = stats().resident_bytes, metadata = stats().metadata_bytes;
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 16 != 0) ace_heap_free(heap, blocks[i]);
+  }
+  const size_t given = ace_trim(heap, SIZE_MAX);
+  ace_stats s = stats();
+  EXPECT_GT(given, resident / 2);
+  EXPECT_EQ(s.trimmed_bytes, given);
+  EXPECT_EQ(s.trimmed_bytes, s.returned_bytes + s.released_bytes);
+  EXPECT_EQ(s.walked_bytes, resident);
+  EXPECT_LE(s.purge_call_ns, s.purge_ns);
+  ace_trim_shared(heap, SIZE_MAX);
+  EXPECT_EQ(stats().walked_bytes, resident + s.resident_bytes);
+  for (size_t i = 0; i < blocks.size(); i += 16) ace_heap_free(heap, blocks[i]);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_LT(stats().metadata_bytes, metadata);
+  EXPECT_EQ(stats().peak_metadata_bytes, metadata) << "the most that it ever was";
+}
+
 TEST_F(Stats, StructsOfOtherSizes) {
   fill(3, 64);
   struct {

@@ -357,7 +357,6 @@ TEST_F(Audit, EveryCounterThatAddsUp) {
     const char *text;
   } totals[] = {{&Counters::faulted_bytes, "faulted bytes"},
                 {&Counters::mapped_bytes, "mapped bytes"},
-                {&Counters::metadata_bytes, "metadata bytes"},
                 {&Counters::slabs_in_use, "slabs in use"},
                 {&Counters::superslabs_hot, "HOT superslabs"},
                 {&Counters::superslabs_draining, "DRAINING superslabs"},
@@ -371,6 +370,9 @@ TEST_F(Audit, EveryCounterThatAddsUp) {
     expect_found(
         text + std::string(": counted"), [&] { c.add(1); }, [&] { c.subtract(1); });
   }
+  PeakCounter &metadata = heap->counters.metadata_bytes;
+  expect_found(
+      "metadata bytes: counted", [&] { metadata.add(1); }, [&] { metadata.subtract(1); });
   for (Counter Counters::*given : {&Counters::returned_bytes, &Counters::released_bytes}) {
     Counter &c = heap->counters.*given;
     expect_found(
