@@ -58,6 +58,11 @@ def parse(arguments):
                      "with commas")  # fmt: skip
     run.add_argument("--rounds", type=at_least_one, help="runs of each program on each allocator (%d; 1 with --quick)"
                      % ROUNDS)  # fmt: skip
+    run.add_argument("--short", action="store_true", help="cpython: %d of its programs, for a record in half an hour"
+                     % len(cpython.SHORT))  # fmt: skip
+    run.add_argument("--loop-seconds", type=above_zero, metavar="S", help="cpython: processor's time of one of the %d "
+                     "values of a run (%g; %g with --quick); calibrated once for each --output"
+                     % (cpython.VALUES, cpython.TARGET_SECONDS, cpython.QUICK_TARGET_SECONDS))  # fmt: skip
     run.add_argument("--quick", action="store_true", help="a few programs, small, few allocators: a first look")
     run.add_argument("--output", type=Path, default=Path("bench-results"), metavar="DIR",
                      help="(./bench-results); what is done there already is not run again")  # fmt: skip
@@ -81,6 +86,12 @@ def at_least_one(text):
     if int(text) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return int(text)
+
+
+def above_zero(text):
+    if not 0 < float(text) < 1000:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return float(text)
 
 
 # ---- what there is
@@ -112,7 +123,8 @@ def select(part, options, say):
     if part == "swell":
         selection = programs.swell_programs(hosts, quick)
     elif part == "cpython":
-        selection = cpython.programs([(host, path) for host, _, path in hosts], ROOT, quick, say)
+        short = getattr(options, "short", False)
+        selection = cpython.programs([(host, path) for host, _, path in hosts], ROOT, quick, say, short)
     else:
         selection = programs.Selection()
         for host, kind, path in hosts:
@@ -131,8 +143,9 @@ def list_all(options, console):
         if part == "cpython":
             hosts, skipped = hosts_of(part, options)
             for host, _, path in hosts:
-                console.print("  %s (%s): %s" % (host, path, ", ".join(name for name, *_ in cpython.PROGRAMS)),
-                              soft_wrap=True, highlight=False)  # fmt: skip
+                listed = ", ".join(cpython.names())
+                console.print("  %s (%s): %s" % (host, path, listed), soft_wrap=True, highlight=False)
+            console.print("  with --short: %s" % ", ".join(cpython.names(short=True)), soft_wrap=True, highlight=False)
         else:
             selection = select(part, options, console.print)
             skipped = selection.skipped
@@ -224,7 +237,8 @@ class Session:
                 sessions = json.loads(path.read_text())["sessions"]
             except (ValueError, LookupError):
                 self.warn("machine.json was damaged: it begins anew")
-        sizes = {"quick": self.options.quick, "rounds": self.options.rounds, "build": self.built}
+        sizes = {"quick": self.options.quick, "short": self.options.short, "rounds": self.options.rounds,
+                 "loop_seconds": self.options.loop_seconds, "build": self.built}  # fmt: skip
         sessions.append(machine.describe(ROOT, self.peers, hosts.items(), self.options.suites, self.bench.core, sizes))
         write(path, json.dumps({"sessions": sessions}, indent=1) + "\n")
 
@@ -303,7 +317,8 @@ class Session:
         if name not in self.loops:
             own = self.found["own"]
             first, _ = measure.run(program, own, self.bench, 1)
-            self.loops[name] = cpython.loops_for(first["loop_seconds"], self.options.quick)
+            default = cpython.QUICK_TARGET_SECONDS if self.options.quick else cpython.TARGET_SECONDS
+            self.loops[name] = cpython.loops_for(first["loop_seconds"], self.options.loop_seconds or default)
             self.store.keep_loops(self.loops)
         return self.loops[name]
 

@@ -65,8 +65,17 @@ PROGRAMS = (
     ("xml_etree_process", "xml_etree", "process", None, ""),
 )
 QUICK = ("deepcopy", "deltablue", "json_loads", "unpickle_pure_python")
+# A record in half an hour for each interpreter, with 9 rounds and 3 peers: 20 programs whose runs take 2 to 3 seconds,
+# of every sort that the whole list has. Objects of the program (deltablue to float), containers and copies (deepcopy to
+# nqueens), text and parsing (json_dumps to sqlglot_parse), calls and generators (generators, richards), C modules
+# that allocate for themselves (unpickle_list, xml_etree_process), arithmetic with hardly an allocation (telco).
+SHORT = (
+    "deltablue", "go", "hexiom", "raytrace", "chaos", "float", "deepcopy", "comprehensions", "nqueens", "json_dumps",
+    "json_loads", "logging_format", "pickle_pure_python", "regex_compile", "sqlglot_parse", "generators", "richards",
+    "unpickle_list", "xml_etree_process", "telco",
+)  # fmt: skip
 
-# Seconds of a value, and how many values a run takes after its warm-up.
+# Seconds of a value, and how many values a run takes after its warm-up, which is as long as a value.
 TARGET_SECONDS, QUICK_TARGET_SECONDS = 0.3, 0.1
 VALUES, QUICK_VALUES = 5, 3
 # A single loop of these takes seconds.
@@ -139,14 +148,21 @@ def command(words):
         raise Trouble("'%s' failed: %s" % (" ".join([Path(words[0]).name, *words[1:]]), done.stderr.strip()[-400:]))
 
 
-def programs(hosts, root, quick, say):
+def names(quick=False, short=False):
+    """Which programs are run."""
+    some = QUICK if quick else SHORT if short else None
+    return [name for name, *_ in PROGRAMS if some is None or name in some]
+
+
+def programs(hosts, root, quick, say, short=False):
     """The programs on each interpreter."""
     selection = Selection()
+    wanted = names(quick, short)
     for host, path in hosts[:1] if quick else hosts:
         python = environment(host, path, root, say)
         folder, absent = look(python)
         for name, script, args, task, modules in PROGRAMS:
-            if quick and name not in QUICK:
+            if name not in wanted:
                 continue
             file = folder / ("bm_" + script) / "run_benchmark.py"
             missing = [module for module in modules.split() if module in absent]
@@ -180,6 +196,6 @@ def program(host, python, name, file, args, task, quick):
                    tuple(words), compares_output=False, way="pyperf")  # fmt: skip
 
 
-def loops_for(seconds_of_one, quick):
+def loops_for(seconds_of_one, seconds):
     """How many loops make a value long enough."""
-    return max(1, math.ceil((QUICK_TARGET_SECONDS if quick else TARGET_SECONDS) / seconds_of_one))
+    return max(1, math.ceil(seconds / seconds_of_one))

@@ -11,7 +11,7 @@ import pathlib
 import shutil
 
 import pytest
-from harness import cli, compare, machine, matrix, measure, peers, programs, report, results, targets
+from harness import cli, compare, cpython, machine, matrix, measure, peers, programs, report, results, targets
 from harness.errors import Trouble
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -355,6 +355,23 @@ def test_missing_suites_are_told_and_our_own_remain(tmp_path):
     assert "--suites DIR" in without.skipped[0]
     elsewhere = programs.lua_programs("luajit", "luajit", "luajit", "/lua", str(tmp_path), False)
     assert "no harness.lua" in elsewhere.skipped[0]
+
+
+def test_the_selections_of_cpython():
+    everything = cpython.names()
+    assert len(cpython.SHORT) == len(set(cpython.SHORT)) == 20
+    assert set(cpython.names(short=True)) == set(cpython.SHORT) <= set(everything)
+    assert set(cpython.names(quick=True)) == set(cpython.QUICK) <= set(everything)
+    assert not set(cpython.SHORT) & set(cpython.SLOW)
+    assert len(everything) >= 20
+
+
+def test_loops_make_a_value_long_enough(capsys):
+    assert cpython.loops_for(0.04, 0.3) == 8 and cpython.loops_for(2.0, 0.3) == 1
+    assert cli.parse(["run", "cpython", "--short", "--loop-seconds", "0.2"]).loop_seconds == 0.2
+    with pytest.raises(SystemExit):
+        cli.parse(["run", "cpython", "--loop-seconds", "0"])
+    assert "must be above 0" in capsys.readouterr().err
 
 
 def test_an_unknown_program_is_told():
