@@ -8,6 +8,7 @@
 #include "ace/ace.h"
 #include "base/check.h"
 #include "base/size_class.h"
+#include "heap/recent_runs.h"
 #include "heap/superslab.h"
 #include "os/lock.h"
 #include "wire/counters.h"
@@ -84,6 +85,7 @@ struct Heap {
   // ---- the holder's, warm and cold
   BinSlabs slabs[kBins];
   SuperslabList tiny, mid, large;
+  RecentRuns recent_runs;
   SuperslabList kept;       // large blocks that were freed, for the next ones
   size_t kept_block_bytes;  // the sum of their sizes, resident or not
   Superslab *open[2];       // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs

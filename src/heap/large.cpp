@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "heap/address_map.h"
+#include "heap/remote.h"
 #include "os/os.h"
 
 namespace ace {
@@ -125,7 +126,12 @@ bool granted(Heap &heap, size_t bytes) {
 void *allocate_large(Heap &heap, size_t size, size_t alignment) {
   size_t offset = std::max(kPage, alignment);
   size_t block_size = mapping_size(offset, size) - offset;
-  if (Superslab *kept = take_kept(heap, size, offset); kept != nullptr) return large_block(kept);
+  Superslab *kept = take_kept(heap, size, offset);
+  if (kept == nullptr && has_remote_frees(heap)) {
+    drain_remote_frees(heap);
+    kept = take_kept(heap, size, offset);
+  }
+  if (kept != nullptr) return large_block(kept);
   if (!granted(heap, block_size)) return nullptr;
   Superslab *superslab = map_large(heap, size, offset);
   if (superslab == nullptr) return nullptr;

@@ -1,6 +1,7 @@
 #include "heap/mid.h"
 
 #include "heap/page_set.h"
+#include "heap/remote.h"
 #include "heap/superslab_pool.h"
 
 namespace ace {
@@ -18,9 +19,26 @@ void clear_bits(BitmapWord *words, unsigned from, unsigned to) {
   });
 }
 
-// Runs may be longer than was found.
-void forget_longest(Superslab *superslab) {
-  superslab->head.longest_run = superslab->head.longest_resident = kPagesPerSuperslab;
+bool are_set(const BitmapWord *words, unsigned from, unsigned to) {
+  uint64_t missing = 0;
+  PageSet::each_word(from, to, [&](unsigned w, uint64_t bits) {
+    missing |= bits & ~words[w].load(std::memory_order_relaxed);
+  });
+  return missing == 0;
+}
+
+// The pages [from, to) become free: with their neighbours they may be a longer run than any there was.
+void add_free(Superslab *superslab, unsigned from, unsigned to) {
+  MidBody &body = superslab->mid();
+  set_bits(body.free, from, to);
+  auto raise = [&](uint16_t &longest, auto is_other) {
+    const unsigned run = find_page(to, is_other) - find_page_before(from, is_other);
+    if (run > longest) longest = static_cast<uint16_t>(run);
+  };
+  auto taken = [&](unsigned w) { return ~body.free[w].load(std::memory_order_relaxed); };
+  raise(superslab->head.longest_run, taken);
+  raise(superslab->head.longest_resident,
+        [&](unsigned w) { return taken(w) | ~body.present[w].load(std::memory_order_relaxed); });
 }
 
 bool is_empty(Superslab *superslab) {
@@ -47,11 +65,13 @@ size_t resident_bytes(Superslab *superslab) {
 // Takes [from, to), which is free, into use; the superslab's claim is held. False at the limit.
 bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, LimitTalk &talk) {
   MidBody &body = superslab->mid();
-  size_t fresh = (to - from - PageSet::load(body.present).count(from, to)) * kPage;
-  if (fresh != 0 && !may_grow(heap, fresh, talk)) return false;
+  if (!are_set(body.present, from, to)) {
+    const size_t fresh = (to - from - PageSet::load(body.present).count(from, to)) * kPage;
+    if (!may_grow(heap, fresh, talk)) return false;
+    set_bits(body.present, from, to);
+    count_faulted(heap, fresh);
+  }
   clear_bits(body.free, from, to);
-  set_bits(body.present, from, to);
-  count_faulted(heap, fresh);
   return true;
 }
 
@@ -64,13 +84,35 @@ Superslab *add_mid_superslab(Heap &heap) {
   }
   superslab->head.prefix.pool = Pool::kMid;
   superslab->head.prefix.owner = &heap;
-  forget_longest(superslab);
   superslab->head.claim.try_take();
-  set_bits(superslab->mid().free, kMidFirstPage, kPagesPerSuperslab);
+  add_free(superslab, kMidFirstPage, kPagesPerSuperslab);
   link_superslab(heap, heap.mid, superslab);
   heap.counters.mapped_bytes.add(kSuperslabSize);
   heap.counters.metadata_bytes.add(kMidFirstPage * kPage);
   return superslab;
+}
+
+// The run's pages were taken.
+void *begin_run(Heap &heap, Superslab *superslab, unsigned start, unsigned pages) {
+  superslab->mid().run_pages[start] = static_cast<uint16_t>(pages);
+  heap.counters.mid_live_blocks.add(1);
+  heap.counters.mid_live_bytes.add(pages * kPage);
+  return superslab->page(start);
+}
+
+// A run of that length that was freed lately, is still free and resident; nullptr where there is none.
+void *take_recent(Heap &heap, unsigned pages) {
+  while (std::byte *run = heap.recent_runs.pop(pages)) {
+    Superslab *superslab = superslab_of(run);
+    MidBody &body = superslab->mid();
+    const unsigned start = page_index_of(run), end = start + pages;
+    if (!superslab->head.claim.try_take()) continue;
+    const bool usable = are_set(body.free, start, end) && are_set(body.present, start, end);
+    if (usable) clear_bits(body.free, start, end);
+    superslab->head.claim.release();
+    if (usable) return begin_run(heap, superslab, start, pages);
+  }
+  return nullptr;
 }
 
 enum class Taken { kYes, kNoRun, kRefused };
@@ -87,10 +129,7 @@ Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t
   if (start != 0) {
     taken = Taken::kRefused;
     if (take_pages(heap, superslab, start, start + pages, talk)) {
-      body.run_pages[start] = static_cast<uint16_t>(pages);
-      heap.counters.mid_live_blocks.add(1);
-      heap.counters.mid_live_bytes.add(pages * kPage);
-      *block = superslab->page(start);
+      *block = begin_run(heap, superslab, start, pages);
       taken = Taken::kYes;
     }
   } else if (alignment == kPage) {
@@ -108,14 +147,26 @@ Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignme
   return take_from_claimed(heap, superslab, pages, alignment, resident_only, talk, block);
 }
 
-// By preference in pages that are resident, then in the first superslab with room, else in a new one.
-Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
-  for (bool resident_only : {true, false}) {
-    for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
-      Taken taken = take_from(heap, s, pages, alignment, resident_only, talk, block);
-      if (taken != Taken::kNoRun) return taken;
-    }
+// In the first superslab with room.
+Taken take_listed(Heap &heap, unsigned pages, size_t alignment, bool resident_only, LimitTalk &talk,
+                  void **block) {
+  for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
+    Taken taken = take_from(heap, s, pages, alignment, resident_only, talk, block);
+    if (taken != Taken::kNoRun) return taken;
   }
+  return Taken::kNoRun;
+}
+
+// By preference in pages that are resident, those that other threads have freed among them; else in absent
+// ones, or in a new superslab.
+Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
+  Taken taken = take_listed(heap, pages, alignment, true, talk, block);
+  if (taken == Taken::kNoRun && has_remote_frees(heap)) {
+    drain_remote_frees(heap);
+    taken = take_listed(heap, pages, alignment, true, talk, block);
+  }
+  if (taken == Taken::kNoRun) taken = take_listed(heap, pages, alignment, false, talk, block);
+  if (taken != Taken::kNoRun) return taken;
   Superslab *fresh = add_mid_superslab(heap);
   return fresh == nullptr ? Taken::kNoRun
                           : take_from_claimed(heap, fresh, pages, alignment, false, talk, block);
@@ -124,6 +175,9 @@ Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &tal
 }  // namespace
 
 void *allocate_mid(Heap &heap, unsigned pages, size_t alignment) {
+  if (alignment == kPage) {
+    if (void *recent = take_recent(heap, pages)) return recent;
+  }
   LimitTalk talk;
   void *block = nullptr;
   while (take_anywhere(heap, pages, alignment, talk, &block) == Taken::kRefused) {
@@ -138,8 +192,8 @@ void free_mid(Heap &heap, Superslab *superslab, unsigned page) {
   MidBody &body = superslab->mid();
   unsigned pages = body.run_pages[page];
   body.run_pages[page] = 0;
-  set_bits(body.free, page, page + pages);
-  forget_longest(superslab);
+  add_free(superslab, page, page + pages);
+  heap.recent_runs.push(superslab->page(page), pages);
   heap.counters.mid_live_blocks.subtract(1);
   heap.counters.mid_live_bytes.subtract(pages * kPage);
 }
@@ -151,14 +205,12 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
     unsigned from = page + old_pages, to = page + pages;
     if (to > kPagesPerSuperslab || !superslab->head.claim.try_take()) return false;
     LimitTalk talk;
-    bool free = PageSet::load(body.free).count(from, to) == to - from;
-    bool taken = free && take_pages(heap, superslab, from, to, talk);
+    bool taken = are_set(body.free, from, to) && take_pages(heap, superslab, from, to, talk);
     superslab->head.claim.release();
     if (!taken) return false;
     heap.counters.mid_live_bytes.add((pages - old_pages) * kPage);
   } else if (pages < old_pages) {
-    set_bits(body.free, page + pages, page + old_pages);
-    forget_longest(superslab);
+    add_free(superslab, page + pages, page + old_pages);
     heap.counters.mid_live_bytes.subtract((old_pages - pages) * kPage);
   }
   body.run_pages[page] = static_cast<uint16_t>(pages);
@@ -167,6 +219,7 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
 
 size_t release_empty_mid(Heap &heap, size_t budget) {
   size_t given = 0;
+  heap.recent_runs.clear();
   for (Superslab *s = heap.mid.first, *next; s != nullptr; s = next) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.

@@ -10,6 +10,30 @@
 
 namespace ace {
 
+// The first page from `from` on whose bit is set; word_at(w) is the set's word w. kPagesPerSuperslab where
+// there is none.
+template <typename WordAt>
+unsigned find_page(unsigned from, WordAt word_at) {
+  while (from < kPagesPerSuperslab) {
+    uint64_t rest = word_at(from / 64) >> from % 64;
+    if (rest != 0) return from + static_cast<unsigned>(std::countr_zero(rest));
+    from = from / 64 * 64 + 64;
+  }
+  return kPagesPerSuperslab;
+}
+
+// One more than the last page before `end` whose bit is set; 0 where there is none.
+template <typename WordAt>
+unsigned find_page_before(unsigned end, WordAt word_at) {
+  while (end != 0) {
+    unsigned last = end - 1;
+    uint64_t rest = word_at(last / 64) << (63 - last % 64);
+    if (rest != 0) return end - static_cast<unsigned>(std::countl_zero(rest));
+    end = last / 64 * 64;
+  }
+  return 0;
+}
+
 class PageSet {
  public:
   static PageSet load(const BitmapWord *words) {
@@ -71,12 +95,7 @@ class PageSet {
   static constexpr unsigned kWords = kPagesPerSuperslab / 64;
 
   unsigned search(unsigned from, uint64_t flip) const {
-    while (from < kPagesPerSuperslab) {
-      uint64_t rest = (words_[from / 64] ^ flip) >> from % 64;
-      if (rest != 0) return from + static_cast<unsigned>(std::countr_zero(rest));
-      from = from / 64 * 64 + 64;
-    }
-    return kPagesPerSuperslab;
+    return find_page(from, [&](unsigned w) { return words_[w] ^ flip; });
   }
 
   std::array<uint64_t, kWords> words_{};

@@ -1,6 +1,6 @@
 #include "heap/remote.h"
 
-#include <utility>
+#include <algorithm>
 
 #include "heap/large.h"
 #include "heap/mid.h"
@@ -17,15 +17,34 @@ void push_link(Heap &owner, RemoteLink &link) {
                                                      std::memory_order_relaxed));
 }
 
-// Raises the count by `frees`; the link is in the queue afterwards.
-void announce(Heap &owner, RemoteLink &link, int32_t frees) {
-  if (link.count.fetch_add(frees, std::memory_order_acq_rel) == 0) push_link(owner, link);
+// Raises the count by `frees`, of which the first is in `word` (1 + its index; 0: any); the link is in the
+// queue afterwards.
+void announce(Heap &owner, RemoteLink &link, int32_t frees, unsigned word) {
+  if (link.count.fetch_add(frees, std::memory_order_acq_rel) != 0) return;
+  link.word = static_cast<uint16_t>(word);
+  push_link(owner, link);
 }
 
-bool mark(Superslab *superslab, RemoteLink &link, BitmapWord &word, uint64_t bit) {
+bool mark(Superslab *superslab, RemoteLink &link, BitmapWord *words, unsigned n) {
+  BitmapWord &word = words[n / 64];
+  const uint64_t bit = uint64_t{1} << n % 64;
   if (word.load(std::memory_order_relaxed) & bit) return false;
-  announce(*superslab->head.prefix.owner, link, 1);
+  announce(*superslab->head.prefix.owner, link, 1, n / 64 + 1);
   return (word.fetch_or(bit, std::memory_order_release) & bit) == 0;
+}
+
+// Takes the bits out of the words, `expected` in all, and calls found(word, bits) for those it finds. What more
+// there is was announced later: its link is in the queue, or will be. Returns how many bits it took.
+template <typename Found>
+int32_t take_words(BitmapWord *words, unsigned from, unsigned to, int32_t expected, Found found) {
+  int32_t count = 0;
+  for (unsigned w = from; w < to && count < expected; ++w) {
+    if (words[w].load(std::memory_order_relaxed) == 0) continue;
+    const uint64_t bits = words[w].exchange(0, std::memory_order_acquire);
+    count += std::popcount(bits);
+    found(w, bits);
+  }
+  return count;
 }
 
 // Those of the freed blocks that start in the bin's window go onto its list, as if the holder had freed them;
@@ -53,49 +72,50 @@ void count_remote_page(Heap &heap, Superslab *superslab, unsigned index) {
   heap.counters.metadata_bytes.add(kPage);
 }
 
-// Takes the slab's remote bits over; returns how many were set, and in `to_bitmap` how many went there.
-unsigned take_bits(Heap &heap, Superslab *superslab, unsigned index, unsigned *to_bitmap) {
+// Where the bits that a link announces are.
+struct Announced {
+  unsigned from, to;  // words
+  int32_t bits;
+};
+
+// Those of the slab; says in `to_bitmap` how many went there.
+int32_t take_blocks(Heap &heap, Superslab *superslab, unsigned index, const Announced &announced,
+                    unsigned *to_bitmap) {
   SlabRow &row = superslab->row(index);
   Bin &bin = heap.bins[row.prefix.bin];
-  unsigned found = 0;
-  for (unsigned w = 0; w < kWordsPerSlab; ++w) {
-    BitmapWord &remote = superslab->remote_bits[index][w];
-    if (remote.load(std::memory_order_relaxed) == 0) continue;
-    uint64_t freed = remote.exchange(0, std::memory_order_acquire);
-    found += static_cast<unsigned>(std::popcount(freed));
-    if (row.prefix.state == SlabState::kCurrent)
-      freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
-    BitmapWord &local = superslab->free_bits[index][w];
-    uint64_t bits = local.load(std::memory_order_relaxed);
-    *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
-    local.store(bits | freed, std::memory_order_relaxed);
-  }
+  const bool is_current = row.prefix.state == SlabState::kCurrent;
+  const int32_t found =
+      take_words(superslab->remote_bits[index], announced.from, announced.to, announced.bits,
+                 [&](unsigned w, uint64_t freed) {
+                   if (is_current)
+                     freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
+                   BitmapWord &local = superslab->free_bits[index][w];
+                   uint64_t bits = local.load(std::memory_order_relaxed);
+                   *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
+                   local.store(bits | freed, std::memory_order_relaxed);
+                 });
   if (found != 0) count_remote_page(heap, superslab, index);
   return found;
 }
 
-unsigned drain_mid(Heap &heap, Superslab *superslab) {
-  unsigned count = 0;
-  for (unsigned w = 0; w < kPagesPerSuperslab / 64; ++w) {
-    uint64_t freed = superslab->mid().remote[w].exchange(0, std::memory_order_acquire);
-    for (; freed != 0; freed &= freed - 1, ++count) {
-      free_mid(heap, superslab, w * 64 + static_cast<unsigned>(std::countr_zero(freed)));
-    }
-  }
-  return count;
+int32_t take_runs(Heap &heap, Superslab *superslab, const Announced &announced) {
+  return take_words(superslab->mid().remote, announced.from, announced.to, announced.bits,
+                    [&](unsigned w, uint64_t freed) {
+                      for (; freed != 0; freed &= freed - 1) {
+                        free_mid(heap, superslab, w * 64 + static_cast<unsigned>(std::countr_zero(freed)));
+                      }
+                    });
 }
 
 }  // namespace
 
 bool free_remote_tiny(SlabRow &row, unsigned granule) {
   Superslab *superslab = superslab_of(&row);
-  BitmapWord &word = superslab->remote_bits[row.prefix.index][granule / 64];
-  return mark(superslab, row.remote, word, uint64_t{1} << granule % 64);
+  return mark(superslab, row.remote, superslab->remote_bits[row.prefix.index], granule);
 }
 
 bool free_remote_mid(Superslab *superslab, unsigned page) {
-  BitmapWord &word = superslab->mid().remote[page / 64];
-  return mark(superslab, superslab->head.remote, word, uint64_t{1} << page % 64);
+  return mark(superslab, superslab->head.remote, superslab->mid().remote, page);
 }
 
 // A large block is its superslab: to be in the queue is to be freed.
@@ -110,9 +130,11 @@ void drain_remote_frees(Heap &heap) {
   RemoteLink *link = heap.remote.first.exchange(nullptr, std::memory_order_acquire);
   if (link == nullptr) return;
   heap.counters.remote_drains.add(1);
-  unsigned count = 0;
+  uint64_t count = 0;
   for (RemoteLink *next; link != nullptr; link = next) {
     next = link->next;
+    __builtin_prefetch(next);  // another thread has written there
+    const unsigned word = link->word;
     Superslab *superslab = superslab_of(link);
     if (superslab->head.prefix.pool == Pool::kLarge) {
       free_large(heap, superslab);
@@ -120,13 +142,19 @@ void drain_remote_frees(Heap &heap) {
       continue;
     }
     const bool tiny = superslab->head.prefix.pool == Pool::kTiny;
+    Announced announced{0, tiny ? kWordsPerSlab : kPagesPerSuperslab / 64, 0};
+    const int32_t taken = link->count.exchange(0, std::memory_order_acq_rel);
+    // One free alone says where it is.
+    if (taken == 1 && link->balance == 0 && word != 0) announced.from = word - 1, announced.to = word;
+    announced.bits = link->balance + taken;
     const auto index = static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
-    link->balance += link->count.exchange(0, std::memory_order_acq_rel);
     unsigned to_bitmap = 0;
-    const unsigned found = tiny ? take_bits(heap, superslab, index, &to_bitmap) : drain_mid(heap, superslab);
-    count += found;
-    link->balance -= static_cast<int32_t>(found);
-    if (link->balance > 0) announce(heap, *link, std::exchange(link->balance, 0));
+    const int32_t found = tiny ? take_blocks(heap, superslab, index, announced, &to_bitmap)
+                               : take_runs(heap, superslab, announced);
+    count += static_cast<uint64_t>(found);
+    const int32_t missing = announced.bits - found;
+    link->balance = static_cast<int16_t>(std::min(missing, 0));
+    if (missing > 0) announce(heap, *link, missing, 0);
     if (to_bitmap != 0) {
       SlabRow &row = superslab->row(index);
       count_freed(heap, row, to_bitmap);

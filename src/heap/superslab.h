@@ -72,8 +72,11 @@ struct RemoteLink {
   // Remote frees announced since the holder last took the number; not 0: in the heap's queue, or about to be.
   std::atomic<int32_t> count;
   // The holder's: announced frees whose bit it has not yet found, minus bits found before their announcement.
-  int32_t balance;
-  RemoteLink *next;  // in the queue; written by the thread that raised count from 0
+  int16_t balance;
+  // Written by the thread that raised count from 0, before it publishes the link: 1 + the word of the remote
+  // bitmap that it then sets a bit in, 0 for any; and the next in the queue.
+  uint16_t word;
+  RemoteLink *next;
 };
 
 // Held by whoever may take blocks from a slab or give its pages back: a bin's holder as long as the slab is

@@ -1,5 +1,7 @@
 #include "heap/large.h"
 
+#include <thread>
+
 #include "heap/address_map.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
@@ -108,6 +110,14 @@ TEST_F(Large, KeptBlocksGiveWayAtTheLimit) {
   EXPECT_NE(alloc(5 * kMiB), nullptr);
   EXPECT_EQ(stats().limit_failures, 0u);
   EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, RemoteFreesAreTakenOverBeforeTheHeapGrows) {
+  for (int i = 0; i < 10; ++i) {
+    unsigned char *p = alloc(2 * kMiB);
+    std::thread([&] { ace_free(p); }).join();
+  }
+  EXPECT_EQ(stats().resident_bytes, 2 * kMiB);
 }
 
 TEST_F(Large, Alignment) {

@@ -1,5 +1,7 @@
 #include "heap/mid.h"
 
+#include <thread>
+
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
 
@@ -92,6 +94,59 @@ TEST_F(Mid, FreedPagesAreReusedBeforeFreshOnesAreTaken) {
   const uint64_t faulted = stats().faulted_bytes;
   alloc(32), alloc(32);
   EXPECT_EQ(stats().faulted_bytes, faulted);
+}
+
+// ---- runs that were freed lately
+
+TEST_F(Mid, TheRunThatWasFreedLastComesBackFirst) {
+  std::byte *a = alloc(5);
+  alloc(1);
+  std::byte *b = alloc(5);
+  alloc(1);
+  free(a);
+  free(b);
+  EXPECT_EQ(alloc(5), b);
+  EXPECT_EQ(alloc(5), a);
+}
+
+TEST_F(Mid, ARecentRunThatOthersHaveTakenIsPassedOver) {
+  std::byte *a = alloc(5);
+  alloc(1);
+  free(a);
+  EXPECT_EQ(alloc(4), a) << "a part of it";
+  EXPECT_NE(alloc(5), a);
+}
+
+TEST_F(Mid, ARecentRunThatWasPurgedIsNotResident) {
+  std::byte *a = alloc(5);
+  alloc(1);
+  free(a);
+  ace_trim_shared(heap, SIZE_MAX);
+  const uint64_t faulted = stats().faulted_bytes;
+  alloc(5);
+  EXPECT_EQ(stats().faulted_bytes, faulted + 5 * kPage);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Mid, ARecentRunGoesWithItsSuperslab) {
+  std::byte *a = alloc(5);
+  free(a);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+  EXPECT_NE(alloc(5), nullptr);
+}
+
+// ---- frees from other threads
+
+TEST_F(Mid, RemoteFreesAreTakenOverBeforeTheHeapGrows) {
+  for (int i = 0; i < 100; ++i) {
+    std::vector<std::byte *> runs;
+    for (int j = 0; j < 10; ++j) runs.push_back(alloc(20));
+    std::thread([&] {
+      for (std::byte *run : runs) ace_free(run);
+    }).join();
+  }
+  EXPECT_EQ(stats().resident_bytes, 10 * 20 * kPage);
 }
 
 TEST_F(Mid, EmptySuperslabsGoBackWithATrim) {

@@ -22,6 +22,9 @@ class PageSetModel : public testing::Test {
       while (out < kPagesPerSuperslab && pages[out]) ++out;
       ASSERT_EQ(set.find(page), in);
       ASSERT_EQ(set.find_absent(page), out);
+      unsigned before = page;
+      while (before > 0 && !pages[before - 1]) --before;
+      ASSERT_EQ(find_page_before(page, [this](unsigned w) { return set.word(w); }), before);
     }
   }
   unsigned count(unsigned from, unsigned to) const {

@@ -150,7 +150,7 @@ TEST_F(Remote, FreedElsewhereAfterItWasFreedHere) {
 // and the queue first, and sets its bit then.
 class HalfDone : public Remote {
  protected:
-  void announce(SlabRow &row, int32_t balance = 0) {
+  void announce(SlabRow &row, int16_t balance = 0) {
     row.remote.count = 1;
     row.remote.balance = balance;
     row.remote.next = nullptr;
