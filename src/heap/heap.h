@@ -88,8 +88,11 @@ struct Heap {
   RecentRuns recent_runs;
   SuperslabList kept;       // large blocks that were freed, for the next ones
   size_t kept_block_bytes;  // the sum of their sizes, resident or not
-  Superslab *open[2];       // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
-  Superslab *home;          // where this struct lies
+  // Since the last trim: large blocks that were freed and not kept, but for those that were missed later, when
+  // fresh memory had to be taken instead. So much more is kept from then on.
+  size_t dropped_bytes, missed_bytes;
+  Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
+  Superslab *home;     // where this struct lies
   uint32_t kind_groups;
   uint32_t flags;
   ace_limit_fn on_limit;

@@ -9,13 +9,16 @@
 namespace ace {
 namespace {
 
-// What may be kept: this much, or that share of the most that was resident.
+// What may be kept: this much, or that share of the most that was resident; and what was missed since the last
+// trim. A program that frees a lot once keeps little of it; one that needs it again and again pays for its page
+// faults twice and then no more.
 constexpr size_t kKeptMin = size_t{4} << 20;
 constexpr size_t kKeptShare = 4;
 // How many kept blocks are looked at for one that fits. It may be twice as large: buffers that grow are most of
 // what is asked for here, and will soon need the rest.
 constexpr unsigned kKeptTries = 8;
 
+uint32_t pages_of(size_t size) { return static_cast<uint32_t>(size / kPage); }
 size_t mapping_size(size_t offset, size_t size) { return round_up(offset + size, os().page_size); }
 
 // A mapping for a block of `size` bytes at `offset`, with its head filled in; nullptr where there is none.
@@ -31,6 +34,7 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   head.prefix.owner = &heap;
   head.block_offset = static_cast<uint32_t>(offset);
   head.mapped = mapped;
+  head.asked_pages = pages_of(mapped - offset);
   head.holds_zeroes = true;
   if (!enter_address(superslab)) {
     os().unmap(superslab, mapped);
@@ -68,8 +72,17 @@ void unmap_large(Heap &heap, Superslab *superslab) {
 }
 
 bool may_keep(const Heap &heap, size_t block_size) {
-  return heap.kept_block_bytes + block_size <=
-         std::max(kKeptMin, heap.counters.peak_resident_bytes.get() / kKeptShare);
+  const size_t peak = heap.counters.peak_resident_bytes.get();
+  const size_t most = std::max(kKeptMin, peak / kKeptShare) + heap.missed_bytes;
+  return heap.kept_block_bytes + block_size <= std::min(most, std::max(kKeptMin, peak));
+}
+
+// Counts fresh pages of large blocks.
+void count_fresh(Heap &heap, size_t bytes) {
+  const size_t missed = std::min(bytes, heap.dropped_bytes);
+  heap.dropped_bytes -= missed;
+  heap.missed_bytes += missed;
+  count_faulted(heap, bytes);
 }
 
 // Off the list of kept blocks, with its claim taken: nobody else is at it, or comes to it any more.
@@ -101,6 +114,7 @@ Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
       return nullptr;
     }
     s->head.holds_zeroes = resident == 0;
+    s->head.asked_pages = pages_of(needed - offset);
     s->head.remote.count.store(0, std::memory_order_relaxed);
     s->head.claim.release();
     link_large(heap, s);
@@ -137,7 +151,7 @@ void *allocate_large(Heap &heap, size_t size, size_t alignment) {
   if (superslab == nullptr) return nullptr;
   link_large(heap, superslab);
   count_mapping(heap, superslab);
-  count_faulted(heap, block_size);
+  count_fresh(heap, block_size);
   return large_block(superslab);
 }
 
@@ -145,6 +159,7 @@ void free_large(Heap &heap, Superslab *superslab) {
   const size_t block_size = large_block_size(superslab);
   unlink_large(heap, superslab);
   if (!may_keep(heap, block_size)) {
+    heap.dropped_bytes += block_size;
     heap.counters.released_bytes.add(block_size);
     return unmap_large(heap, superslab);
   }
@@ -156,6 +171,7 @@ void free_large(Heap &heap, Superslab *superslab) {
 }
 
 size_t release_kept(Heap &heap, size_t budget) {
+  heap.dropped_bytes = heap.missed_bytes = 0;
   size_t given = 0;
   for (Superslab *s = heap.kept.first, *next; s != nullptr; s = next) {
     next = s->head.next;
@@ -173,13 +189,17 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
   const size_t offset = superslab->head.block_offset;
   const size_t old_size = large_block_size(superslab), old_mapped = superslab->head.mapped;
   const size_t new_mapped = mapping_size(offset, size), new_size = new_mapped - offset;
-  if (new_size == old_size) return large_block(superslab);
+  if (new_size <= old_size && pages_of(new_size) >= superslab->head.asked_pages) {
+    superslab->head.asked_pages = pages_of(new_size);
+    return large_block(superslab);
+  }
   if (new_size > old_size && !granted(heap, new_size - old_size)) return nullptr;
 
   if (os().resize(superslab, old_mapped, new_mapped)) {
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
     superslab->head.mapped = new_mapped;
+    superslab->head.asked_pages = pages_of(new_size);
     link_large(heap, superslab);
     count_mapping(heap, superslab);
   } else {
@@ -200,7 +220,7 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     superslab = target;
   }
   if (new_size > old_size) {
-    count_faulted(heap, new_size - old_size);
+    count_fresh(heap, new_size - old_size);
   } else {
     heap.counters.released_bytes.add(old_size - new_size);
   }

@@ -125,6 +125,7 @@ struct alignas(128) SuperslabHead {
   // holder. 0 while it lives: whether it is fresh, and zero, is told by holds_zeroes.
   std::atomic<size_t> kept_bytes;
   bool holds_zeroes;
+  uint32_t asked_pages;  // large pool: of the block, which may be a kept one that is larger
 };
 static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);
 

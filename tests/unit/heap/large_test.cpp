@@ -82,11 +82,45 @@ TEST_F(Large, LittleIsKept) {
   EXPECT_GE(stats().resident_bytes, 3 * kMiB);
   ace_heap_free(heap, alloc(40 * kMiB));
   EXPECT_LE(stats().resident_bytes, 4 * kMiB);
+  ace_trim(heap, SIZE_MAX);
   std::vector<void *> many;
   for (int i = 0; i < 80; ++i) many.push_back(alloc(kMiB));
   free_all(many);
   EXPECT_LE(stats().resident_bytes, 21 * kMiB) << "a quarter of the peak";
   EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, WhatWasMissedIsKeptUntilTheNextTrim) {
+  auto round = [this] {
+    std::vector<void *> blocks;
+    for (int i = 0; i < 32; ++i) blocks.push_back(alloc(kMiB));
+    free_all(blocks);
+  };
+  round();
+  EXPECT_EQ(stats().resident_bytes, 8 * kMiB);
+  round();
+  EXPECT_EQ(stats().resident_bytes, 32 * kMiB);
+  const uint64_t faulted = stats().faulted_bytes;
+  round();
+  EXPECT_EQ(stats().faulted_bytes, faulted);
+  EXPECT_EQ(test::audit(heap), "");
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().resident_bytes, 0u);
+  round();
+  EXPECT_EQ(stats().resident_bytes, 8 * kMiB);
+}
+
+TEST_F(Large, ABlockGrowsIntoAKeptOneThatIsLarger) {
+  unsigned char *p = alloc(2 * kMiB);
+  ace_heap_free(heap, p);
+  ASSERT_EQ(alloc(kMiB), p);
+  EXPECT_EQ(realloc(p, kMiB + kMiB / 2), p);
+  EXPECT_EQ(ace_usable_size(p), 2 * kMiB);
+  EXPECT_TRUE(intact(p, kMiB));
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(realloc(p, kMiB + kMiB / 4), p) << "smaller than it was asked for: what is over goes back";
+  EXPECT_EQ(ace_usable_size(p), kMiB + kMiB / 4);
+  EXPECT_EQ(stats().resident_bytes, kMiB + kMiB / 4);
 }
 
 TEST_F(Large, KeptBlocksArePurgedByAnyThread) {
