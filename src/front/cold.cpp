@@ -5,15 +5,31 @@
 
 #include <string.h>
 
+#include <array>
+#include <bit>
+
 namespace ace {
 namespace {
 
-// The smallest class whose blocks hold `size` bytes and are all aligned; kClasses where there is none.
-// Slabs are aligned to their size, so a block is aligned where its size is a multiple of the alignment.
+// For an alignment, 16 << row, and a class: the next class from there on whose blocks are all aligned; kClasses
+// where there is none. Slabs are aligned to their size, so a block is where its size is a multiple of the
+// alignment.
+constexpr unsigned kAlignments = std::countr_zero(kTinyMax / kGranule) + 1;
+constexpr std::array<std::array<uint8_t, kClasses>, kAlignments> make_aligned_classes() {
+  std::array<std::array<uint8_t, kClasses>, kAlignments> table{};
+  for (unsigned row = 0; row < kAlignments; ++row) {
+    for (unsigned c = kClasses, next = kClasses; c-- > 0;) {
+      if (kClassSize[c] % (kGranule << row) == 0) next = c;
+      table[row][c] = static_cast<uint8_t>(next);
+    }
+  }
+  return table;
+}
+constexpr auto kAlignedClass = make_aligned_classes();
+
 unsigned aligned_class(size_t size, size_t alignment) {
-  unsigned c = class_of(size);
-  while (c < kClasses && kClassSize[c] % alignment != 0) ++c;
-  return c;
+  if (alignment > kTinyMax) return kClasses;
+  return kAlignedClass[static_cast<unsigned>(std::countr_zero(alignment / kGranule))][class_of(size)];
 }
 
 // A shrunk block may stay where it is while at least half of it is used.
