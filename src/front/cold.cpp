@@ -57,6 +57,12 @@ void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
   return nullptr;
 }
 
+// For a run that could not grow where it is. Runs that grow side by side leave room for one another, so that
+// each moves once in several steps.
+void *allocate_growing(Heap &heap, size_t size) {
+  return allocate_mid(heap, pages_for(size), kPage, pages_for(size) / 2);
+}
+
 }  // namespace
 
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
@@ -109,7 +115,8 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (way.pool == Pool::kLarge && way.owner == &heap && size > kMidMax) return nullptr;
 
   if (way.pool == Pool::kTiny && way.owner == &heap) group = way.row->prefix.kind_group;
-  void *moved = allocate(heap, size, group);
+  void *moved = way.pool == Pool::kMid && size > way.size && size <= kMidMax ? allocate_growing(heap, size)
+                                                                             : allocate(heap, size, group);
   if (moved == nullptr) return size <= way.size ? p : nullptr;  // shrinking never fails
   memcpy(moved, p, size < way.size ? size : way.size);
   free_block(heap, p);

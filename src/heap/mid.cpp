@@ -115,72 +115,82 @@ void *take_recent(Heap &heap, unsigned pages) {
   return nullptr;
 }
 
+// Pages with their alignment, and behind how many free ones.
+struct Wanted {
+  unsigned pages;
+  size_t alignment;
+  unsigned room;
+};
+
 enum class Taken { kYes, kNoRun, kRefused };
 
 // Takes a run from a superslab whose claim is held, and releases the claim. `resident_only`: a run whose pages
 // are all present.
-Taken take_from_claimed(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
+Taken take_from_claimed(Heap &heap, Superslab *superslab, const Wanted &wanted, bool resident_only,
                         LimitTalk &talk, void **block) {
   SuperslabHead &head = superslab->head;
   MidBody &body = superslab->mid();
   PageSet free = PageSet::load(body.free);
-  unsigned start = find_run(resident_only ? free & PageSet::load(body.present) : free, pages, alignment);
+  const unsigned whole = wanted.room + wanted.pages;
+  unsigned start = find_run(resident_only ? free & PageSet::load(body.present) : free, whole, wanted.alignment);
   Taken taken = Taken::kNoRun;
   if (start != 0) {
     taken = Taken::kRefused;
-    if (take_pages(heap, superslab, start, start + pages, talk)) {
-      *block = begin_run(heap, superslab, start, pages);
+    start += wanted.room;
+    if (take_pages(heap, superslab, start, start + wanted.pages, talk)) {
+      *block = begin_run(heap, superslab, start, wanted.pages);
       taken = Taken::kYes;
     }
-  } else if (alignment == kPage) {
-    (resident_only ? head.longest_resident : head.longest_run) = static_cast<uint16_t>(pages - 1);
+  } else if (wanted.alignment == kPage) {
+    (resident_only ? head.longest_resident : head.longest_run) = static_cast<uint16_t>(whole - 1);
   }
   head.claim.release();
   return taken;
 }
 
-Taken take_from(Heap &heap, Superslab *superslab, unsigned pages, size_t alignment, bool resident_only,
-                LimitTalk &talk, void **block) {
+Taken take_from(Heap &heap, Superslab *superslab, const Wanted &wanted, bool resident_only, LimitTalk &talk,
+                void **block) {
   SuperslabHead &head = superslab->head;
-  if (pages > (resident_only ? head.longest_resident : head.longest_run) || !head.claim.try_take())
+  if (wanted.room + wanted.pages > (resident_only ? head.longest_resident : head.longest_run) ||
+      !head.claim.try_take())
     return Taken::kNoRun;
-  return take_from_claimed(heap, superslab, pages, alignment, resident_only, talk, block);
+  return take_from_claimed(heap, superslab, wanted, resident_only, talk, block);
 }
 
-// In the first superslab with room.
-Taken take_listed(Heap &heap, unsigned pages, size_t alignment, bool resident_only, LimitTalk &talk,
-                  void **block) {
+// In the first superslab that has such a run, by preference one with the room.
+Taken take_listed(Heap &heap, const Wanted &wanted, bool resident_only, LimitTalk &talk, void **block) {
   for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
-    Taken taken = take_from(heap, s, pages, alignment, resident_only, talk, block);
+    Taken taken = take_from(heap, s, wanted, resident_only, talk, block);
     if (taken != Taken::kNoRun) return taken;
   }
-  return Taken::kNoRun;
+  if (wanted.room == 0) return Taken::kNoRun;
+  return take_listed(heap, {wanted.pages, wanted.alignment, 0}, resident_only, talk, block);
 }
 
 // By preference in pages that are resident, those that other threads have freed among them; else in absent
 // ones, or in a new superslab.
-Taken take_anywhere(Heap &heap, unsigned pages, size_t alignment, LimitTalk &talk, void **block) {
-  Taken taken = take_listed(heap, pages, alignment, true, talk, block);
+Taken take_anywhere(Heap &heap, const Wanted &wanted, LimitTalk &talk, void **block) {
+  Taken taken = take_listed(heap, wanted, true, talk, block);
   if (taken == Taken::kNoRun && has_remote_frees(heap)) {
     drain_remote_frees(heap);
-    taken = take_listed(heap, pages, alignment, true, talk, block);
+    taken = take_listed(heap, wanted, true, talk, block);
   }
-  if (taken == Taken::kNoRun) taken = take_listed(heap, pages, alignment, false, talk, block);
+  if (taken == Taken::kNoRun) taken = take_listed(heap, wanted, false, talk, block);
   if (taken != Taken::kNoRun) return taken;
   Superslab *fresh = add_mid_superslab(heap);
-  return fresh == nullptr ? Taken::kNoRun
-                          : take_from_claimed(heap, fresh, pages, alignment, false, talk, block);
+  return fresh == nullptr ? Taken::kNoRun : take_from_claimed(heap, fresh, wanted, false, talk, block);
 }
 
 }  // namespace
 
-void *allocate_mid(Heap &heap, unsigned pages, size_t alignment) {
-  if (alignment == kPage) {
+void *allocate_mid(Heap &heap, unsigned pages, size_t alignment, unsigned room) {
+  if (alignment == kPage && room == 0) {
     if (void *recent = take_recent(heap, pages)) return recent;
   }
   LimitTalk talk;
   void *block = nullptr;
-  while (take_anywhere(heap, pages, alignment, talk, &block) == Taken::kRefused) {
+  const Wanted wanted{pages, alignment, room};
+  while (take_anywhere(heap, wanted, talk, &block) == Taken::kRefused) {
     if (talk.changed()) continue;
     heap.counters.limit_failures.add(1);
     return nullptr;

@@ -5,8 +5,9 @@
 namespace ace {
 
 // A block of `pages` pages whose address is divisible by `alignment` (a power of two, at least kPage);
-// nullptr where the limit or the system's memory is exhausted.
-void *allocate_mid(Heap &heap, unsigned pages, size_t alignment);
+// nullptr where the limit or the system's memory is exhausted. With `room` (for which the alignment is kPage)
+// it comes to lie behind so many free pages where there are such: into them the run before it may grow.
+void *allocate_mid(Heap &heap, unsigned pages, size_t alignment, unsigned room = 0);
 
 // Frees the run that starts at page `page` of a mid superslab of this heap.
 void free_mid(Heap &heap, Superslab *superslab, unsigned page);

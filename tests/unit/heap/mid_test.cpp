@@ -136,6 +136,45 @@ TEST_F(Mid, ARecentRunGoesWithItsSuperslab) {
   EXPECT_NE(alloc(5), nullptr);
 }
 
+// ---- room to grow
+
+TEST_F(Mid, ARunWithRoomLeavesItToTheRunBefore) {
+  std::byte *a = alloc(4);
+  auto *b = static_cast<std::byte *>(allocate_mid(*heap, 4, kPage, 3));
+  EXPECT_EQ(b, a + 7 * kPage);
+  EXPECT_EQ(stats().resident_bytes, 8 * kPage) << "the room is not touched";
+  EXPECT_TRUE(resize(a, 7));
+  EXPECT_FALSE(resize(a, 8));
+}
+
+TEST_F(Mid, WhereThereIsNoRoomARunGoesWithout) {
+  std::byte *a = alloc(8);
+  alloc(1);
+  std::vector<std::byte *> rest;
+  while (page_index_of(rest.empty() ? a : rest.back()) != kPagesPerSuperslab - 1) rest.push_back(alloc(1));
+  free(a);
+  EXPECT_EQ(allocate_mid(*heap, 6, kPage, 3), a);
+  EXPECT_EQ(stats().mapped_bytes, 2 * kSuperslabSize);
+}
+
+TEST_F(Mid, BuffersThatGrowSideBySideMoveOnceInSeveralSteps) {
+  void *buffers[8];
+  size_t size = 10 * kPage;
+  for (void *&p : buffers) p = ace_heap_alloc(heap, size);
+  int moves = 0, steps = 0;
+  for (; size < kMidMax * 8 / 9; size += size / 8) {
+    for (void *&p : buffers) {
+      void *q = ace_heap_realloc(heap, p, size + size / 8, 0);
+      ASSERT_NE(q, nullptr);
+      moves += q != p;
+      ++steps;
+      p = q;
+    }
+    ASSERT_EQ(test::audit(heap), "");
+  }
+  EXPECT_LT(moves, steps / 2);
+}
+
 // ---- frees from other threads
 
 TEST_F(Mid, RemoteFreesAreTakenOverBeforeTheHeapGrows) {
