@@ -159,10 +159,27 @@ bool take_listed_slab(Heap &heap, SlabRow *row, bool fills_absent_pages) {
   return true;
 }
 
+// Gives the current slabs of other bins back whose blocks are all free, where blocks are large and so few that
+// the look is cheap: a size that was asked for a moment ago, and may not be again, would hold its pages. True
+// where there was one.
+bool retire_unused(Heap &heap, unsigned bin) {
+  constexpr unsigned kFewBlocks = 32;
+  bool any = false;
+  for (unsigned other = 0; other < heap.kind_groups * kClasses; ++other) {
+    const SlabRow *row = heap.slabs[other].current;
+    if (other == bin || row == nullptr || row->prefix.capacity > kFewBlocks) continue;
+    if (list_length(heap.bins[other]) != row->prefix.used) continue;
+    retire_current(heap, other);
+    any = true;
+  }
+  return any;
+}
+
 bool take_next_slab(Heap &heap, unsigned bin) {
   BinSlabs &slabs = heap.slabs[bin];
   if (take_listed_slab(heap, claim_listed(slabs.partial), false)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
+  if (retire_unused(heap, bin) && take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kDraining, false), bin)) return true;
