@@ -16,9 +16,14 @@
 #include "heap/superslab_pool.h"
 #include "heap/tiers.h"
 #include "os/os.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
+
+// A heap that grows is looked at for dead pages each time that it has grown by so much, or by that share.
+constexpr uint64_t kLookStep = uint64_t{256} << 10;
+constexpr uint64_t kLookShare = 32;
 
 // Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself
 // last.
@@ -65,6 +70,14 @@ int walk_mid(Superslab *superslab, ace_visit_fn visit, void *context) {
   return 0;
 }
 
+// Before a heap becomes larger than it ever was, the pages that it holds for nothing go back: those that one
+// size has done with make room for another's. The steps see to it that this happens seldom, however the heap
+// breathes.
+void look_before_growth(Heap &heap, uint64_t resident) {
+  heap.next_look = resident + std::max(kLookStep, resident / kLookShare);
+  if (options().mode != Mode::kOff) purge_pages(heap, SIZE_MAX);
+}
+
 }  // namespace
 
 Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
@@ -97,6 +110,8 @@ void destroy_heap(Heap &heap) {
 bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
   const size_t limit = heap.limit.load(std::memory_order_relaxed);
   const uint64_t resident = heap.counters.resident_bytes();
+  if (resident + bytes > heap.next_look) [[unlikely]]
+    look_before_growth(heap, resident);
   if (limit == 0 || (bytes <= limit && resident <= limit - bytes)) return true;
   if (heap.in_limit_callback) return false;
   const size_t missing = resident + bytes - limit;

@@ -102,6 +102,7 @@ struct Heap {
   bool is_thread_heap;
   char name[32];
   PhaseLog phases;
+  uint64_t next_look;            // resident bytes beyond which it is looked for dead pages (may_grow)
   uint64_t last_collection_end;  // when; 0: none yet
   // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.
   uint64_t last_trim, last_trim_bytes, faulted_at_trim;
