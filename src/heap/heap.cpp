@@ -23,7 +23,7 @@ namespace {
 
 // A heap that grows is looked at for dead pages each time that it has grown by so much, or by that share.
 constexpr uint64_t kLookStep = uint64_t{256} << 10;
-constexpr uint64_t kLookShare = 32;
+constexpr uint64_t kLookShare = 16;
 
 // Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself
 // last.

@@ -22,6 +22,7 @@ const unsigned kBlocks = blocks_per_slab(kClass);
 class Audit : public HeapTest {
  protected:
   Audit() {
+    keep_what_is_free();
     full_blocks = fill(kBlocks, kSize);
     partial_blocks = fill(kBlocks, kSize);
     auto emptied_blocks = fill(kBlocks, kSize);

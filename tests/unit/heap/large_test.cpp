@@ -55,6 +55,7 @@ TEST_F(Large, EachBlockIsAMappingOfItsOwn) {
 // ---- kept blocks
 
 TEST_F(Large, AFreedBlockServesTheNextOfItsSize) {
+  keep_what_is_free();
   unsigned char *p = alloc(3 * kMiB);
   const auto before = stats();
   ace_heap_free(heap, p);
@@ -124,6 +125,7 @@ TEST_F(Large, ABlockGrowsIntoAKeptOneThatIsLarger) {
 }
 
 TEST_F(Large, KeptBlocksArePurgedByAnyThread) {
+  keep_what_is_free();
   ace_heap_free(heap, alloc(kMiB));
   unsigned char *p = alloc(2 * kMiB);
   ace_heap_free(heap, p);

@@ -15,6 +15,7 @@ namespace {
 
 using test::FakeOs;
 using test::HeapTest;
+using test::OptionGuard;
 using test::OsCall;
 using test::Range;
 
@@ -33,6 +34,7 @@ class Purge : public HeapTest {
  protected:
   explicit Purge(size_t page_size = real_os().page_size) : fake(page_size) {
     make();  // on the fake system
+    keep_what_is_free();
     fake.take_purged();
   }
 
@@ -57,6 +59,44 @@ TEST_F(Purge, DeadPagesAloneAreGivenBack) {
   EXPECT_EQ(stats().purges, 1u);
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 0u) << "what is gone is gone";
   EXPECT_TRUE(fake.take_purged().empty());
+}
+
+// Fills 16 slabs, and leaves one block in each.
+class Growth : public Purge {
+ protected:
+  Growth() { make(); }
+
+  void fill_and_thin(size_t size) {
+    const size_t a_slab = blocks_per_slab(class_of(size));
+    auto blocks = fill(16 * a_slab, size);
+    fill(1, size);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (i % a_slab != 0) ace_heap_free(heap, blocks[i]);
+    }
+  }
+};
+
+TEST_F(Growth, DeadPagesGoBackFirst) {
+  fill_and_thin(64);
+  const uint64_t peak = stats().peak_resident_bytes;
+  EXPECT_EQ(stats().returned_bytes, 0u) << "there were none";
+  fill_and_thin(128);
+  EXPECT_GT(stats().returned_bytes, peak / 2);
+  EXPECT_LT(stats().peak_resident_bytes, peak + peak / 2) << "not twice as much";
+}
+
+TEST_F(Growth, AHeapThatBreathesKeepsItsPages) {
+  for (int i = 0; i < 10; ++i) fill_and_thin(i % 2 == 0 ? 64 : 128);
+  const uint64_t returned = stats().returned_bytes;
+  for (int i = 0; i < 10; ++i) fill_and_thin(i % 2 == 0 ? 64 : 128);
+  EXPECT_LE(stats().returned_bytes - returned, kSlabSize);
+}
+
+TEST_F(Growth, InModeOffNothingGoesBack) {
+  OptionGuard off("mode", "off");
+  fill_and_thin(64);
+  fill_and_thin(128);
+  EXPECT_EQ(stats().returned_bytes, 0u);
 }
 
 TEST_F(Purge, ABlockAcrossThePageKeepsIt) {

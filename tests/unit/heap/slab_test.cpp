@@ -99,6 +99,14 @@ TEST_F(Slab, SparseWhereOnlyAbsentPagesAreFree) {
   EXPECT_TRUE(sparse0 || sparse1);
 }
 
+TEST_F(Slab, UnusedCurrentSlabsServeOtherSizesBeforeTheHeapGrows) {
+  for (size_t size : {4000, 6000, 8000, 12000}) ace_heap_free(heap, fill(1, size)[0]);
+  const uint64_t faulted = stats().faulted_bytes;
+  auto blocks = fill(2, 16000);  // each of the four has left some of the pages that these take
+  EXPECT_LT(stats().faulted_bytes - faulted, 2 * 16000u);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
 TEST_F(Slab, ResidentHolesComeBeforeFreshSlabs) {
   auto slabs = fill_slabs(4);
   std::set<void *> freed;
