@@ -6,6 +6,7 @@
 
 #include "ace/ace.h"
 #include "api/stats_api.h"
+#include "base/experiment.h"
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
 
@@ -63,6 +64,7 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *
     page.add(",\"audit\":");
     page.add_string(audit);
   }
+  if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);
   ace_field_info info;
   for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i)
     page.add(",\"%s\":%llu", info.name, field(stats, info));
@@ -94,6 +96,7 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *
            static_cast<unsigned long long>(stats.collections_partial),
            static_cast<unsigned long long>(stats.foreign_pointers));
   if (audit != nullptr) page.add("  audit: %s\n", audit);
+  if constexpr (kIsExperiment) page.add("  an experiment: %s\n", kExperiment);
   for (unsigned i = 0; i < kPhases; ++i) {
     if (stats.phase_entries[i] == 0) continue;
     page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],
