@@ -1,16 +1,55 @@
-// Designs other than the default one, so that their worth can be measured: `-Dexperiment=NAME=VALUE,...` when the
-// build folder is made, each value as in meson_options.txt. No user's options: the hot path has no branch for them.
-// `bench/ablation` builds and compares them. Everything below is a constant, and the default build has none of it.
+// Designs other than the default one, so that their worth can be measured: `-Dexperiment=NAME=VALUE,...` when a
+// build folder is made, with the values that meson_options.txt lists. They are no user's options, and the
+// default build has nothing of them: each is a constant, and what depends on it is compiled only where it says
+// so. `bench/ablation` builds and compares them.
 #pragma once
-#include <cstddef>
 
 namespace ace {
 
-// What this build was configured with, as text; empty where it is the default.
+// What this build was configured with, for reports; "" for the default.
 #ifndef ACE_EXPERIMENT
 #define ACE_EXPERIMENT ""
 #endif
 inline constexpr char kExperiment[] = ACE_EXPERIMENT;
 inline constexpr bool kIsExperiment = sizeof kExperiment > 1;
+
+// What a design adds to a struct of all builds: nothing but where it is compiled in.
+template <bool kCompiledIn, typename T>
+struct StateOf {
+  T value;
+  T *operator->() { return &value; }
+  const T *operator->() const { return &value; }
+};
+template <typename T>
+struct StateOf<false, T> {
+  T *operator->() const;  // never called
+};
+
+// carve_batch: how many blocks a carve takes, about. 64: few enough not to touch memory long before it is used,
+// many enough to pay for the refill. 1: exactly one, the seed paper's refill-one.
+#ifndef ACE_EXPERIMENT_CARVE_BATCH
+#define ACE_EXPERIMENT_CARVE_BATCH 64
+#endif
+inline constexpr unsigned kCarveBatch = ACE_EXPERIMENT_CARVE_BATCH;
+
+// offer_share: a slab that ran full is offered again when one in so many of its blocks is free. 32: enough that
+// a refill stays in it for a while, and no more, since what is not offered costs memory. 1: any block will do.
+// whole: when it is empty.
+#ifndef ACE_EXPERIMENT_OFFER_SHARE
+#define ACE_EXPERIMENT_OFFER_SHARE 32
+#endif
+namespace offer_share {
+inline constexpr unsigned whole = 0;
+inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
+}  // namespace offer_share
+
+// partial_order: which of the slabs that are offered a refill takes. fifo: first in, first out: until its turn
+// comes a sweep goes on, and more of the slab is free. lifo. lowest: at the lowest address of the first 64;
+// fullest: with the most used blocks of the first 8. The two are bounded so that a refill stays cheap.
+#ifndef ACE_EXPERIMENT_PARTIAL_ORDER
+#define ACE_EXPERIMENT_PARTIAL_ORDER fifo
+#endif
+enum class PartialOrder { fifo, lifo, lowest, fullest };
+inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
 
 }  // namespace ace

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "base/experiment.h"
+
 namespace ace {
 namespace {
-
-// A carve takes about this many blocks: few enough not to touch memory long before it is used, many enough to
-// pay for the refill.
-constexpr unsigned kBatch = 64;
 
 constexpr uint32_t kBytesPerWord = 64 * kGranule;
 
@@ -61,12 +59,13 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
   unsigned count = 0, w = slabs.window_end / kBytesPerWord;
-  while (w < words && count < kBatch) {
-    const uint64_t blocks = bits[w].load(std::memory_order_relaxed);
-    if (blocks == 0) {
+  while (w < words && count < kCarveBatch) {
+    const uint64_t free = bits[w].load(std::memory_order_relaxed);
+    if (free == 0) {
       ++w;
       continue;
     }
+    const uint64_t blocks = kCarveBatch == 1 ? free & (~free + 1) : free;
     const unsigned page = w / kWordsPerPage;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
     const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, row.prefix.block_size) & ~present);
@@ -81,12 +80,16 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
       }
       if (!take_pages(heap, row, absent, talk)) return Carved::kRefused;
     }
-    bits[w].store(0, std::memory_order_relaxed);
+    bits[w].store(free & ~blocks, std::memory_order_relaxed);
     count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
     ++w;
   }
   // No free bit lies before the next word, and no block starts behind the slab's last one.
-  end_window_at(heap, index, std::min(w * kBytesPerWord, end));
+  uint32_t window_end = std::min(w * kBytesPerWord, end);
+  if constexpr (kCarveBatch == 1) {
+    if (count != 0) window_end = offset_in_slab(bin.list) + row.prefix.block_size;
+  }
+  end_window_at(heap, index, window_end);
   if (count == 0) return Carved::kNone;
   *tail = nullptr;
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/experiment.h"
 #include "heap/carve.h"
 #include "heap/class_pattern.h"
 #include "heap/remote.h"
@@ -10,11 +11,12 @@
 namespace ace {
 namespace {
 
-// A slab that ran full is offered again when one in so many of its blocks is free: enough that a refill stays
-// in it for a while, and no more, since what is not offered costs memory.
-constexpr unsigned kOfferShare = 32;
-
-unsigned offer_at(const SlabPrefix &prefix) { return (prefix.capacity + kOfferShare - 1) / kOfferShare; }
+// A slab that ran full is offered again when so many of its blocks are free.
+unsigned offer_at(const SlabPrefix &prefix) {
+  if constexpr (offer_share::value == offer_share::whole) return prefix.capacity;
+  if constexpr (offer_share::value == 1) return 1;
+  return (prefix.capacity + offer_share::value - 1) / offer_share::value;
+}
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
 constexpr unsigned kClaimTries = 8;
@@ -51,7 +53,7 @@ void unlist(Heap &heap, SlabRow &row) {
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;
-  append(heap.slabs[row.prefix.bin].partial, row);
+  (kPartialOrder == PartialOrder::lifo ? push : append)(heap.slabs[row.prefix.bin].partial, row);
 }
 
 // ---- slabs, from state to state
@@ -133,6 +135,28 @@ SlabRow *claim_listed(SlabList &list) {
   return nullptr;
 }
 
+// The best of the list's first slabs that nobody holds (experiment partial_order).
+SlabRow *claim_best(SlabList &list) {
+  constexpr bool kLowest = kPartialOrder == PartialOrder::lowest;
+  SlabRow *best = nullptr;
+  unsigned tries = kLowest ? 64 : 8;
+  for (SlabRow *row = list.first; row != nullptr && tries != 0; row = row->next, --tries) {
+    if (row->claim.held()) continue;
+    const bool better = best == nullptr || (kLowest ? row < best : row->prefix.used > best->prefix.used);
+    if (better) best = row;
+  }
+  if (best == nullptr || !best->claim.try_take()) return nullptr;
+  remove(list, *best);
+  return best;
+}
+
+SlabRow *claim_partial(SlabList &list) {
+  if constexpr (kPartialOrder == PartialOrder::lowest || kPartialOrder == PartialOrder::fullest) {
+    if (SlabRow *row = claim_best(list)) return row;
+  }
+  return claim_listed(list);
+}
+
 // A free slab of the tier's first superslabs, by preference one with resident pages.
 SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
   unsigned tries = kClaimTries;
@@ -161,7 +185,7 @@ bool take_listed_slab(Heap &heap, SlabRow *row, bool fills_absent_pages) {
 
 bool take_next_slab(Heap &heap, unsigned bin) {
   BinSlabs &slabs = heap.slabs[bin];
-  if (take_listed_slab(heap, claim_listed(slabs.partial), false)) return true;
+  if (take_listed_slab(heap, claim_partial(slabs.partial), false)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
