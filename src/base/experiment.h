@@ -25,6 +25,13 @@ struct StateOf<false, T> {
   T *operator->() const;  // never called
 };
 
+// front_cache: the most blocks of a bin that the seed paper's front keeps on a list which mixes slabs
+// (heap/front_cache.h). 0: there is none.
+#ifndef ACE_EXPERIMENT_FRONT_CACHE
+#define ACE_EXPERIMENT_FRONT_CACHE 0
+#endif
+inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
+
 // carve_batch: how many blocks a carve takes, about. 64: few enough not to touch memory long before it is used,
 // many enough to pay for the refill. 1: exactly one, the seed paper's refill-one.
 #ifndef ACE_EXPERIMENT_CARVE_BATCH

@@ -1,5 +1,6 @@
 // Warm: what the hot path calls when a list runs dry, and frees that do not go onto a list.
 #include "front/hot.h"
+#include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
 
@@ -28,11 +29,17 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   if (caller != nullptr && !caller->is_thread_heap) caller->counters.misrouted_pointers.add_shared(1);
 }
 
+// A block outside its bin's window. False where it is free already.
+inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
+  if constexpr (kFrontCache != 0) return free_to_cache(heap, superslab, row, p);
+  return free_to_bitmap(heap, superslab, row, p);
+}
+
 void free_local(Heap &heap, void *p, const Route &route) {
   switch (route.pool) {
     case Pool::kTiny:
       if (push(heap.bins[route.row->prefix.bin], p)) return;
-      if (!free_to_bitmap(heap, route.superslab, *route.row, p)) {
+      if (!free_outside(heap, route.superslab, *route.row, p)) {
         report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
       }
       return;
@@ -58,7 +65,7 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
     return false;
   // A current slab whose entry in bin_of_slab another one has.
   if (prefix.state == SlabState::kCurrent && push(heap->bins[prefix.bin], p)) return true;
-  return free_to_bitmap(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
+  return free_outside(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
 }
 
 // Whatever else it may be; null pointers, and callers without a heap (nullptr), come here as well.

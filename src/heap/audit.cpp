@@ -7,6 +7,7 @@
 
 #include "heap/address_map.h"
 #include "heap/class_pattern.h"
+#include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/page_set.h"
@@ -41,15 +42,42 @@ struct Audit {
   }
 };
 
+// A cached block, which may be on the list, lies in any slab of its bin.
+bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
+  if (kFrontCache == 0 || !is_ours(block)) return false;
+  Superslab *superslab = superslab_of(block);
+  const unsigned index = slab_index_of(block);
+  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
+  const SlabPrefix &prefix = superslab->row(index).prefix;
+  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
+         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
+}
+
+void audit_cache_of(Audit &a, unsigned bin) {
+  const uint32_t count = a.heap.slabs[bin].cached;
+  uint32_t length = 0;
+  for (const Block *block = a.heap.front_cache->first[bin]; block != nullptr && a.ok;
+       block = block->next, ++length) {
+    a.expect(may_be_cached(a.heap, a.heap.bins[bin], block), "a cache holds %p, which starts no used block",
+             static_cast<const void *>(block));
+    if (!a.ok) return;
+    a.expect(block->tag == &a.heap.bins[bin], "block %p in a cache lost its tag",
+             static_cast<const void *>(block));
+    a.expect(length < count, "a cache is longer than it says");
+  }
+  a.equal(count, length, "cached blocks");
+  a.expect(count <= a.heap.front_cache->cap, "a cache holds more than it may");
+}
+
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
   std::byte *slab = slab_of(row);
   uint64_t length = 0;
   for (const Block *block = bin.list; block != nullptr && a.ok; block = block->next, ++length) {
-    a.expect(bin.has(block), "a list holds %p, which starts no block of its window",
-             static_cast<const void *>(block));
+    a.expect(bin.has(block) || may_be_cached(a.heap, bin, block),
+             "a list holds %p, which starts no block of its window", static_cast<const void *>(block));
     if (!a.ok) return;
     a.expect(block->tag == &bin, "block %p on a list lost its tag", static_cast<const void *>(block));
-    a.expect(length < row.prefix.used, "a list of slab %p is longer than its used blocks",
+    a.expect(length < row.prefix.used + kFrontCache, "a list of slab %p is longer than its used blocks",
              static_cast<const void *>(slab));
   }
 }
@@ -230,7 +258,9 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    a.expect(slabs.current != nullptr || (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
+    if constexpr (kFrontCache != 0) audit_cache_of(a, bin);
+    a.expect(kFrontCache != 0 || slabs.current != nullptr ||
+                 (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
   // Not by resident_bytes(), whose floor would hide what was counted as given back twice.

@@ -7,6 +7,7 @@
 
 #include "ace/ace.h"
 #include "base/check.h"
+#include "base/experiment.h"
 #include "base/size_class.h"
 #include "heap/superslab.h"
 #include "os/lock.h"
@@ -48,6 +49,12 @@ constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
+// Experiment front_cache: blocks that were freed outside the bin's window, see heap/front_cache.h.
+struct FrontCache {
+  Block *first[kBins];
+  uint32_t cap;  // the most blocks of each bin
+};
+
 // Doubly linked through SlabRow.
 struct SlabList {
   SlabRow *first, *last;
@@ -57,6 +64,7 @@ struct SlabList {
 struct alignas(64) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
+  uint32_t cached;      // blocks in the front cache
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
 };
@@ -96,6 +104,7 @@ struct Heap {
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool is_thread_heap;
   char name[32];
+  [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;
   PhaseLog phases;
   uint64_t last_collection_end;  // when; 0: none yet
   // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.

@@ -44,6 +44,16 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   return freed;
 }
 
+// Of freed blocks outside the window: those that their holder has not freed as well, into the front cache.
+uint64_t without_cached(const Bin &bin, std::byte *first, uint64_t freed) {
+  for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
+    auto n = static_cast<unsigned>(std::countr_zero(rest));
+    auto *block = reinterpret_cast<Block *>(first + n * kGranule);
+    if (block->tag == &bin && is_on_list(bin, block)) freed &= ~(uint64_t{1} << n);
+  }
+  return freed;
+}
+
 // The remote bitmap of eight slabs lies in one page.
 void count_remote_page(Heap &heap, Superslab *superslab, unsigned index) {
   auto page = static_cast<uint8_t>(16u << index / (kSlabsPerSuperslab / 4));
@@ -65,6 +75,8 @@ unsigned take_bits(Heap &heap, Superslab *superslab, unsigned index, unsigned *t
     found += static_cast<unsigned>(std::popcount(freed));
     if (row.prefix.state == SlabState::kCurrent)
       freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
+    if constexpr (kFrontCache != 0)
+      freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
     uint64_t bits = local.load(std::memory_order_relaxed);
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));

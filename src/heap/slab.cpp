@@ -5,6 +5,7 @@
 #include "base/experiment.h"
 #include "heap/carve.h"
 #include "heap/class_pattern.h"
+#include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/tiers.h"
 
@@ -216,6 +217,9 @@ bool refill_bin(Heap &heap, unsigned index) {
     drain_remote_frees(heap);
     if (bin.list != nullptr) return true;
   }
+  if constexpr (kFrontCache != 0) {
+    if (refill_from_cache(heap, index)) return true;
+  }
   BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
   LimitTalk talk;
@@ -268,6 +272,7 @@ void settle_freed(Heap &heap, SlabRow &row) {
 
 void retire_current(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
+  if constexpr (kFrontCache != 0) flush_cache(heap, index);
   if (heap.slabs[index].current == nullptr) return;
   SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);
@@ -299,6 +304,10 @@ unsigned list_length(const Bin &bin) {
 bool is_on_list(const Bin &bin, const void *block) {
   for (const Block *b = bin.list; b != nullptr; b = b->next) {
     if (b == block) return true;
+  }
+  if constexpr (kFrontCache != 0) {
+    const Heap &heap = *superslab_of(block)->head.prefix.owner;
+    return is_cached(heap, bin_index(heap, bin), block);
   }
   return false;
 }

@@ -62,7 +62,7 @@ void retire_all(Heap &heap);
 // Blocks on the bin's allocation list.
 unsigned list_length(const Bin &bin);
 
-// Is the block, which starts in its bin's window, on the allocation list?
+// Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.
 bool is_on_list(const Bin &bin, const void *block);
 
 // The slab's free bits in resident pages, and all of them; the slab has no list.
