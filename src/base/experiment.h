@@ -22,7 +22,7 @@ struct StateOf {
 };
 template <typename T>
 struct StateOf<false, T> {
-  T *operator->() const;  // never called
+  T *operator->() const { return nullptr; }  // never called
 };
 
 // front_cache: the most blocks of a bin that the seed paper's front keeps on a list which mixes slabs
@@ -31,6 +31,14 @@ struct StateOf<false, T> {
 #define ACE_EXPERIMENT_FRONT_CACHE 0
 #endif
 inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
+
+// bitmap_word: 1: a carve takes a word of the free bitmap and keeps it with the bin, instead of threading a
+// list through the blocks: it writes to none of them, and they are issued in the order of their addresses.
+// Frees into the window still go onto the list, which is taken from first. (carve_batch says nothing then.)
+#ifndef ACE_EXPERIMENT_BITMAP_WORD
+#define ACE_EXPERIMENT_BITMAP_WORD 0
+#endif
+inline constexpr bool kBitmapWord = ACE_EXPERIMENT_BITMAP_WORD;
 
 // carve_batch: how many blocks a carve takes, about. 64: few enough not to touch memory long before it is used,
 // many enough to pay for the refill. 1: exactly one, the seed paper's refill-one.

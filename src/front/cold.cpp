@@ -27,7 +27,17 @@ bool stays(Heap &heap, const void *p, size_t size) {
   if (size == 0 || !fits_in_place(size, prefix.block_size)) return false;  // 0 outside slabs
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if (row.remote.count.load(std::memory_order_relaxed) != 0) return false;
+  if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return false;
   return !is_in_bitmap(superslab_of(p), p) && static_cast<const Block *>(p)->tag != &heap.bins[prefix.bin];
+}
+
+// As is_free; the holder also knows of blocks in a bin's word.
+bool is_free_here(const Heap &heap, const Route &way, const void *p) {
+  if constexpr (kBitmapWord) {
+    if (way.owner == &heap && way.pool == Pool::kTiny && is_in_word(heap.bins[way.row->prefix.bin], p))
+      return true;
+  }
+  return is_free(way, p);
 }
 
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
@@ -75,7 +85,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (p == nullptr) return allocate(heap, size, group);
   if (stays(heap, p, size)) return p;
   Route way = route(p);
-  if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0 && is_free_here(heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;

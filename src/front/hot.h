@@ -18,13 +18,25 @@ void free_swept(Heap &heap, void *p, size_t size);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
+// Experiment bitmap_word: the first block of the bin's word, which is not empty. The window ends behind it.
+inline void *issue_from_word(Bin &bin) {
+  const uint64_t bits = bin.word->bits;
+  const uint64_t distance = bin.word->at + static_cast<unsigned>(std::countr_zero(bits)) * kGranule;
+  bin.word->bits = bits & (bits - 1);
+  bin.limit = distance * bin.reciprocal + 1;
+  return reinterpret_cast<void *>(bin.base + distance);
+}
+
 // 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches; 6 more to choose the group of a kind.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax) [[unlikely]]
     return allocate_rare(heap, size, group);
-  Bin &bin = bin_at(heap, kBinOffsetOf[index / kGranule] + group * (kClasses << kBinShift));
+  Bin &bin = bin_at(heap, kBinOffsetOf[index / kGranule] + group * (kClasses * kBinSize));
   Block *block = bin.list;
+  if constexpr (kBitmapWord) {
+    if (block == nullptr) return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, bin);
+  }
   if (block == nullptr) [[unlikely]]
     return allocate_after_refill(heap, bin);
   bin.list = block->next;

@@ -31,6 +31,10 @@ void free_remote(Heap *caller, void *p, const Route &route) {
 
 // A block outside its bin's window. False where it is free already.
 inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
+  if constexpr (kBitmapWord) {
+    if (row.prefix.state == SlabState::kCurrent && is_at_word(heap.bins[row.prefix.bin], p))
+      return free_to_word(heap.bins[row.prefix.bin], p);
+  }
   if constexpr (kFrontCache != 0) return free_to_cache(heap, superslab, row, p);
   return free_to_bitmap(heap, superslab, row, p);
 }
@@ -82,6 +86,9 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 
 void *allocate_after_refill(Heap &heap, Bin &bin) {
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
+  if constexpr (kBitmapWord) {
+    if (bin.list == nullptr) return issue_from_word(bin);
+  }
   Block *block = bin.list;
   bin.list = block->next;
   block->tag = nullptr;

@@ -82,12 +82,26 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
   }
 }
 
+// Blocks of the word are neither in the bitmap nor in the window.
+void audit_word(Audit &a, const Bin &bin, SlabRow &row) {
+  const auto offset = static_cast<uint32_t>(bin.base + bin.word->at - address_of(slab_of(row)));
+  for (uint64_t bits = bin.word->bits; bits != 0 && a.ok; bits &= bits - 1) {
+    const uint32_t at = offset + static_cast<uint32_t>(std::countr_zero(bits) * static_cast<int>(kGranule));
+    a.expect(at < blocks_end(row.prefix) && starts_block(row.prefix, at), "a word tells of no block");
+    if (!a.ok) return;
+    const std::byte *block = slab_of(row) + at;
+    a.expect(!bin.has(block) && !is_in_bitmap(superslab_of(&row), block), "block %p of a word is free twice",
+             static_cast<const void *>(block));
+  }
+}
+
 // The bits of the window are all zero: its blocks are live or on the list.
 void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   const uintptr_t slab = address_of(slab_of(row));
   const uint32_t size = row.prefix.block_size, end = blocks_end(row.prefix);
-  const uint64_t blocks = bin.limit / kWideReciprocal[row.prefix.size_class].excess;
+  const uint64_t excess = kWideReciprocal[row.prefix.size_class].excess;
+  const uint64_t blocks = (bin.limit + excess - 1) / excess;
   bool inside = bin.base >= slab && bin.base - slab <= kSlabSize && (bin.base - slab) % size == 0 &&
                 (blocks == 0 || (blocks <= row.prefix.capacity && bin.base - slab + blocks * size <= end)) &&
                 window_end <= end;
@@ -148,6 +162,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     case SlabState::kCurrent:
       audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
+      if constexpr (kBitmapWord) audit_word(a, bin, row);
       break;
     case SlabState::kPartial:
       a.expect(prefix.used != 0, "partial slab %p is empty", slab);
@@ -260,7 +275,7 @@ void audit_totals(Audit &a) {
     const Bin &b = a.heap.bins[bin];
     if constexpr (kFrontCache != 0) audit_cache_of(a, bin);
     a.expect(kFrontCache != 0 || slabs.current != nullptr ||
-                 (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
+                 (!has_blocks(b) && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
   // Not by resident_bytes(), whose floor would hide what was counted as given back twice.

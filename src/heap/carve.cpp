@@ -81,6 +81,12 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
       if (!take_pages(heap, row, absent, talk)) return Carved::kRefused;
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
+    if constexpr (kBitmapWord) {
+      bin.word->bits = blocks;
+      bin.word->at = address_of(slab) + w * kBytesPerWord - bin.base;
+      count = static_cast<unsigned>(std::popcount(blocks));
+      break;
+    }
     count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
     ++w;
   }
@@ -91,7 +97,11 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   }
   end_window_at(heap, index, window_end);
   if (count == 0) return Carved::kNone;
-  *tail = nullptr;
+  if constexpr (kBitmapWord) {
+    slabs.window_end = std::min((w + 1) * kBytesPerWord, end);
+  } else {
+    *tail = nullptr;
+  }
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
@@ -103,6 +113,7 @@ void begin_window(Heap &heap, unsigned index, uint32_t offset) {
   const uint32_t size = slabs.current->prefix.block_size;
   heap.bins[index].base = address_of(slab_of(*slabs.current)) + (offset + size - 1) / size * size;
   heap.bins[index].limit = 0;
+  if constexpr (kBitmapWord) heap.bins[index].word->at = kNoWord;
   slabs.window_end = offset;
 }
 

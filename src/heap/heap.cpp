@@ -46,6 +46,7 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
     for (; live != 0; live &= live - 1) {
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
+      if (kBitmapWord && row.prefix.state == SlabState::kCurrent && is_in_word(bin, block)) continue;
       const bool has_list = kFrontCache != 0 || row.prefix.state == SlabState::kCurrent;
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;

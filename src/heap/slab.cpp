@@ -96,7 +96,7 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   heap.slabs[index].current = &row;
   heap.bins[index].reciprocal = kWideReciprocal[row.prefix.size_class].reciprocal;
   begin_window(heap, index, 0);
-  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index << kBinShift);
+  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
 }
 
 // The list is empty: the slab goes where its free bits say.
@@ -215,7 +215,7 @@ bool refill_bin(Heap &heap, unsigned index) {
   heap.counters.refills.add(1);
   if (has_remote_frees(heap)) {
     drain_remote_frees(heap);
-    if (bin.list != nullptr) return true;
+    if (has_blocks(bin)) return true;
   }
   if constexpr (kFrontCache != 0) {
     if (refill_from_cache(heap, index)) return true;
@@ -228,7 +228,7 @@ bool refill_bin(Heap &heap, unsigned index) {
       Carved carved = carve(heap, index, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
-        if (bin.list != nullptr) return true;  // freed meanwhile, from another thread or by the host
+        if (has_blocks(bin)) return true;  // freed meanwhile, from another thread or by the host
         if (talk.changed()) continue;
         if (offered) {
           heap.counters.limit_failures.add(1);
@@ -286,6 +286,13 @@ void retire_current(Heap &heap, unsigned index) {
     block = next;
   }
   bin.list = nullptr;
+  if constexpr (kBitmapWord) {
+    if (const uint64_t word = std::exchange(bin.word->bits, 0); word != 0) {
+      BitmapWord &free = free_word(superslab_of(&row), reinterpret_cast<void *>(bin.base + bin.word->at));
+      free.store(free.load(std::memory_order_relaxed) | word, std::memory_order_relaxed);
+      count += static_cast<unsigned>(std::popcount(word));
+    }
+  }
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
   retire(heap, index);
@@ -297,6 +304,7 @@ void retire_all(Heap &heap) {
 
 unsigned list_length(const Bin &bin) {
   unsigned count = 0;
+  if constexpr (kBitmapWord) count = static_cast<unsigned>(std::popcount(bin.word->bits));
   for (const Block *block = bin.list; block != nullptr; block = block->next) ++count;
   return count;
 }
