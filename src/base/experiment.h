@@ -67,4 +67,24 @@ inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
 enum class PartialOrder { fifo, lifo, lowest, fullest };
 inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
 
+// tiering: 0: superslabs that are little used are filled like any other, so that none drains.
+#ifndef ACE_EXPERIMENT_TIERING
+#define ACE_EXPERIMENT_TIERING 1
+#endif
+inline constexpr bool kTiering = ACE_EXPERIMENT_TIERING;
+
+// eager_free: 0: empty superslabs go back to the shared pool by a trim alone, however many there are.
+#ifndef ACE_EXPERIMENT_EAGER_FREE
+#define ACE_EXPERIMENT_EAGER_FREE 1
+#endif
+inline constexpr bool kEagerFree = ACE_EXPERIMENT_EAGER_FREE;
+
+// routes: tiny_first: slabs, above them page runs, above these mappings. tiny_only: no page runs. pool_only: no
+// slabs.
+#ifndef ACE_EXPERIMENT_ROUTES
+#define ACE_EXPERIMENT_ROUTES tiny_first
+#endif
+enum class Routes { tiny_first, tiny_only, pool_only };
+inline constexpr Routes kRoutes = Routes::ACE_EXPERIMENT_ROUTES;
+
 }  // namespace ace

@@ -7,6 +7,10 @@
 namespace ace {
 namespace {
 
+// Requests above the one and up to the other become page runs.
+constexpr size_t kSlabsMax = kRoutes == Routes::pool_only ? 0 : kTinyMax;
+constexpr size_t kRunsMax = kRoutes == Routes::tiny_only ? kTinyMax : kMidMax;
+
 // The smallest class whose blocks hold `size` bytes and are all aligned; kClasses where there is none.
 // Slabs are aligned to their size, so a block is aligned where its size is a multiple of the alignment.
 unsigned aligned_class(size_t size, size_t alignment) {
@@ -43,7 +47,7 @@ bool is_free_here(const Heap &heap, const Route &way, const void *p) {
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
 void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
   if (way.owner != &heap) return nullptr;
-  if (way.pool == Pool::kMid && size > kTinyMax && size <= kMidMax) {
+  if (way.pool == Pool::kMid && size > kSlabsMax && size <= kRunsMax) {
     return resize_mid(heap, way.superslab, way.index, pages_for(size)) ? p : nullptr;
   }
   if (way.pool == Pool::kLarge && size > kMidMax) return resize_large(heap, way.superslab, size);
@@ -54,7 +58,7 @@ void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
 
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
   if (size == 0) return allocate(heap, 1, group);
-  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
+  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), kPage);
   if (size > kRequestMax) return nullptr;
   return allocate_large(heap, size, kPage);
 }
@@ -63,12 +67,12 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
   if (size == 0) size = 1;
-  if (size <= kTinyMax) {
+  if (size <= kSlabsMax) {
     unsigned c = aligned_class(size, alignment);
     if (c < kClasses) return allocate(heap, kClassSize[c], group);
   }
   if (alignment < kPage) alignment = kPage;
-  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), alignment);
+  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), alignment);
   return allocate_large(heap, size, alignment);
 }
 

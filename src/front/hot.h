@@ -29,6 +29,7 @@ inline void *issue_from_word(Bin &bin) {
 
 // 14 instructions (x86-64, gcc 12), 3 loads, 2 stores, 2 branches; 6 more to choose the group of a kind.
 inline void *allocate(Heap &heap, size_t size, unsigned group) {
+  if constexpr (kRoutes == Routes::pool_only) return allocate_rare(heap, size, group);
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax) [[unlikely]]
     return allocate_rare(heap, size, group);

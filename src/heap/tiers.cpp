@@ -1,5 +1,6 @@
 #include "heap/tiers.h"
 
+#include "base/experiment.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -155,7 +156,8 @@ void give_slab(Heap &heap, SlabRow &row) {
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-  if (!heap.trimming && heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
+  if (kEagerFree && !heap.trimming &&
+      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
     release(heap, superslab);
 }
 
@@ -171,6 +173,7 @@ size_t release_empty_superslabs(Heap &heap, size_t budget) {
 }
 
 void mark_draining(Heap &heap) {
+  if constexpr (!kTiering) return;
   constexpr int kThreeQuarters = static_cast<int>(kSlabsPerSuperslab - 1) * 3 / 4;
   for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
     if (s->head.tier == Tier::kFree) continue;
