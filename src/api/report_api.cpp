@@ -65,6 +65,9 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const char *
     page.add_string(audit);
   }
   if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);
+  if constexpr (kWarmPool != 0)
+    page.add(",\"warm_hits\":%llu,\"warm_misses\":%llu", number{heap.warm_pool->hits.get()},
+             number{heap.warm_pool->misses.get()});
   ace_field_info info;
   for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i)
     page.add(",\"%s\":%llu", info.name, field(stats, info));
@@ -97,6 +100,11 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const char *
            static_cast<unsigned long long>(stats.foreign_pointers));
   if (audit != nullptr) page.add("  audit: %s\n", audit);
   if constexpr (kIsExperiment) page.add("  an experiment: %s\n", kExperiment);
+  if constexpr (kWarmPool != 0) {
+    page.add("  warm pool: %llu hits, %llu misses\n",
+             static_cast<unsigned long long>(heap.warm_pool->hits.get()),
+             static_cast<unsigned long long>(heap.warm_pool->misses.get()));
+  }
   for (unsigned i = 0; i < kPhases; ++i) {
     if (stats.phase_entries[i] == 0) continue;
     page.add("  phase %-8s %8llu times %10.1f ms, took %.1f MiB, gave back %.1f MiB\n", kPhaseNames[i],

@@ -87,4 +87,12 @@ inline constexpr bool kEagerFree = ACE_EXPERIMENT_EAGER_FREE;
 enum class Routes { tiny_first, tiny_only, pool_only };
 inline constexpr Routes kRoutes = Routes::ACE_EXPERIMENT_ROUTES;
 
+// warm_pool: so many slabs of each bin are kept ready, assigned and claimed, and fetched together when the
+// search for one had to be made: the seed paper's secondary prefill. 0: none. Reports count the hits and
+// misses.
+#ifndef ACE_EXPERIMENT_WARM_POOL
+#define ACE_EXPERIMENT_WARM_POOL 0
+#endif
+inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
+
 }  // namespace ace

@@ -153,8 +153,8 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   const BinSlabs &slabs = a.heap.slabs[prefix.bin];
   a.expect((slabs.current == &row) == (prefix.state == SlabState::kCurrent),
            "slab %p: its state and its bin disagree", slab);
-  a.expect(row.claim.held() == (prefix.state == SlabState::kCurrent),
-           "slab %p: its claim does not fit its state", slab);
+  const bool is_claimed = prefix.state == SlabState::kCurrent || prefix.state == SlabState::kReady;
+  a.expect(row.claim.held() == is_claimed, "slab %p: its claim does not fit its state", slab);
   switch (prefix.state) {
     case SlabState::kFree:
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
@@ -171,6 +171,9 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     case SlabState::kSparse:
       a.expect(prefix.used != 0 && bits != 0, "sparse slab %p is empty or full", slab);
       a.expect(prefix.due != 0 && prefix.due <= prefix.used, "sparse slab %p should be offered", slab);
+      break;
+    case SlabState::kReady:
+      a.expect(prefix.used == 0, "ready slab %p has used blocks", slab);
       break;
     case SlabState::kFull:
       a.expect(prefix.used != 0, "full slab %p is empty", slab);

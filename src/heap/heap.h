@@ -65,6 +65,12 @@ struct FrontCache {
   uint32_t cap;  // the most blocks of each bin
 };
 
+// Experiment warm_pool.
+struct WarmPool {
+  SlabRow *first[kBins];  // linked by SlabRow::next
+  Counter hits, misses;
+};
+
 // Doubly linked through SlabRow.
 struct SlabList {
   SlabRow *first, *last;
@@ -115,6 +121,7 @@ struct Heap {
   bool is_thread_heap;
   char name[32];
   [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;
+  [[no_unique_address]] StateOf<kWarmPool != 0, WarmPool> warm_pool;
   PhaseLog phases;
   uint64_t last_collection_end;  // when; 0: none yet
   // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.

@@ -171,10 +171,38 @@ SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
   return nullptr;
 }
 
+// Experiment warm_pool: slabs that are kept ready.
+[[maybe_unused]] SlabRow *take_ready(Heap &heap, unsigned bin) {
+  SlabRow *row = heap.warm_pool->first[bin];
+  (row != nullptr ? heap.warm_pool->hits : heap.warm_pool->misses).add(1);
+  if (row != nullptr) heap.warm_pool->first[bin] = row->next;
+  return row;
+}
+
+[[maybe_unused]] void make_ready(Heap &heap, unsigned bin) {
+  for (unsigned n = 0; n < kWarmPool; ++n) {
+    SlabRow *row = claim_free(heap, Tier::kHot, true);
+    if (row == nullptr) row = claim_free(heap, Tier::kHot, false);
+    if (row == nullptr) return;
+    assign_slab(heap, *row, bin);
+    row->prefix.state = SlabState::kReady;
+    row->next = std::exchange(heap.warm_pool->first[bin], row);
+  }
+}
+
+[[maybe_unused]] void drop_ready(Heap &heap, unsigned bin) {
+  for (SlabRow *row = std::exchange(heap.warm_pool->first[bin], nullptr), *next; row != nullptr; row = next) {
+    next = row->next;
+    row->claim.release();
+    make_free(heap, *row);
+  }
+}
+
 bool take_free_slab(Heap &heap, SlabRow *row, unsigned bin) {
   if (row == nullptr) return false;
   assign_slab(heap, *row, bin);
   make_current(heap, *row, true);
+  if constexpr (kWarmPool != 0) make_ready(heap, bin);
   return true;
 }
 
@@ -187,6 +215,9 @@ bool take_listed_slab(Heap &heap, SlabRow *row, bool fills_absent_pages) {
 bool take_next_slab(Heap &heap, unsigned bin) {
   BinSlabs &slabs = heap.slabs[bin];
   if (take_listed_slab(heap, claim_partial(slabs.partial), false)) return true;
+  if constexpr (kWarmPool != 0) {
+    if (take_listed_slab(heap, take_ready(heap, bin), true)) return true;
+  }
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
@@ -299,7 +330,10 @@ void retire_current(Heap &heap, unsigned index) {
 }
 
 void retire_all(Heap &heap) {
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) retire_current(heap, bin);
+  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+    retire_current(heap, bin);
+    if constexpr (kWarmPool != 0) drop_ready(heap, bin);
+  }
 }
 
 unsigned list_length(const Bin &bin) {

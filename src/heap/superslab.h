@@ -32,7 +32,8 @@ enum class SlabState : uint8_t {
   kCurrent,  // its bin's allocation list comes from it; the holder has its claim
   kPartial,  // listed: enough free blocks in resident pages to be worth a visit
   kSparse,   // listed: free blocks in absent pages
-  kFull      // not listed: fewer free blocks than it is offered again for
+  kFull,     // not listed: fewer free blocks than it is offered again for
+  kReady     // experiment warm_pool: empty, assigned to a bin, which has its claim
 };
 
 // After the seed paper's headless blocks: what a pointer's slab says of it. Set before the slab's first block
