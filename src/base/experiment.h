@@ -95,4 +95,12 @@ inline constexpr Routes kRoutes = Routes::ACE_EXPERIMENT_ROUTES;
 #endif
 inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
 
+// prefix: head: the rows of a superslab's slabs stand in its head. tail: each at the end of its slab, as the
+// seed paper has it; slabs hold less, and their last pages never go back to the system.
+#ifndef ACE_EXPERIMENT_PREFIX
+#define ACE_EXPERIMENT_PREFIX head
+#endif
+enum class Place { head, tail };
+inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
+
 }  // namespace ace

@@ -25,6 +25,7 @@ struct Audit {
   uint64_t used[kBins] = {};
   uint64_t resident = 0, mapped = 0, metadata = 0, slabs_in_use = 0;
   uint64_t tiers[3] = {};
+  int tail_pages = 0;  // of the present superslab
   uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0, kept_bytes = 0;
   uint64_t listed_open = 0, open_superslabs = 0;
 
@@ -121,11 +122,12 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   const SlabPrefix &prefix = row.prefix;
   const void *slab = superslab->slab(index);
   const uint16_t present = row.present;
-  a.resident += static_cast<uint64_t>(std::popcount(present)) * kPage;
+  a.resident += static_cast<uint64_t>(std::popcount(static_cast<uint16_t>(present & ~kTailPage))) * kPage;
+  a.tail_pages += (present & kTailPage) != 0;
   bool free_in_head = superslab->head.free_slabs >> index & 1;
   a.expect(free_in_head == (prefix.state == SlabState::kFree), "slab %p: its state and its head disagree",
            slab);
-  a.expect(prefix.index == index, "slab %p: wrong index", slab);
+  a.expect(prefix.index == index || (kTailPrefix && present == 0), "slab %p: wrong index", slab);
   if (prefix.pool == Pool::kNone) {
     const bool came_huge = superslab->head.head_pages == kPagesPerSlab;
     a.expect(prefix.state == SlabState::kFree && (present == 0 || came_huge),
@@ -191,12 +193,13 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.expect(head.pins == 0, "superslab %p is pinned", static_cast<void *>(superslab));
   a.expect((head.free_slabs == kAllSlabs) == (head.tier == Tier::kFree),
            "superslab %p: its tier does not fit its slabs", static_cast<void *>(superslab));
+  a.tail_pages = 0;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) audit_slab(a, superslab, i);
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;
   const bool came_huge = head.bitmap_pages == kAllBitmapPages && head.head_pages == kPagesPerSlab;
-  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages),
+  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages) + a.tail_pages,
            "superslab %p: resident pages of its head", static_cast<void *>(superslab));
   a.metadata += head.head_pages * kPage;
 }

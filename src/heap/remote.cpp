@@ -139,7 +139,8 @@ void drain_remote_frees(Heap &heap) {
       continue;
     }
     const bool tiny = superslab->head.prefix.pool == Pool::kTiny;
-    const auto index = static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
+    const auto index = kTailPrefix ? slab_index_of(link)  // 0 for a superslab's own
+                                   : static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
     link->balance += link->count.exchange(0, std::memory_order_acq_rel);
     unsigned to_bitmap = 0;
     const unsigned found = tiny ? take_bits(heap, superslab, index, &to_bitmap) : drain_mid(heap, superslab);

@@ -164,7 +164,7 @@ SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
   for (Superslab *s = open_list(heap, tier); s != nullptr && tries != 0; s = s->head.open_next, --tries) {
     for (uint32_t slabs = s->head.free_slabs; slabs != 0; slabs &= slabs - 1) {
       SlabRow &row = s->row(static_cast<unsigned>(std::countr_zero(slabs)));
-      if (resident_only && row.present.load(std::memory_order_relaxed) == 0) continue;
+      if (resident_only && (row.present.load(std::memory_order_relaxed) & ~kTailPage) == 0) continue;
       if (row.claim.try_take()) return &row;
     }
   }

@@ -99,6 +99,10 @@ struct alignas(128) SlabRow {
   alignas(64) RemoteLink remote;
 };
 static_assert(sizeof(SlabRow) == 128 && offsetof(SlabRow, remote) == 64);
+static_assert(kSlabTail == 0 || kSlabTail == sizeof(SlabRow));
+
+// The page that a row at the end of its slab lies in: present from its first use on, and counted as metadata.
+inline constexpr uint16_t kTailPage = kTailPrefix ? 1u << (kPagesPerSlab - 1) : 0;
 
 // The seed paper's tiering. DRAINING superslabs are used only when no HOT one has a free slab.
 enum class Tier : uint8_t { kHot, kDraining, kFree };
@@ -151,7 +155,10 @@ struct Superslab {
   alignas(kPage)
       std::byte heap_area[kSlabSize - kPage - 2 * sizeof(BitmapWord) * kSlabsPerSuperslab * kWordsPerSlab];
 
-  SlabRow &row(unsigned index) { return rows_from_1[index - 1]; }
+  SlabRow &row(unsigned index) {
+    if constexpr (kTailPrefix) return *reinterpret_cast<SlabRow *>(slab(index) + kSlabSize - kSlabTail);
+    return rows_from_1[index - 1];
+  }
   std::byte *slab(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kSlabSize; }
   std::byte *page(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kPage; }
   MidBody &mid() { return *reinterpret_cast<MidBody *>(page(1)); }
