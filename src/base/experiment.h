@@ -103,4 +103,14 @@ inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
 enum class Place { head, tail };
 inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 
+// header: 16: before what its user gets, each block of a slab has a header, which names the bin while the block
+// lives and holds the list's link and tag while it is free. Requests need so much more, aligned ones go to page
+// runs, and a free without a size finds the bin in the header, not by the slab: it reads through whatever
+// pointer it is given.
+#ifndef ACE_EXPERIMENT_HEADER
+#define ACE_EXPERIMENT_HEADER 0
+#endif
+inline constexpr unsigned kHeader = ACE_EXPERIMENT_HEADER;
+static_assert(kHeader == 0 || !kBitmapWord, "a word's blocks get no header");
+
 }  // namespace ace

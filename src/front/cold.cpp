@@ -8,7 +8,7 @@ namespace ace {
 namespace {
 
 // Requests above the one and up to the other become page runs.
-constexpr size_t kSlabsMax = kRoutes == Routes::pool_only ? 0 : kTinyMax;
+constexpr size_t kSlabsMax = kRoutes == Routes::pool_only ? 0 : kTinyMax - kHeader;
 constexpr size_t kRunsMax = kRoutes == Routes::tiny_only ? kTinyMax : kMidMax;
 
 // The smallest class whose blocks hold `size` bytes and are all aligned; kClasses where there is none.
@@ -25,10 +25,11 @@ bool fits_in_place(size_t size, size_t block_size) { return size <= block_size &
 // Is `p` a live block of a slab of this heap that stays where it is? Most of what VMs resize is: a string that
 // is trimmed, a buffer that grows inside its class. What is not certain here is judged by the longer way.
 bool stays(Heap &heap, const void *p, size_t size) {
-  if (!is_ours(p)) return false;
+  if (!is_ours(p) || (kHeader != 0 && size > kTinyMax)) return false;
   SlabPrefix &prefix = prefix_of(p);
-  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p))) return false;
-  if (size == 0 || !fits_in_place(size, prefix.block_size)) return false;  // 0 outside slabs
+  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p) - kHeader)) return false;
+  if (size == 0 || !fits_in_place(size + kHeader, prefix.block_size)) return false;  // 0 outside slabs
+  p = block_of(p);
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if (row.remote.count.load(std::memory_order_relaxed) != 0) return false;
   if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return false;
@@ -67,7 +68,7 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
   if (size == 0) size = 1;
-  if (size <= kSlabsMax) {
+  if (kHeader == 0 && size <= kSlabsMax) {
     unsigned c = aligned_class(size, alignment);
     if (c < kClasses) return allocate(heap, kClassSize[c], group);
   }

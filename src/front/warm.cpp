@@ -42,8 +42,8 @@ inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p
 void free_local(Heap &heap, void *p, const Route &route) {
   switch (route.pool) {
     case Pool::kTiny:
-      if (push(heap.bins[route.row->prefix.bin], p)) return;
-      if (!free_outside(heap, route.superslab, *route.row, p)) {
+      if (push(heap.bins[route.row->prefix.bin], block_of(p))) return;
+      if (!free_outside(heap, route.superslab, *route.row, block_of(p))) {
         report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
       }
       return;
@@ -61,12 +61,14 @@ void free_local(Heap &heap, void *p, const Route &route) {
 // Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not
 // that. `p` is ours.
 inline bool free_into_slab(Heap *heap, void *p, size_t size) {
+  if (kHeader != 0 && size > kTinyMax) return false;
   SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
-  if (prefix.owner != heap || prefix.block_size <= size - 1) [[unlikely]]
+  if (prefix.owner != heap || prefix.block_size <= size + kHeader - 1) [[unlikely]]
     return false;
-  if (!starts_block(prefix, offset_in_slab(p))) [[unlikely]]
+  if (!starts_block(prefix, offset_in_slab(p) - kHeader)) [[unlikely]]
     return false;
+  p = block_of(p);
   // A current slab whose entry in bin_of_slab another one has.
   if (prefix.state == SlabState::kCurrent && push(heap->bins[prefix.bin], p)) return true;
   return free_outside(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
@@ -89,10 +91,7 @@ void *allocate_after_refill(Heap &heap, Bin &bin) {
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr) return issue_from_word(bin);
   }
-  Block *block = bin.list;
-  bin.list = block->next;
-  block->tag = nullptr;
-  return block;
+  return issue_from_list(heap, bin);
 }
 
 void free_outside_window(Heap *heap, void *p) {
@@ -124,7 +123,10 @@ void free_swept(Heap &heap, void *p, size_t size) {
 
 // The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
-  if (is_on_list(bin, p)) return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
+  if (is_on_list(bin, p)) {
+    p = user_part(p);
+    return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
+  }
   auto *block = static_cast<Block *>(p);
   block->next = bin.list;
   bin.list = block;

@@ -50,7 +50,8 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
       const bool has_list = kFrontCache != 0 || row.prefix.state == SlabState::kCurrent;
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
-      if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
+      if (int answer = visit(user_part(block), row.prefix.block_size - kHeader, row.prefix.kind_group, context))
+        return answer;
     }
   }
   return 0;

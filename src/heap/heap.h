@@ -26,6 +26,14 @@ struct Block {
   const void *tag;
 };
 static_assert(sizeof(Block) == kGranule);
+static_assert(kHeader == 0 || kHeader == sizeof(Block));
+
+// What the user of a slab's block gets lies behind its header, where there is one (experiment header).
+inline void *user_part(void *block) { return static_cast<std::byte *>(block) + kHeader; }
+inline void *block_of(void *user_part) { return static_cast<std::byte *>(user_part) - kHeader; }
+inline const void *block_of(const void *user_part) {
+  return static_cast<const std::byte *>(user_part) - kHeader;
+}
 
 // Experiment bitmap_word: free blocks of the current slab that are no longer in the bitmap, a bit a granule.
 // They count as used, and all of them lie behind the window: it grows with each that is issued. So a free of a
