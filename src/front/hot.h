@@ -21,7 +21,8 @@ void free_swept(Heap &heap, void *p, size_t size);
 // Experiment bitmap_word: the first block of the bin's word, which is not empty. The window ends behind it.
 inline void *issue_from_word(Bin &bin) {
   const uint64_t bits = bin.word->bits;
-  const uint64_t distance = bin.word->at + static_cast<unsigned>(std::countr_zero(bits)) * kGranule;
+  const uint32_t in_word = static_cast<uint32_t>(std::countr_zero(bits)) * uint32_t{kGranule};
+  const uint64_t distance = bin.word->at + in_word;
   bin.word->bits = bits & (bits - 1);
   bin.limit = distance * bin.reciprocal + 1;
   return reinterpret_cast<void *>(bin.base + distance);
