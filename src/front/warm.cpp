@@ -1,5 +1,6 @@
 // Warm: what the hot path calls when a list runs dry, and frees that do not go onto a list.
 #include "front/hot.h"
+#include "heap/carve.h"
 #include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
@@ -87,6 +88,12 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 }  // namespace
 
 void *allocate_after_refill(Heap &heap, Bin &bin) {
+  if constexpr (kBitmapWord) {
+    if (!has_remote_frees(heap) && carve_next_word(heap, bin_index(heap, bin))) {
+      heap.counters.refills.add(1);
+      return issue_from_word(bin);
+    }
+  }
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr) return issue_from_word(bin);

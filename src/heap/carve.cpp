@@ -47,7 +47,38 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   bin.limit = end <= begin ? 0 : (end - begin + size - 1) / size * kWideReciprocal[class_of_bin(index)].excess;
 }
 
+// Experiment bitmap_word: the bin keeps the blocks of a word, which have left the bitmap.
+[[maybe_unused]] void hold_word(Heap &heap, unsigned index, unsigned word, uint64_t blocks) {
+  Bin &bin = heap.bins[index];
+  BinSlabs &slabs = heap.slabs[index];
+  SlabRow &row = *slabs.current;
+  const auto count = static_cast<unsigned>(std::popcount(blocks));
+  bin.word->bits = blocks;
+  bin.word->at = address_of(slab_of(row)) + word * kBytesPerWord - bin.base;
+  slabs.window_end = std::min((word + 1) * kBytesPerWord, blocks_end(row.prefix));
+  row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
+  slabs.used_blocks.add(count);
+  heap.counters.carves.add(1);
+}
+
 }  // namespace
+
+bool carve_next_word(Heap &heap, unsigned index) {
+  if constexpr (!kBitmapWord) return false;
+  BinSlabs &slabs = heap.slabs[index];
+  if (slabs.current == nullptr) return false;
+  SlabRow &row = *slabs.current;
+  const unsigned w = slabs.window_end / kBytesPerWord;
+  if (w == kWordsPerSlab) return false;
+  BitmapWord &word = free_bits(row)[w];
+  const uint64_t blocks = word.load(std::memory_order_relaxed);
+  if (blocks == 0) return false;
+  const uint16_t present = row.present.load(std::memory_order_relaxed);
+  if ((pages_touched(w, blocks, row.prefix.block_size) & ~present) != 0) return false;
+  word.store(0, std::memory_order_relaxed);
+  hold_word(heap, index, w, blocks);  // the window grows over the words before with the first that is issued
+  return true;
+}
 
 Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   Bin &bin = heap.bins[index];
@@ -82,10 +113,9 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
     if constexpr (kBitmapWord) {
-      bin.word->bits = blocks;
-      bin.word->at = address_of(slab) + w * kBytesPerWord - bin.base;
-      count = static_cast<unsigned>(std::popcount(blocks));
-      break;
+      end_window_at(heap, index, w * kBytesPerWord);
+      hold_word(heap, index, w, blocks);
+      return Carved::kBlocks;
     }
     count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
     ++w;
@@ -97,11 +127,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   }
   end_window_at(heap, index, window_end);
   if (count == 0) return Carved::kNone;
-  if constexpr (kBitmapWord) {
-    slabs.window_end = std::min((w + 1) * kBytesPerWord, end);
-  } else {
-    *tail = nullptr;
-  }
+  *tail = nullptr;
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
