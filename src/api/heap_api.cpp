@@ -58,7 +58,7 @@ void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) noexcept { free_s
 void ace_heap_free_swept(ace_heap *heap, void *p, size_t size) noexcept { free_swept(*heap, p, size); }
 
 int ace_heap_try_free(ace_heap *heap, void *p) noexcept {
-  if (push(bin_at(*heap, bin_of_slab(*heap, address_of(p))), p)) [[likely]]
+  if (push_by_address(*heap, p)) [[likely]]
     return 1;
   return try_free_outside_window(*heap, p);
 }

@@ -6,6 +6,7 @@
 
 #include "ace/ace.h"
 #include "api/stats_api.h"
+#include "base/experiment.h"
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
 #include "heap/heap.h"
@@ -87,6 +88,10 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found 
     page.add_string(found->audit);
     page.add(",\"live_page_bytes\":%llu", number{found->live_page_bytes});
   }
+  if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);
+  if constexpr (kWarmPool != 0)
+    page.add(",\"warm_hits\":%llu,\"warm_misses\":%llu", number{heap.warm_pool->hits.get()},
+             number{heap.warm_pool->misses.get()});
   ace_field_info info;
   for (unsigned i = 0; ace_stats_field(i, &info) == 0; ++i)
     page.add(",\"%s\":%llu", info.name, field(stats, info));
@@ -120,6 +125,12 @@ void add_text(Page &page, const Heap &heap, const ace_stats &stats, const Found 
   if (found != nullptr) {
     page.add("  pages that hold a live block: %.1f MiB\n", mib(found->live_page_bytes));
     page.add("  audit: %s\n", found->audit);
+  }
+  if constexpr (kIsExperiment) page.add("  an experiment: %s\n", kExperiment);
+  if constexpr (kWarmPool != 0) {
+    page.add("  warm pool: %llu hits, %llu misses\n",
+             static_cast<unsigned long long>(heap.warm_pool->hits.get()),
+             static_cast<unsigned long long>(heap.warm_pool->misses.get()));
   }
   for (unsigned i = 0; i < kPhases; ++i) {
     if (stats.phase_entries[i] == 0) continue;

@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "base/config.h"
+#include "base/experiment.h"
 
 namespace ace {
 
@@ -37,8 +38,11 @@ inline constexpr std::array<uint8_t, kTinyMax / kGranule> kClassOf = make_class_
 
 constexpr unsigned class_of(size_t size) { return kClassOf[(size - 1) / kGranule]; }
 
+// What blocks leave of a slab (experiment prefix).
+inline constexpr size_t kSlabTail = kTailPrefix ? 128 : 0;
+
 constexpr unsigned blocks_per_slab(unsigned size_class) {
-  return static_cast<unsigned>(kSlabSize / kClassSize[size_class]);
+  return static_cast<unsigned>((kSlabSize - kSlabTail) / kClassSize[size_class]);
 }
 
 // Divisibility and range in one comparison, by multiplication (after Lemire, Kaser, Kurz, "Faster remainder by

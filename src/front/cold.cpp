@@ -11,6 +11,10 @@
 namespace ace {
 namespace {
 
+// Requests above the one and up to the other become page runs.
+constexpr size_t kSlabsMax = kRoutes == Routes::pool_only ? 0 : kTinyMax - kHeader;
+constexpr size_t kRunsMax = kRoutes == Routes::tiny_only ? kTinyMax : kMidMax;
+
 // For an alignment, 16 << row, and a class: the next class from there on whose blocks are all aligned; kClasses
 // where there is none. Slabs are aligned to their size, so a block is where its size is a multiple of the
 // alignment.
@@ -38,19 +42,30 @@ bool fits_in_place(size_t size, size_t block_size) { return size <= block_size &
 // Is `p` a live block of a slab of this heap that stays where it is? Most of what VMs resize is: a string that
 // is trimmed, a buffer that grows inside its class. What is not certain here is judged by the longer way.
 bool stays(Heap &heap, const void *p, size_t size) {
-  if (!is_ours(p)) return false;
+  if (!is_ours(p) || (kHeader != 0 && size > kTinyMax)) return false;
   SlabPrefix &prefix = prefix_of(p);
-  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p))) return false;
-  if (size == 0 || !fits_in_place(size, prefix.block_size)) return false;  // 0 outside slabs
+  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p) - kHeader)) return false;
+  if (size == 0 || !fits_in_place(size + kHeader, prefix.block_size)) return false;  // 0 outside slabs
+  p = block_of(p);
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if (row.remote.count.load(std::memory_order_relaxed) != 0) return false;
+  if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return false;
   return !is_in_bitmap(superslab_of(p), p) && static_cast<const Block *>(p)->tag != &heap.bins[prefix.bin];
+}
+
+// As is_free; the holder also knows of blocks in a bin's word.
+bool is_free_here(const Heap &heap, const Route &way, const void *p) {
+  if constexpr (kBitmapWord) {
+    if (way.owner == &heap && way.pool == Pool::kTiny && is_in_word(heap.bins[way.row->prefix.bin], p))
+      return true;
+  }
+  return is_free(way, p);
 }
 
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
 void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
   if (way.owner != &heap) return nullptr;
-  if (way.pool == Pool::kMid && size > kTinyMax && size <= kMidMax) {
+  if (way.pool == Pool::kMid && size > kSlabsMax && size <= kRunsMax) {
     return resize_mid(heap, way.superslab, way.index, pages_for(size)) ? p : nullptr;
   }
   if (way.pool == Pool::kLarge && size > kMidMax) return resize_large(heap, way.superslab, size);
@@ -68,7 +83,7 @@ void *allocate_growing(Heap &heap, size_t size) {
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
   const OnPath path(Path::kCold);
   if (size == 0) return allocate(heap, 1, group);
-  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
+  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), kPage);
   if (size > kRequestMax) return nullptr;
   return allocate_large(heap, size, kPage);
 }
@@ -78,12 +93,12 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
   if (size == 0) size = 1;
-  if (size <= kTinyMax) {
+  if (kHeader == 0 && size <= kSlabsMax) {
     unsigned c = aligned_class(size, alignment);
     if (c < kClasses) return allocate(heap, kClassSize[c], group);
   }
   if (alignment < kPage) alignment = kPage;
-  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), alignment);
+  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), alignment);
   return allocate_large(heap, size, alignment);
 }
 
@@ -102,7 +117,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (p == nullptr) return allocate(heap, size, group);
   if (stays(heap, p, size)) return p;
   Route way = route(p);
-  if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0 && is_free_here(heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;

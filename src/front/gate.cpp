@@ -17,14 +17,14 @@ std::atomic<void *> g_handler_context;
 Route tiny_route(Superslab *superslab, const void *p) {
   Route route{0, Pool::kTiny, superslab, nullptr, 0, 0, nullptr};
   unsigned index = slab_index_of(p);
-  uint32_t offset = offset_in_slab(p);
+  uint32_t offset = offset_in_slab(p) - kHeader;
   route.fault = ACE_ERROR_NOT_ALLOCATED;
   if (index == 0) return route;
   route.row = &superslab->row(index);
   const SlabPrefix &prefix = route.row->prefix;
   if (prefix.pool != Pool::kTiny || offset >= blocks_end(prefix)) return route;
   route.owner = prefix.owner;
-  route.size = prefix.block_size;
+  route.size = prefix.block_size - kHeader;
   route.index = granule_of(offset);
   route.fault = starts_block(prefix, offset) ? 0 : ACE_ERROR_INTERIOR;
   return route;
@@ -96,7 +96,7 @@ bool is_free(const Route &route, const void *p) {
       if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
       if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
       // On an allocation list: the tag is there as long as the block is, and no longer.
-      return reinterpret_cast<const Block *>(p)->tag == &route.owner->bins[route.row->prefix.bin];
+      return static_cast<const Block *>(block_of(p))->tag == &route.owner->bins[route.row->prefix.bin];
     }
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);

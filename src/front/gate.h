@@ -11,6 +11,12 @@ namespace ace {
 
 // Of a pointer that is_ours: the prefix of its slab, or of its superslab's head.
 inline SlabPrefix &prefix_of(const void *p) {
+  if constexpr (kTailPrefix) {
+    Superslab *superslab = superslab_of(p);
+    const unsigned index = slab_index_of(p);
+    const bool has_row = index != 0 && superslab->head.prefix.pool == Pool::kTiny;
+    return has_row ? superslab->row(index).prefix : superslab->head.prefix;
+  }
   auto *head = reinterpret_cast<std::byte *>(superslab_of(p));
   return *reinterpret_cast<SlabPrefix *>(head + slab_index_of(p) * sizeof(SlabRow));
 }

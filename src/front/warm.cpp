@@ -1,6 +1,8 @@
 // Warm: what the hot path calls when a list runs dry, and frees that do not go onto a list.
 #include "base/path.h"
 #include "front/hot.h"
+#include "heap/carve.h"
+#include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
 
@@ -29,11 +31,21 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   if (caller != nullptr && !caller->is_thread_heap) caller->counters.misrouted_pointers.add_shared(1);
 }
 
+// A block outside its bin's window. False where it is free already.
+inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
+  if constexpr (kBitmapWord) {
+    if (row.prefix.state == SlabState::kCurrent && is_at_word(heap.bins[row.prefix.bin], p))
+      return free_to_word(heap.bins[row.prefix.bin], p);
+  }
+  if constexpr (kFrontCache != 0) return free_to_cache(heap, superslab, row, p);
+  return free_to_bitmap(heap, superslab, row, p);
+}
+
 void free_local(Heap &heap, void *p, const Route &route) {
   switch (route.pool) {
     case Pool::kTiny:
-      if (push(heap.bins[route.row->prefix.bin], p)) return;
-      if (!free_to_bitmap(heap, route.superslab, *route.row, p)) {
+      if (push(heap.bins[route.row->prefix.bin], block_of(p))) return;
+      if (!free_outside(heap, route.superslab, *route.row, block_of(p))) {
         report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
       }
       return;
@@ -51,15 +63,17 @@ void free_local(Heap &heap, void *p, const Route &route) {
 // Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not
 // that. `p` is ours.
 inline bool free_into_slab(Heap *heap, void *p, size_t size) {
+  if (kHeader != 0 && size > kTinyMax) return false;
   SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
-  if (prefix.owner != heap || prefix.block_size <= size - 1) [[unlikely]]
+  if (prefix.owner != heap || prefix.block_size <= size + kHeader - 1) [[unlikely]]
     return false;
-  if (!starts_block(prefix, offset_in_slab(p))) [[unlikely]]
+  if (!starts_block(prefix, offset_in_slab(p) - kHeader)) [[unlikely]]
     return false;
+  p = block_of(p);
   // A current slab whose entry in bin_of_slab another one has.
   if (prefix.state == SlabState::kCurrent && push(heap->bins[prefix.bin], p)) return true;
-  return free_to_bitmap(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
+  return free_outside(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
 }
 
 // Whatever else it may be; null pointers, and callers without a heap (nullptr), come here as well.
@@ -77,11 +91,17 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 
 void *allocate_after_refill(Heap &heap, Bin &bin) {
   const OnPath path(Path::kWarm);
+  if constexpr (kBitmapWord) {
+    if (!has_remote_frees(heap) && carve_next_word(heap, bin_index(heap, bin))) {
+      heap.counters.refills.add(1);
+      return issue_from_word(bin);
+    }
+  }
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
-  Block *block = bin.list;
-  bin.list = block->next;
-  block->tag = nullptr;
-  return block;
+  if constexpr (kBitmapWord) {
+    if (bin.list == nullptr) return issue_from_word(bin);
+  }
+  return issue_from_list(heap, bin);
 }
 
 void free_outside_window(Heap *heap, void *p) {
@@ -118,7 +138,10 @@ void free_swept(Heap &heap, void *p, size_t size) {
 // The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
   const OnPath path(Path::kWarm);
-  if (is_on_list(bin, p)) return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
+  if (is_on_list(bin, p)) {
+    p = user_part(p);
+    return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
+  }
   auto *block = static_cast<Block *>(p);
   block->next = bin.list;
   bin.list = block;

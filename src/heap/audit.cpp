@@ -7,6 +7,7 @@
 
 #include "heap/address_map.h"
 #include "heap/class_pattern.h"
+#include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/page_set.h"
@@ -24,6 +25,7 @@ struct Audit {
   uint64_t used[kBins] = {};
   uint64_t resident = 0, mapped = 0, metadata = 0, slabs_in_use = 0;
   uint64_t tiers[3] = {};
+  int tail_pages = 0;  // of the present superslab
   uint64_t mid_blocks = 0, mid_bytes = 0, large_blocks = 0, large_bytes = 0, kept_bytes = 0;
   uint64_t listed_open = 0, open_superslabs = 0;
 
@@ -41,16 +43,56 @@ struct Audit {
   }
 };
 
+// A cached block, which may be on the list, lies in any slab of its bin.
+bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
+  if (kFrontCache == 0 || !is_ours(block)) return false;
+  Superslab *superslab = superslab_of(block);
+  const unsigned index = slab_index_of(block);
+  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
+  const SlabPrefix &prefix = superslab->row(index).prefix;
+  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
+         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
+}
+
+void audit_cache_of(Audit &a, unsigned bin) {
+  const uint32_t count = a.heap.slabs[bin].cached;
+  uint32_t length = 0;
+  for (const Block *block = a.heap.front_cache->first[bin]; block != nullptr && a.ok;
+       block = block->next, ++length) {
+    a.expect(may_be_cached(a.heap, a.heap.bins[bin], block), "a cache holds %p, which starts no used block",
+             static_cast<const void *>(block));
+    if (!a.ok) return;
+    a.expect(block->tag == &a.heap.bins[bin], "block %p in a cache lost its tag",
+             static_cast<const void *>(block));
+    a.expect(length < count, "a cache is longer than it says");
+  }
+  a.equal(count, length, "cached blocks");
+  a.expect(count <= a.heap.front_cache->cap, "a cache holds more than it may");
+}
+
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
   std::byte *slab = slab_of(row);
   uint64_t length = 0;
   for (const Block *block = bin.list; block != nullptr && a.ok; block = block->next, ++length) {
-    a.expect(bin.has(block), "a list holds %p, which starts no block of its window",
-             static_cast<const void *>(block));
+    a.expect(bin.has(block) || may_be_cached(a.heap, bin, block),
+             "a list holds %p, which starts no block of its window", static_cast<const void *>(block));
     if (!a.ok) return;
     a.expect(block->tag == &bin, "block %p on a list lost its tag", static_cast<const void *>(block));
-    a.expect(length < row.prefix.used, "a list of slab %p is longer than its used blocks",
+    a.expect(length < row.prefix.used + kFrontCache, "a list of slab %p is longer than its used blocks",
              static_cast<const void *>(slab));
+  }
+}
+
+// Blocks of the word are neither in the bitmap nor in the window.
+void audit_word(Audit &a, const Bin &bin, SlabRow &row) {
+  const auto offset = static_cast<uint32_t>(bin.base + bin.word->at - address_of(slab_of(row)));
+  for (uint64_t bits = bin.word->bits; bits != 0 && a.ok; bits &= bits - 1) {
+    const uint32_t at = offset + static_cast<uint32_t>(std::countr_zero(bits) * static_cast<int>(kGranule));
+    a.expect(at < blocks_end(row.prefix) && starts_block(row.prefix, at), "a word tells of no block");
+    if (!a.ok) return;
+    const std::byte *block = slab_of(row) + at;
+    a.expect(!bin.has(block) && !is_in_bitmap(superslab_of(&row), block), "block %p of a word is free twice",
+             static_cast<const void *>(block));
   }
 }
 
@@ -59,7 +101,8 @@ void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   const uintptr_t slab = address_of(slab_of(row));
   const uint32_t size = row.prefix.block_size, end = blocks_end(row.prefix);
-  const uint64_t blocks = bin.limit / kWideReciprocal[row.prefix.size_class].excess;
+  const uint64_t excess = kWideReciprocal[row.prefix.size_class].excess;
+  const uint64_t blocks = (bin.limit + excess - 1) / excess;
   bool inside = bin.base >= slab && bin.base - slab <= kSlabSize && (bin.base - slab) % size == 0 &&
                 (blocks == 0 || (blocks <= row.prefix.capacity && bin.base - slab + blocks * size <= end)) &&
                 window_end <= end;
@@ -79,11 +122,12 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   const SlabPrefix &prefix = row.prefix;
   const void *slab = superslab->slab(index);
   const uint16_t present = row.present;
-  a.resident += static_cast<uint64_t>(std::popcount(present)) * kPage;
+  a.resident += static_cast<uint64_t>(std::popcount(static_cast<uint16_t>(present & ~kTailPage))) * kPage;
+  a.tail_pages += (present & kTailPage) != 0;
   bool free_in_head = superslab->head.free_slabs >> index & 1;
   a.expect(free_in_head == (prefix.state == SlabState::kFree), "slab %p: its state and its head disagree",
            slab);
-  a.expect(prefix.index == index, "slab %p: wrong index", slab);
+  a.expect(prefix.index == index || (kTailPrefix && present == 0), "slab %p: wrong index", slab);
   if (prefix.pool == Pool::kNone) {
     const bool came_huge = superslab->head.head_pages == kPagesPerSlab;
     a.expect(prefix.state == SlabState::kFree && (present == 0 || came_huge),
@@ -111,8 +155,8 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   const BinSlabs &slabs = a.heap.slabs[prefix.bin];
   a.expect((slabs.current == &row) == (prefix.state == SlabState::kCurrent),
            "slab %p: its state and its bin disagree", slab);
-  a.expect(row.claim.held() == (prefix.state == SlabState::kCurrent),
-           "slab %p: its claim does not fit its state", slab);
+  const bool is_claimed = prefix.state == SlabState::kCurrent || prefix.state == SlabState::kReady;
+  a.expect(row.claim.held() == is_claimed, "slab %p: its claim does not fit its state", slab);
   switch (prefix.state) {
     case SlabState::kFree:
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
@@ -120,6 +164,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     case SlabState::kCurrent:
       audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
+      if constexpr (kBitmapWord) audit_word(a, bin, row);
       break;
     case SlabState::kPartial:
       a.expect(prefix.used != 0, "partial slab %p is empty", slab);
@@ -128,6 +173,9 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     case SlabState::kSparse:
       a.expect(prefix.used != 0 && bits != 0, "sparse slab %p is empty or full", slab);
       a.expect(prefix.due != 0 && prefix.due <= prefix.used, "sparse slab %p should be offered", slab);
+      break;
+    case SlabState::kReady:
+      a.expect(prefix.used == 0, "ready slab %p has used blocks", slab);
       break;
     case SlabState::kFull:
       a.expect(prefix.used != 0, "full slab %p is empty", slab);
@@ -145,12 +193,13 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.expect(head.pins == 0, "superslab %p is pinned", static_cast<void *>(superslab));
   a.expect((head.free_slabs == kAllSlabs) == (head.tier == Tier::kFree),
            "superslab %p: its tier does not fit its slabs", static_cast<void *>(superslab));
+  a.tail_pages = 0;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) audit_slab(a, superslab, i);
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;
   const bool came_huge = head.bitmap_pages == kAllBitmapPages && head.head_pages == kPagesPerSlab;
-  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages),
+  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages) + a.tail_pages,
            "superslab %p: resident pages of its head", static_cast<void *>(superslab));
   a.metadata += head.head_pages * kPage;
 }
@@ -230,7 +279,9 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    a.expect(slabs.current != nullptr || (b.list == nullptr && b.limit == 0 && slabs.window_end == 0),
+    if constexpr (kFrontCache != 0) audit_cache_of(a, bin);
+    a.expect(kFrontCache != 0 || slabs.current != nullptr ||
+                 (!has_blocks(b) && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
   // Not by resident_bytes(), whose floor would hide what was counted as given back twice.

@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "base/experiment.h"
+
 namespace ace {
 namespace {
-
-// A carve takes about this many blocks: few enough not to touch memory long before it is used, many enough to
-// pay for the refill.
-constexpr unsigned kBatch = 64;
 
 constexpr uint32_t kBytesPerWord = 64 * kGranule;
 
@@ -49,7 +47,38 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   bin.limit = end <= begin ? 0 : (end - begin + size - 1) / size * kWideReciprocal[class_of_bin(index)].excess;
 }
 
+// Experiment bitmap_word: the bin keeps the blocks of a word, which have left the bitmap.
+[[maybe_unused]] void hold_word(Heap &heap, unsigned index, unsigned word, uint64_t blocks) {
+  Bin &bin = heap.bins[index];
+  BinSlabs &slabs = heap.slabs[index];
+  SlabRow &row = *slabs.current;
+  const auto count = static_cast<unsigned>(std::popcount(blocks));
+  bin.word->bits = blocks;
+  bin.word->at = address_of(slab_of(row)) + word * kBytesPerWord - bin.base;
+  slabs.window_end = std::min((word + 1) * kBytesPerWord, blocks_end(row.prefix));
+  row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
+  slabs.used_blocks.add(count);
+  heap.counters.carves.add(1);
+}
+
 }  // namespace
+
+bool carve_next_word(Heap &heap, unsigned index) {
+  if constexpr (!kBitmapWord) return false;
+  BinSlabs &slabs = heap.slabs[index];
+  if (slabs.current == nullptr) return false;
+  SlabRow &row = *slabs.current;
+  const unsigned w = slabs.window_end / kBytesPerWord;
+  if (w == kWordsPerSlab) return false;
+  BitmapWord &word = free_bits(row)[w];
+  const uint64_t blocks = word.load(std::memory_order_relaxed);
+  if (blocks == 0) return false;
+  const uint16_t present = row.present.load(std::memory_order_relaxed);
+  if ((pages_touched(w, blocks, row.prefix.block_size) & ~present) != 0) return false;
+  word.store(0, std::memory_order_relaxed);
+  hold_word(heap, index, w, blocks);  // the window grows over the words before with the first that is issued
+  return true;
+}
 
 Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   Bin &bin = heap.bins[index];
@@ -61,12 +90,13 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
   unsigned count = 0, w = slabs.window_end / kBytesPerWord;
-  while (w < words && count < kBatch) {
-    const uint64_t blocks = bits[w].load(std::memory_order_relaxed);
-    if (blocks == 0) {
+  while (w < words && count < kCarveBatch) {
+    const uint64_t free = bits[w].load(std::memory_order_relaxed);
+    if (free == 0) {
       ++w;
       continue;
     }
+    const uint64_t blocks = kCarveBatch == 1 ? free & (~free + 1) : free;
     const unsigned page = w / kWordsPerPage;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
     const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, row.prefix.block_size) & ~present);
@@ -81,12 +111,21 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
       }
       if (!take_pages(heap, row, absent, talk)) return Carved::kRefused;
     }
-    bits[w].store(0, std::memory_order_relaxed);
+    bits[w].store(free & ~blocks, std::memory_order_relaxed);
+    if constexpr (kBitmapWord) {
+      end_window_at(heap, index, w * kBytesPerWord);
+      hold_word(heap, index, w, blocks);
+      return Carved::kBlocks;
+    }
     count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
     ++w;
   }
   // No free bit lies before the next word, and no block starts behind the slab's last one.
-  end_window_at(heap, index, std::min(w * kBytesPerWord, end));
+  uint32_t window_end = std::min(w * kBytesPerWord, end);
+  if constexpr (kCarveBatch == 1) {
+    if (count != 0) window_end = offset_in_slab(bin.list) + row.prefix.block_size;
+  }
+  end_window_at(heap, index, window_end);
   if (count == 0) return Carved::kNone;
   *tail = nullptr;
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
@@ -100,6 +139,7 @@ void begin_window(Heap &heap, unsigned index, uint32_t offset) {
   const uint32_t size = slabs.current->prefix.block_size;
   heap.bins[index].base = address_of(slab_of(*slabs.current)) + (offset + size - 1) / size * size;
   heap.bins[index].limit = 0;
+  if constexpr (kBitmapWord) heap.bins[index].word->at = kNoWord;
   slabs.window_end = offset;
 }
 

@@ -51,10 +51,12 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
     for (; live != 0; live &= live - 1) {
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
-      const bool may_be_listed =
-          row.prefix.state == SlabState::kCurrent && static_cast<Block *>(block)->tag == &bin;
+      if (kBitmapWord && row.prefix.state == SlabState::kCurrent && is_in_word(bin, block)) continue;
+      const bool has_list = kFrontCache != 0 || row.prefix.state == SlabState::kCurrent;
+      const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
-      if (int answer = visit(block, row.prefix.block_size, row.prefix.kind_group, context)) return answer;
+      if (int answer = visit(user_part(block), row.prefix.block_size - kHeader, row.prefix.kind_group, context))
+        return answer;
     }
   }
   return 0;
@@ -92,6 +94,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->on_limit_context = config.on_limit_context;
   heap->is_thread_heap = is_thread_heap;
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
+  if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
   heap->phases.since = os().now();
   heap->phases.entries[0].set(1);
   home->head.prefix.pool = Pool::kTiny;

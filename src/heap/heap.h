@@ -7,6 +7,7 @@
 
 #include "ace/ace.h"
 #include "base/check.h"
+#include "base/experiment.h"
 #include "base/size_class.h"
 #include "heap/recent_runs.h"
 #include "heap/superslab.h"
@@ -26,6 +27,23 @@ struct Block {
   const void *tag;
 };
 static_assert(sizeof(Block) == kGranule);
+static_assert(kHeader == 0 || kHeader == sizeof(Block));
+
+// What the user of a slab's block gets lies behind its header, where there is one (experiment header).
+inline void *user_part(void *block) { return static_cast<std::byte *>(block) + kHeader; }
+inline void *block_of(void *user_part) { return static_cast<std::byte *>(user_part) - kHeader; }
+inline const void *block_of(const void *user_part) {
+  return static_cast<const std::byte *>(user_part) - kHeader;
+}
+
+// Experiment bitmap_word: free blocks of the current slab that are no longer in the bitmap, a bit a granule.
+// They count as used, and all of them lie behind the window: it grows with each that is issued. So a free of a
+// block that was not issued, or that lies between them, is none into the window.
+struct FreeWord {
+  uint64_t bits;
+  uint64_t at;  // where its first granule lies, in bytes from Bin::base
+};
+inline constexpr uint64_t kNoWord = uint64_t{1} << 63;
 
 // A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
 // slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
@@ -35,29 +53,43 @@ struct Bin {
   uintptr_t base;       // the window's first block
   uint64_t reciprocal;  // of the block size
   uint64_t limit;       // blocks in the window times the excess of the reciprocal; 0: no block
+  [[no_unique_address]] StateOf<kBitmapWord, FreeWord> word;
 
   bool has(const void *p) const { return (address_of(p) - base) * reciprocal < limit; }
 };
-static_assert(sizeof(Bin) == 32);
+inline constexpr unsigned kBinSize = sizeof(Bin);
+static_assert(kBinSize == 32 || kBitmapWord);
 
 // Where a bin stands, in bytes from the first: what the hot path adds to the heap's address.
-inline constexpr unsigned kBinShift = 5;
 constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
   std::array<uint16_t, kTinyMax / kGranule> table{};
-  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<uint16_t>(kClassOf[i] << kBinShift);
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<uint16_t>(kClassOf[i] * kBinSize);
   return table;
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
+
+// Experiment front_cache: blocks that were freed outside the bin's window, see heap/front_cache.h.
+struct FrontCache {
+  Block *first[kBins];
+  uint32_t cap;  // the most blocks of each bin
+};
+
+// Experiment warm_pool.
+struct WarmPool {
+  SlabRow *first[kBins];  // linked by SlabRow::next
+  Counter hits, misses;
+};
 
 // Doubly linked through SlabRow.
 struct SlabList {
   SlabRow *first, *last;
 };
 
-// The rest of a bin, for refills and for frees into the bitmap: a cache line.
-struct alignas(64) BinSlabs {
+// The rest of a bin, for refills and for frees into the bitmap: a cache line, where the heap has room for it.
+struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
+  uint32_t cached;      // blocks in the front cache
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
 };
@@ -101,6 +133,8 @@ struct Heap {
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool is_thread_heap;
   char name[32];
+  [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;
+  [[no_unique_address]] StateOf<kWarmPool != 0, WarmPool> warm_pool;
   PhaseLog phases;
   uint64_t next_look;            // resident bytes beyond which it is looked for dead pages (may_grow)
   uint64_t last_collection_end;  // when; 0: none yet

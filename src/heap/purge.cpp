@@ -33,7 +33,7 @@ uint16_t dead_pages(Superslab *superslab, unsigned index) {
     if (before != kNoBlock && !(bits[before / 64].load(std::memory_order_relaxed) >> before % 64 & 1)) continue;
     if (live == 0) dead = static_cast<uint16_t>(dead | 1u << page);
   }
-  return dead;
+  return dead & static_cast<uint16_t>(~kTailPage);
 }
 
 // The system gives back whole pages of its own, which may be larger than ours: `unit` of ours. So a run's ends
@@ -89,6 +89,7 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
   uint32_t claimed = 0;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
     SlabRow &row = superslab->row(i);
+    if (kTailPrefix && row.present.load(std::memory_order_relaxed) == 0) continue;  // nor touched so far
     if (!row.claim.try_take()) continue;
     claimed |= uint32_t{1} << i;
     uint16_t pages = row.present.load(std::memory_order_relaxed);

@@ -53,12 +53,29 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
     auto n = static_cast<unsigned>(std::countr_zero(rest));
     auto *block = reinterpret_cast<Block *>(first + n * kGranule);
-    if (!bin.has(block)) continue;
+    const bool at_word = kBitmapWord && is_at_word(bin, block);
+    if (!bin.has(block) && !at_word) continue;
     freed &= ~(uint64_t{1} << n);
+    if constexpr (kBitmapWord) {
+      if (!bin.has(block)) {
+        free_to_word(bin, block);
+        continue;
+      }
+    }
     if (block->tag == &bin && is_on_list(bin, block)) continue;  // its holder has freed it as well
     block->tag = &bin;
     block->next = bin.list;
     bin.list = block;
+  }
+  return freed;
+}
+
+// Of freed blocks outside the window: those that their holder has not freed as well, into the front cache.
+uint64_t without_cached(const Bin &bin, std::byte *first, uint64_t freed) {
+  for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
+    auto n = static_cast<unsigned>(std::countr_zero(rest));
+    auto *block = reinterpret_cast<Block *>(first + n * kGranule);
+    if (block->tag == &bin && is_on_list(bin, block)) freed &= ~(uint64_t{1} << n);
   }
   return freed;
 }
@@ -89,6 +106,8 @@ int32_t take_blocks(Heap &heap, Superslab *superslab, unsigned index, const Anno
                  [&](unsigned w, uint64_t freed) {
                    if (is_current)
                      freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
+                   if constexpr (kFrontCache != 0)
+                     freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
                    BitmapWord &local = superslab->free_bits[index][w];
                    uint64_t bits = local.load(std::memory_order_relaxed);
                    *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
@@ -147,7 +166,8 @@ void drain_remote_frees(Heap &heap) {
     // One free alone says where it is.
     if (taken == 1 && link->balance == 0 && word != 0) announced.from = word - 1, announced.to = word;
     announced.bits = link->balance + taken;
-    const auto index = static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
+    const auto index = kTailPrefix ? slab_index_of(link)  // 0 for a superslab's own
+                                   : static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
     unsigned to_bitmap = 0;
     const int32_t found = tiny ? take_blocks(heap, superslab, index, announced, &to_bitmap)
                                : take_runs(heap, superslab, announced);

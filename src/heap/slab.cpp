@@ -2,19 +2,22 @@
 
 #include <algorithm>
 
+#include "base/experiment.h"
 #include "heap/carve.h"
 #include "heap/class_pattern.h"
+#include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/tiers.h"
 
 namespace ace {
 namespace {
 
-// A slab that ran full is offered again when one in so many of its blocks is free: enough that a refill stays
-// in it for a while, and no more, since what is not offered costs memory.
-constexpr unsigned kOfferShare = 32;
-
-unsigned offer_at(const SlabPrefix &prefix) { return (prefix.capacity + kOfferShare - 1) / kOfferShare; }
+// A slab that ran full is offered again when so many of its blocks are free.
+unsigned offer_at(const SlabPrefix &prefix) {
+  if constexpr (offer_share::value == offer_share::whole) return prefix.capacity;
+  if constexpr (offer_share::value == 1) return 1;
+  return (prefix.capacity + offer_share::value - 1) / offer_share::value;
+}
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
 constexpr unsigned kClaimTries = 8;
@@ -51,7 +54,7 @@ void unlist(Heap &heap, SlabRow &row) {
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;
-  append(heap.slabs[row.prefix.bin].partial, row);
+  (kPartialOrder == PartialOrder::lifo ? push : append)(heap.slabs[row.prefix.bin].partial, row);
 }
 
 // ---- slabs, from state to state
@@ -93,7 +96,7 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   heap.slabs[index].current = &row;
   heap.bins[index].reciprocal = kWideReciprocal[row.prefix.size_class].reciprocal;
   begin_window(heap, index, 0);
-  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index << kBinShift);
+  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
 }
 
 // The list is empty: the slab goes where its free bits say.
@@ -133,23 +136,73 @@ SlabRow *claim_listed(SlabList &list) {
   return nullptr;
 }
 
+// The best of the list's first slabs that nobody holds (experiment partial_order).
+SlabRow *claim_best(SlabList &list) {
+  constexpr bool kLowest = kPartialOrder == PartialOrder::lowest;
+  SlabRow *best = nullptr;
+  unsigned tries = kLowest ? 64 : 8;
+  for (SlabRow *row = list.first; row != nullptr && tries != 0; row = row->next, --tries) {
+    if (row->claim.held()) continue;
+    const bool better = best == nullptr || (kLowest ? row < best : row->prefix.used > best->prefix.used);
+    if (better) best = row;
+  }
+  if (best == nullptr || !best->claim.try_take()) return nullptr;
+  remove(list, *best);
+  return best;
+}
+
+SlabRow *claim_partial(SlabList &list) {
+  if constexpr (kPartialOrder == PartialOrder::lowest || kPartialOrder == PartialOrder::fullest) {
+    if (SlabRow *row = claim_best(list)) return row;
+  }
+  return claim_listed(list);
+}
+
 // A free slab of the tier's first superslabs, by preference one with resident pages.
 SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
   unsigned tries = kClaimTries;
   for (Superslab *s = open_list(heap, tier); s != nullptr && tries != 0; s = s->head.open_next, --tries) {
     for (uint32_t slabs = s->head.free_slabs; slabs != 0; slabs &= slabs - 1) {
       SlabRow &row = s->row(static_cast<unsigned>(std::countr_zero(slabs)));
-      if (resident_only && row.present.load(std::memory_order_relaxed) == 0) continue;
+      if (resident_only && (row.present.load(std::memory_order_relaxed) & ~kTailPage) == 0) continue;
       if (row.claim.try_take()) return &row;
     }
   }
   return nullptr;
 }
 
+// Experiment warm_pool: slabs that are kept ready.
+[[maybe_unused]] SlabRow *take_ready(Heap &heap, unsigned bin) {
+  SlabRow *row = heap.warm_pool->first[bin];
+  (row != nullptr ? heap.warm_pool->hits : heap.warm_pool->misses).add(1);
+  if (row != nullptr) heap.warm_pool->first[bin] = row->next;
+  return row;
+}
+
+[[maybe_unused]] void make_ready(Heap &heap, unsigned bin) {
+  for (unsigned n = 0; n < kWarmPool; ++n) {
+    SlabRow *row = claim_free(heap, Tier::kHot, true);
+    if (row == nullptr) row = claim_free(heap, Tier::kHot, false);
+    if (row == nullptr) return;
+    assign_slab(heap, *row, bin);
+    row->prefix.state = SlabState::kReady;
+    row->next = std::exchange(heap.warm_pool->first[bin], row);
+  }
+}
+
+[[maybe_unused]] void drop_ready(Heap &heap, unsigned bin) {
+  for (SlabRow *row = std::exchange(heap.warm_pool->first[bin], nullptr), *next; row != nullptr; row = next) {
+    next = row->next;
+    row->claim.release();
+    make_free(heap, *row);
+  }
+}
+
 bool take_free_slab(Heap &heap, SlabRow *row, unsigned bin) {
   if (row == nullptr) return false;
   assign_slab(heap, *row, bin);
   make_current(heap, *row, true);
+  if constexpr (kWarmPool != 0) make_ready(heap, bin);
   return true;
 }
 
@@ -177,7 +230,10 @@ bool retire_unused(Heap &heap, unsigned bin) {
 
 bool take_next_slab(Heap &heap, unsigned bin) {
   BinSlabs &slabs = heap.slabs[bin];
-  if (take_listed_slab(heap, claim_listed(slabs.partial), false)) return true;
+  if (take_listed_slab(heap, claim_partial(slabs.partial), false)) return true;
+  if constexpr (kWarmPool != 0) {
+    if (take_listed_slab(heap, take_ready(heap, bin), true)) return true;
+  }
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (retire_unused(heap, bin) && take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
@@ -207,7 +263,10 @@ bool refill_bin(Heap &heap, unsigned index) {
   heap.counters.refills.add(1);
   if (has_remote_frees(heap)) {
     drain_remote_frees(heap);
-    if (bin.list != nullptr) return true;
+    if (has_blocks(bin)) return true;
+  }
+  if constexpr (kFrontCache != 0) {
+    if (refill_from_cache(heap, index)) return true;
   }
   BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
@@ -217,7 +276,7 @@ bool refill_bin(Heap &heap, unsigned index) {
       Carved carved = carve(heap, index, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
-        if (bin.list != nullptr) return true;  // freed meanwhile, from another thread or by the host
+        if (has_blocks(bin)) return true;  // freed meanwhile, from another thread or by the host
         if (talk.changed()) continue;
         if (offered) {
           heap.counters.limit_failures.add(1);
@@ -261,6 +320,7 @@ void settle_freed(Heap &heap, SlabRow &row) {
 
 void retire_current(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
+  if constexpr (kFrontCache != 0) flush_cache(heap, index);
   if (heap.slabs[index].current == nullptr) return;
   SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);
@@ -274,17 +334,28 @@ void retire_current(Heap &heap, unsigned index) {
     block = next;
   }
   bin.list = nullptr;
+  if constexpr (kBitmapWord) {
+    if (const uint64_t word = std::exchange(bin.word->bits, 0); word != 0) {
+      BitmapWord &free = free_word(superslab_of(&row), reinterpret_cast<void *>(bin.base + bin.word->at));
+      free.store(free.load(std::memory_order_relaxed) | word, std::memory_order_relaxed);
+      count += static_cast<unsigned>(std::popcount(word));
+    }
+  }
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
   retire(heap, index);
 }
 
 void retire_all(Heap &heap) {
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) retire_current(heap, bin);
+  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+    retire_current(heap, bin);
+    if constexpr (kWarmPool != 0) drop_ready(heap, bin);
+  }
 }
 
 unsigned list_length(const Bin &bin) {
   unsigned count = 0;
+  if constexpr (kBitmapWord) count = static_cast<unsigned>(std::popcount(bin.word->bits));
   for (const Block *block = bin.list; block != nullptr; block = block->next) ++count;
   return count;
 }
@@ -292,6 +363,10 @@ unsigned list_length(const Bin &bin) {
 bool is_on_list(const Bin &bin, const void *block) {
   for (const Block *b = bin.list; b != nullptr; b = b->next) {
     if (b == block) return true;
+  }
+  if constexpr (kFrontCache != 0) {
+    const Heap &heap = *superslab_of(block)->head.prefix.owner;
+    return is_cached(heap, bin_index(heap, bin), block);
   }
   return false;
 }

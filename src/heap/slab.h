@@ -55,14 +55,37 @@ inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, const
   return true;
 }
 
+// Experiment bitmap_word. Does `p`, in the bin's current slab, lie where the word tells of?
+inline bool is_at_word(const Bin &bin, const void *p) {
+  return address_of(p) - bin.base - bin.word->at < 64 * kGranule;
+}
+inline bool is_in_word(const Bin &bin, const void *p) {
+  return is_at_word(bin, p) && (bin.word->bits & free_bit(p)) != 0;
+}
+
+// Frees the block that starts at `p`, behind the window and where the word tells of. False where it is free.
+inline bool free_to_word(Bin &bin, const void *p) {
+  if (bin.word->bits & free_bit(p)) return false;
+  bin.word->bits |= free_bit(p);
+  return true;
+}
+
+// Can the bin serve an allocation without a refill?
+inline bool has_blocks(const Bin &bin) {
+  if constexpr (kBitmapWord) {
+    if (bin.word->bits != 0) return true;
+  }
+  return bin.list != nullptr;
+}
+
 // Empties the bin's allocation list into the bitmap; afterwards the bin has no current slab.
 void retire_current(Heap &heap, unsigned bin);
 void retire_all(Heap &heap);
 
-// Blocks on the bin's allocation list.
+// Blocks on the bin's allocation list, and in its word.
 unsigned list_length(const Bin &bin);
 
-// Is the block, which starts in its bin's window, on the allocation list?
+// Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.
 bool is_on_list(const Bin &bin, const void *block);
 
 // The slab's free bits in resident pages, and all of them; the slab has no list.

@@ -32,7 +32,8 @@ enum class SlabState : uint8_t {
   kCurrent,  // its bin's allocation list comes from it; the holder has its claim
   kPartial,  // listed: enough free blocks in resident pages to be worth a visit
   kSparse,   // listed: free blocks in absent pages
-  kFull      // not listed: fewer free blocks than it is offered again for
+  kFull,     // not listed: fewer free blocks than it is offered again for
+  kReady     // experiment warm_pool: empty, assigned to a bin, which has its claim
 };
 
 // After the seed paper's headless blocks: what a pointer's slab says of it. Set before the slab's first block
@@ -101,6 +102,10 @@ struct alignas(128) SlabRow {
   alignas(64) RemoteLink remote;
 };
 static_assert(sizeof(SlabRow) == 128 && offsetof(SlabRow, remote) == 64);
+static_assert(kSlabTail == 0 || kSlabTail == sizeof(SlabRow));
+
+// The page that a row at the end of its slab lies in: present from its first use on, and counted as metadata.
+inline constexpr uint16_t kTailPage = kTailPrefix ? 1u << (kPagesPerSlab - 1) : 0;
 
 // The seed paper's tiering. DRAINING superslabs are used only when no HOT one has a free slab.
 enum class Tier : uint8_t { kHot, kDraining, kFree };
@@ -154,7 +159,10 @@ struct Superslab {
   alignas(kPage)
       std::byte heap_area[kSlabSize - kPage - 2 * sizeof(BitmapWord) * kSlabsPerSuperslab * kWordsPerSlab];
 
-  SlabRow &row(unsigned index) { return rows_from_1[index - 1]; }
+  SlabRow &row(unsigned index) {
+    if constexpr (kTailPrefix) return *reinterpret_cast<SlabRow *>(slab(index) + kSlabSize - kSlabTail);
+    return rows_from_1[index - 1];
+  }
   std::byte *slab(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kSlabSize; }
   std::byte *page(unsigned index) { return reinterpret_cast<std::byte *>(this) + index * kPage; }
   MidBody &mid() { return *reinterpret_cast<MidBody *>(page(1)); }

@@ -1,5 +1,6 @@
 #include "heap/tiers.h"
 
+#include "base/experiment.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -52,6 +53,16 @@ void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
   heap.counters.metadata_bytes.add(kPage);
 }
 
+// Experiment prefix: the row lies in a page of the slab's own.
+[[maybe_unused]] void count_tail_page(Heap &heap, SlabRow &row) {
+  const uint16_t present = row.present.load(std::memory_order_relaxed);
+  row.prefix.index = static_cast<uint8_t>(slab_index_of(&row));
+  if (present & kTailPage) return;
+  row.present.store(present | kTailPage, std::memory_order_relaxed);
+  superslab_of(&row)->head.head_pages += 1;
+  heap.counters.metadata_bytes.add(kPage);
+}
+
 bool has_pending_remote(Superslab *superslab) {
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
     if (superslab->row(i).remote.count.load(std::memory_order_relaxed) != 0) return true;
@@ -62,7 +73,8 @@ bool has_pending_remote(Superslab *superslab) {
 size_t resident_pages(Superslab *superslab) {
   size_t pages = 0;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
-    pages += static_cast<size_t>(std::popcount(superslab->row(i).present.load(std::memory_order_relaxed)));
+    const uint16_t present = superslab->row(i).present.load(std::memory_order_relaxed);
+    pages += static_cast<size_t>(std::popcount(static_cast<uint16_t>(present & ~kTailPage)));
   }
   return pages;
 }
@@ -85,7 +97,7 @@ bool release(Heap &heap, Superslab *superslab) {
 constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
 
 bool wants_huge(const Heap &heap) {
-  if (!options().huge_pages) return false;
+  if (!options().huge_pages || kTailPrefix) return false;
   const uint64_t resident = heap.counters.resident_bytes();
   const size_t limit = heap.limit.load(std::memory_order_relaxed);
   return resident >= kHugeFrom && (limit == 0 || resident + kSuperslabSize <= limit);
@@ -111,7 +123,8 @@ void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
   head.tier = Tier::kFree;
   head.head_pages = 1;
   if (is_huge) count_huge(heap, superslab);
-  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) superslab->row(i).prefix.index = static_cast<uint8_t>(i);
+  for (unsigned i = 1; i < kSlabsPerSuperslab && !kTailPrefix; ++i)
+    superslab->row(i).prefix.index = static_cast<uint8_t>(i);
   link_superslab(heap, heap.tiny, superslab);
   heap.counters.superslabs_free.add(1);
   heap.counters.mapped_bytes.add(kSuperslabSize);
@@ -136,6 +149,7 @@ SlabRow *add_superslab(Heap &heap) {
 void take_slab(Heap &heap, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   SuperslabHead &head = superslab->head;
+  if constexpr (kTailPrefix) count_tail_page(heap, row);
   const unsigned index = row.prefix.index;
   ACE_ASSERT(head.free_slabs >> index & 1);
   head.free_slabs &= ~(uint32_t{1} << index);
@@ -155,7 +169,8 @@ void give_slab(Heap &heap, SlabRow &row) {
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-  if (!heap.trimming && heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
+  if (kEagerFree && !heap.trimming &&
+      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
     release(heap, superslab);
 }
 
@@ -171,6 +186,7 @@ size_t release_empty_superslabs(Heap &heap, size_t budget) {
 }
 
 void mark_draining(Heap &heap) {
+  if constexpr (!kTiering) return;
   constexpr int kThreeQuarters = static_cast<int>(kSlabsPerSuperslab - 1) * 3 / 4;
   for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
     if (s->head.tier == Tier::kFree) continue;

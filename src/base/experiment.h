@@ -1,0 +1,116 @@
+// Designs other than the default one, so that their worth can be measured: `-Dexperiment=NAME=VALUE,...` when a
+// build folder is made, with the values that meson_options.txt lists. They are no user's options, and the
+// default build has nothing of them: each is a constant, and what depends on it is compiled only where it says
+// so. `bench/ablation` builds and compares them.
+#pragma once
+
+namespace ace {
+
+// What this build was configured with, for reports; "" for the default.
+#ifndef ACE_EXPERIMENT
+#define ACE_EXPERIMENT ""
+#endif
+inline constexpr char kExperiment[] = ACE_EXPERIMENT;
+inline constexpr bool kIsExperiment = sizeof kExperiment > 1;
+
+// What a design adds to a struct of all builds: nothing but where it is compiled in.
+template <bool kCompiledIn, typename T>
+struct StateOf {
+  T value;
+  T *operator->() { return &value; }
+  const T *operator->() const { return &value; }
+};
+template <typename T>
+struct StateOf<false, T> {
+  T *operator->() const { return nullptr; }  // never called
+};
+
+// front_cache: the most blocks of a bin that the seed paper's front keeps on a list which mixes slabs
+// (heap/front_cache.h). 0: there is none.
+#ifndef ACE_EXPERIMENT_FRONT_CACHE
+#define ACE_EXPERIMENT_FRONT_CACHE 0
+#endif
+inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
+
+// bitmap_word: 1: a carve takes a word of the free bitmap and keeps it with the bin, instead of threading a
+// list through the blocks: it writes to none of them, and they are issued in the order of their addresses.
+// Frees into the window still go onto the list, which is taken from first. (carve_batch says nothing then.)
+#ifndef ACE_EXPERIMENT_BITMAP_WORD
+#define ACE_EXPERIMENT_BITMAP_WORD 0
+#endif
+inline constexpr bool kBitmapWord = ACE_EXPERIMENT_BITMAP_WORD;
+
+// carve_batch: how many blocks a carve takes, about. 64: few enough not to touch memory long before it is used,
+// many enough to pay for the refill. 1: exactly one, the seed paper's refill-one.
+#ifndef ACE_EXPERIMENT_CARVE_BATCH
+#define ACE_EXPERIMENT_CARVE_BATCH 64
+#endif
+inline constexpr unsigned kCarveBatch = ACE_EXPERIMENT_CARVE_BATCH;
+
+// offer_share: a slab that ran full is offered again when one in so many of its blocks is free. 32: enough that
+// a refill stays in it for a while, and no more, since what is not offered costs memory. 1: any block will do.
+// whole: when it is empty.
+#ifndef ACE_EXPERIMENT_OFFER_SHARE
+#define ACE_EXPERIMENT_OFFER_SHARE 32
+#endif
+namespace offer_share {
+inline constexpr unsigned whole = 0;
+inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
+}  // namespace offer_share
+
+// partial_order: which of the slabs that are offered a refill takes. fifo: first in, first out: until its turn
+// comes a sweep goes on, and more of the slab is free. lifo. lowest: at the lowest address of the first 64;
+// fullest: with the most used blocks of the first 8. The two are bounded so that a refill stays cheap.
+#ifndef ACE_EXPERIMENT_PARTIAL_ORDER
+#define ACE_EXPERIMENT_PARTIAL_ORDER fifo
+#endif
+enum class PartialOrder { fifo, lifo, lowest, fullest };
+inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
+
+// tiering: 0: superslabs that are little used are filled like any other, so that none drains.
+#ifndef ACE_EXPERIMENT_TIERING
+#define ACE_EXPERIMENT_TIERING 1
+#endif
+inline constexpr bool kTiering = ACE_EXPERIMENT_TIERING;
+
+// eager_free: 0: empty superslabs go back to the shared pool by a trim alone, however many there are.
+#ifndef ACE_EXPERIMENT_EAGER_FREE
+#define ACE_EXPERIMENT_EAGER_FREE 1
+#endif
+inline constexpr bool kEagerFree = ACE_EXPERIMENT_EAGER_FREE;
+
+// routes: tiny_first: slabs, above them page runs, above these mappings. tiny_only: no page runs. pool_only: no
+// slabs.
+#ifndef ACE_EXPERIMENT_ROUTES
+#define ACE_EXPERIMENT_ROUTES tiny_first
+#endif
+enum class Routes { tiny_first, tiny_only, pool_only };
+inline constexpr Routes kRoutes = Routes::ACE_EXPERIMENT_ROUTES;
+
+// warm_pool: so many slabs of each bin are kept ready, assigned and claimed, and fetched together when the
+// search for one had to be made: the seed paper's secondary prefill. 0: none. Reports count the hits and
+// misses.
+#ifndef ACE_EXPERIMENT_WARM_POOL
+#define ACE_EXPERIMENT_WARM_POOL 0
+#endif
+inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
+
+// prefix: head: the rows of a superslab's slabs stand in its head. tail: each at the end of its slab, as the
+// seed paper has it; slabs hold less, and their last pages never go back to the system.
+#ifndef ACE_EXPERIMENT_PREFIX
+#define ACE_EXPERIMENT_PREFIX head
+#endif
+enum class Place { head, tail };
+inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
+
+// header: 16: before what its user gets, each block of a slab has a header, which names the bin while the block
+// lives and holds the list's link and tag while it is free. Requests need so much more, aligned ones go to page
+// runs, and a free without a size finds the bin in the header, not by the slab: it reads through whatever
+// pointer it is given.
+#ifndef ACE_EXPERIMENT_HEADER
+#define ACE_EXPERIMENT_HEADER 0
+#endif
+inline constexpr unsigned kHeader = ACE_EXPERIMENT_HEADER;
+static_assert(kHeader == 0 || !kBitmapWord, "a word's blocks get no header");
+
+}  // namespace ace
