@@ -10,7 +10,7 @@ namespace ace {
 class RecentRuns {
  public:
   // Longer runs take so long to fill that the search for them does not count.
-  static constexpr unsigned kLongest = 16;
+  static constexpr unsigned kLongest = 8;
 
   void push(std::byte *run, unsigned pages) {
     if (pages > kLongest) return;
