@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/experiment.h"
+
 namespace ace {
 
 // A granule is the unit of alignment and of the free bitmap: one bit says whether the block that starts
@@ -24,7 +26,7 @@ inline constexpr unsigned kWordsPerSlab = kWordsPerPage * kPagesPerSlab;
 
 // Requests up to here live in slabs, up to kMidMax in page runs, above in mappings of their own.
 inline constexpr size_t kTinyMax = 16384;
-inline constexpr size_t kMidMax = size_t{512} << 10;
+inline constexpr size_t kMidMax = kRoutes == Routes::tiny_only ? kTinyMax : size_t{512} << 10;
 
 // A larger request cannot be met and could overflow when it is rounded up.
 inline constexpr size_t kRequestMax = PTRDIFF_MAX - 2 * kSuperslabSize;

@@ -11,9 +11,8 @@
 namespace ace {
 namespace {
 
-// Requests above the one and up to the other become page runs.
+// Requests above become page runs.
 constexpr size_t kSlabsMax = kRoutes == Routes::pool_only ? 0 : kTinyMax - kHeader;
-constexpr size_t kRunsMax = kRoutes == Routes::tiny_only ? kTinyMax : kMidMax;
 
 // For an alignment, 16 << row, and a class: the next class from there on whose blocks are all aligned; kClasses
 // where there is none. Slabs are aligned to their size, so a block is where its size is a multiple of the
@@ -65,7 +64,7 @@ bool is_free_here(const Heap &heap, const Route &way, const void *p) {
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
 void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
   if (way.owner != &heap) return nullptr;
-  if (way.pool == Pool::kMid && size > kSlabsMax && size <= kRunsMax) {
+  if (way.pool == Pool::kMid && size > kSlabsMax && size <= kMidMax) {
     return resize_mid(heap, way.superslab, way.index, pages_for(size)) ? p : nullptr;
   }
   if (way.pool == Pool::kLarge && size > kMidMax) return resize_large(heap, way.superslab, size);
@@ -83,7 +82,7 @@ void *allocate_growing(Heap &heap, size_t size) {
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
   const OnPath path(Path::kCold);
   if (size == 0) return allocate(heap, 1, group);
-  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), kPage);
+  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
   if (size > kRequestMax) return nullptr;
   return allocate_large(heap, size, kPage);
 }
@@ -98,7 +97,7 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
     if (c < kClasses) return allocate(heap, kClassSize[c], group);
   }
   if (alignment < kPage) alignment = kPage;
-  if (size <= kRunsMax) return allocate_mid(heap, pages_for(size), alignment);
+  if (size <= kMidMax) return allocate_mid(heap, pages_for(size), alignment);
   return allocate_large(heap, size, alignment);
 }
 

@@ -14,9 +14,13 @@ namespace {
 
 // A slab that ran full is offered again when so many of its blocks are free.
 unsigned offer_at(const SlabPrefix &prefix) {
-  if constexpr (offer_share::value == offer_share::whole) return prefix.capacity;
-  if constexpr (offer_share::value == 1) return 1;
-  return (prefix.capacity + offer_share::value - 1) / offer_share::value;
+  if constexpr (offer_share::value == offer_share::whole) {
+    return prefix.capacity;
+  } else if constexpr (offer_share::value == 1) {
+    return 1;
+  } else {
+    return (prefix.capacity + offer_share::value - 1) / offer_share::value;
+  }
 }
 
 // How many listed slabs a refill looks at when purgers hold the first ones.
