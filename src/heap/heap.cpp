@@ -21,9 +21,12 @@
 namespace ace {
 namespace {
 
-// A heap that grows is looked at for dead pages each time that it has grown by so much, or by that share.
+// A heap that grows is looked at for dead pages each time that it has grown by so much, by that share, and by
+// so many times what the last look gave back: a program that needs those pages again must not pay for them
+// again and again.
 constexpr uint64_t kLookStep = uint64_t{256} << 10;
 constexpr uint64_t kLookShare = 16;
+constexpr uint64_t kLookPatience = 4;
 
 // Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself
 // last.
@@ -73,11 +76,10 @@ int walk_mid(Superslab *superslab, ace_visit_fn visit, void *context) {
 }
 
 // Before a heap becomes larger than it ever was, the pages that it holds for nothing go back: those that one
-// size has done with make room for another's. The steps see to it that this happens seldom, however the heap
-// breathes.
+// size has done with make room for another's.
 void look_before_growth(Heap &heap, uint64_t resident) {
-  heap.next_look = resident + std::max(kLookStep, resident / kLookShare);
-  if (options().mode != Mode::kOff) purge_pages(heap, SIZE_MAX);
+  const uint64_t given = options().mode == Mode::kOff ? 0 : purge_pages(heap, SIZE_MAX);
+  heap.next_look = resident + std::max({kLookStep, resident / kLookShare, given * kLookPatience});
 }
 
 }  // namespace

@@ -1,0 +1,46 @@
+"""bench/ablation: its table names settings that exist, and what it refuses. Nothing is built here."""
+
+import pathlib
+import re
+import subprocess
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+ABLATION = REPOSITORY / "bench" / "ablation"
+
+
+def run(*arguments):
+    return subprocess.run([str(ABLATION), *arguments], capture_output=True, text=True)
+
+
+def rows():
+    lines = [line.split("|") for line in run().stdout.splitlines() if line.count("|") >= 2]
+    return {name.strip(): settings.strip() for name, settings, *_ in lines}
+
+
+def test_every_setting_is_one_of_the_build_or_an_option():
+    choices = set(re.findall(r"'(\w+=\w+)'", (REPOSITORY / "meson_options.txt").read_text()))
+    options = set(re.findall(r"ACE_OPTION\((\w+),", (REPOSITORY / "src" / "wire" / "options.def").read_text()))
+    table = rows()
+    assert len(table) > 20
+    for name, settings in table.items():
+        if settings.startswith(":"):
+            assert settings[1:].split("=")[0] in options, name
+        else:
+            assert set(settings.split(",")) <= choices, name
+
+
+def test_the_seed_papers_rows_are_there():
+    assert {"cache-16", "cache-64", "cache-128", "refill-one", "warm-4", "no-tiers", "no-eager-free", "tail", "header",
+            "tiny-only", "pool-only", "word", "offer-1", "kinds"} <= set(rows())  # fmt: skip
+
+
+def test_an_unknown_variant_is_refused():
+    refused = run("--only", "lifo,nosuch", "luajit")
+    assert refused.returncode == 2
+    assert "there is no variant 'nosuch'" in refused.stderr
+
+
+def test_help_says_how_it_is_used():
+    helped = run("--help")
+    assert helped.returncode == 0
+    assert "--check" in helped.stdout and "cache-64" in helped.stdout
