@@ -48,7 +48,7 @@ class OnPath {
 
 #else
 
-struct OnPath {
+struct [[maybe_unused]] OnPath {
   constexpr explicit OnPath(Path) {}
   static constexpr void note_system_call() {}
 };

@@ -54,7 +54,7 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
          starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
 }
 
-void audit_cache_of(Audit &a, unsigned bin) {
+[[maybe_unused]] void audit_cache_of(Audit &a, unsigned bin) {
   const uint32_t count = a.heap.slabs[bin].cached;
   uint32_t length = 0;
   for (const Block *block = a.heap.front_cache->first[bin]; block != nullptr && a.ok;
@@ -84,7 +84,7 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
 }
 
 // Blocks of the word are neither in the bitmap nor in the window.
-void audit_word(Audit &a, const Bin &bin, SlabRow &row) {
+[[maybe_unused]] void audit_word(Audit &a, const Bin &bin, SlabRow &row) {
   const auto offset = static_cast<uint32_t>(bin.base + bin.word->at - address_of(slab_of(row)));
   for (uint64_t bits = bin.word->bits; bits != 0 && a.ok; bits &= bits - 1) {
     const uint32_t at = offset + static_cast<uint32_t>(std::countr_zero(bits) * static_cast<int>(kGranule));

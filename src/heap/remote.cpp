@@ -71,7 +71,7 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
 }
 
 // Of freed blocks outside the window: those that their holder has not freed as well, into the front cache.
-uint64_t without_cached(const Bin &bin, std::byte *first, uint64_t freed) {
+[[maybe_unused]] uint64_t without_cached(const Bin &bin, std::byte *first, uint64_t freed) {
   for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
     auto n = static_cast<unsigned>(std::countr_zero(rest));
     auto *block = reinterpret_cast<Block *>(first + n * kGranule);

@@ -141,7 +141,7 @@ SlabRow *claim_listed(SlabList &list) {
 }
 
 // The best of the list's first slabs that nobody holds (experiment partial_order).
-SlabRow *claim_best(SlabList &list) {
+[[maybe_unused]] SlabRow *claim_best(SlabList &list) {
   constexpr bool kLowest = kPartialOrder == PartialOrder::lowest;
   SlabRow *best = nullptr;
   unsigned tries = kLowest ? 64 : 8;
