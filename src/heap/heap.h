@@ -89,7 +89,7 @@ struct SlabList {
 struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
-  uint32_t cached;      // blocks in the front cache
+  uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
 };
