@@ -9,6 +9,7 @@ bump      no peer but a limit: libpeer-bump.so only counts upwards and never fre
 """
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,7 +176,8 @@ def by_user(text, found):
     if value.startswith("ace:"):
         if "ace" not in found:
             raise Trouble("--peer %s: there is no ACE here: build it first" % text)
-        pairs = [pair.partition("=") for pair in value[4:].split(",")]
+        # A value may hold commas itself, as domains=mem,obj does: a pair begins where a name and '=' do.
+        pairs = [pair.partition("=") for pair in re.split(",(?=[^,=]*=)", value[4:])]
         if not all(option and is_pair and setting for option, is_pair, setting in pairs):
             raise Trouble("--peer %s: after 'ace:' come OPTION=VALUE pairs, with commas between them" % text)
         return [Peer(name, "ace", found["ace"].path, options={option: setting for option, _, setting in pairs})]

@@ -11,6 +11,8 @@ COLOURS = {
     "own": "#6f6f6f", "glibc": "#a5763f", "mimalloc": "#e08e0b", "jemalloc": "#b3312f", "tcmalloc": "#3d8b41",
     "ace": "#0b6fb8", "bump": "#bdbdbd",
 }  # fmt: skip
+# From so many forms of ACE on they are rows of a picture, as in an ablation, and the programs its dots.
+MANY_VARIANTS = 4
 MORE_COLOURS = ("#7b4fa3", "#1f9d9d", "#c2579a", "#5a6b1f", "#403f8f")
 
 
@@ -24,7 +26,11 @@ def draw_all(store, rows, subject):
     pictures = {}
     for table in compare.tables(good.values(), store.forms_of_ace()):
         colours = colours_of(table.peers())
-        paths = [draw_ratios(table, subject, colours, store.folder)]
+        variants = [peer for peer in table.peers() if peer in table.ours and peer != subject]
+        if len(variants) >= MANY_VARIANTS:
+            paths = [draw_variants(table, subject, variants, store.folder)]
+        else:
+            paths = [draw_ratios(table, subject, colours, store.folder)]
         if table.part == "swell":
             paths.append(draw_swell(table, good, series, colours, store.folder))
         pictures[table.part, table.host] = [path for path in paths if path]
@@ -106,6 +112,45 @@ def draw_ratios(table, subject, colours, folder):
     figure.legend(handles, texts, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.28 / height), ncol=max(len(texts), 1),
                   frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.2)  # fmt: skip
     path = folder / file_name("ratios", *([] if table.host.startswith(table.part) else [table.part]), table.host)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def draw_variants(table, subject, variants, folder):
+    """One panel for each metric; a row for each variant, a grey dot for each program, the mean with its interval."""
+    import matplotlib.pyplot as plt
+
+    if not any(subject in by_peer for by_peer in table.rows.values()):
+        return None
+    height = 1.6 + 0.3 * len(variants)
+    figure, panels = plt.subplots(1, len(table.metrics), figsize=(2.6 + 4.2 * len(table.metrics), height), sharey=True,
+                                  squeeze=False)  # fmt: skip
+    for panel, metric in zip(panels[0], table.metrics):
+        for y, variant in enumerate(variants):
+            dots = [table.ratio(program, variant, subject, metric) for program in table.rows]
+            dots = [dot.value for dot in dots if dot]
+            mean = table.mean(variant, subject, metric)
+            panel.plot(dots, [y] * len(dots), "o", color="#9a9a9a", markersize=4, markerfacecolor="white")
+            if mean is None:
+                continue
+            if mean.low is not None:
+                panel.plot([mean.low, mean.high], [y, y], color=COLOURS["ace"], linewidth=2)
+            panel.plot(mean.value, y, "o", color=COLOURS["ace"], markersize=6)
+            panel.annotate("%.2f" % mean.value, (1.0, y), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                           textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+        panel.axvline(1, color="black", linewidth=1)
+        panel.set_xscale("symlog" if panel.get_xlim()[1] > 8 else "linear")
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_title(metric.name, fontsize=11, fontweight="bold")
+        panel.set_xlabel("the variant / %s" % subject)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_yticks(range(len(variants)), variants)
+    panels[0][0].set_ylim(len(variants) - 0.5, -0.5)
+    figure.suptitle("%s: right of 1, a variant takes more than %s; blue over all programs, grey each of them" % (
+        table.title, subject), fontsize=11)  # fmt: skip
+    figure.tight_layout()
+    path = folder / file_name("variants", *([] if table.host.startswith(table.part) else [table.part]), table.host)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

@@ -15,7 +15,8 @@ namespace {
 constexpr size_t kKeptMin = size_t{4} << 20;
 constexpr size_t kKeptShare = 4;
 // How many kept blocks are looked at for one that fits. It may be twice as large: buffers that grow are most of
-// what is asked for here, and will soon need the rest.
+// what is asked for here, and will soon need the rest. Of a larger one the rest goes back: otherwise a buffer
+// that starts small would lie beside those that it has grown to before.
 constexpr unsigned kKeptTries = 8;
 
 uint32_t pages_of(size_t size) { return static_cast<uint32_t>(size / kPage); }
@@ -96,32 +97,56 @@ bool claim_kept(Heap &heap, Superslab *superslab) {
   return true;
 }
 
+// A kept block whose mapping fits `needed` bytes, claimed; else the first larger one. nullptr where none is
+// large enough.
+Superslab *find_kept(Heap &heap, size_t needed, size_t offset) {
+  Superslab *larger = nullptr;
+  unsigned tries = kKeptTries;
+  for (Superslab *s = heap.kept.first; s != nullptr && tries != 0; s = s->head.next, --tries) {
+    const SuperslabHead &head = s->head;
+    if (head.block_offset != offset || head.mapped < needed) continue;
+    if (head.mapped - needed > needed) {
+      if (larger == nullptr) larger = s;
+    } else if (claim_kept(heap, s)) {
+      return s;
+    }
+  }
+  return larger != nullptr && claim_kept(heap, larger) ? larger : nullptr;
+}
+
+// Gives back what lies beyond the first `mapped` bytes of a claimed block's mapping. Returns how much of the
+// block is resident then; `resident` was, from its beginning on.
+size_t cut_kept(Heap &heap, Superslab *superslab, size_t mapped, size_t resident) {
+  if (!os().resize(superslab, superslab->head.mapped, mapped)) return resident;
+  heap.counters.mapped_bytes.subtract(superslab->head.mapped - mapped);
+  superslab->head.mapped = mapped;
+  const size_t left = std::min(resident, large_block_size(superslab));
+  heap.counters.released_bytes.add(resident - left);
+  return left;
+}
+
 // A kept block for `size` bytes at `offset`, live again and counted; nullptr where none fits, or the limit is
 // in the way of what is not resident of it.
 Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
   const size_t needed = mapping_size(offset, size);
-  unsigned tries = kKeptTries;
-  for (Superslab *s = heap.kept.first; s != nullptr && tries != 0; s = s->head.next, --tries) {
-    const SuperslabHead &head = s->head;
-    if (head.block_offset != offset || head.mapped < needed || head.mapped - needed > needed) continue;
-    if (!claim_kept(heap, s)) continue;
-    const size_t resident = s->head.kept_bytes.exchange(0, std::memory_order_relaxed);
-    LimitTalk talk;
-    const size_t absent = large_block_size(s) - resident;
-    if (absent != 0 && !may_grow(heap, absent, talk)) {
-      heap.counters.released_bytes.add(resident);
-      unmap_large(heap, s);
-      return nullptr;
-    }
-    s->head.holds_zeroes = resident == 0;
-    s->head.asked_pages = pages_of(needed - offset);
-    s->head.remote.count.store(0, std::memory_order_relaxed);
-    s->head.claim.release();
-    link_large(heap, s);
-    count_faulted(heap, absent);
-    return s;
+  Superslab *s = find_kept(heap, needed, offset);
+  if (s == nullptr) return nullptr;
+  size_t resident = s->head.kept_bytes.exchange(0, std::memory_order_relaxed);
+  if (s->head.mapped - needed > needed) resident = cut_kept(heap, s, needed, resident);
+  LimitTalk talk;
+  const size_t absent = large_block_size(s) - resident;
+  if (absent != 0 && !may_grow(heap, absent, talk)) {
+    heap.counters.released_bytes.add(resident);
+    unmap_large(heap, s);
+    return nullptr;
   }
-  return nullptr;
+  s->head.holds_zeroes = resident == 0;
+  s->head.asked_pages = pages_of(needed - offset);
+  s->head.remote.count.store(0, std::memory_order_relaxed);
+  s->head.claim.release();
+  link_large(heap, s);
+  count_faulted(heap, absent);
+  return s;
 }
 
 // Asks for `bytes` more; true also after the host was asked and made room.

@@ -7,6 +7,7 @@
 #include "heap/class_pattern.h"
 #include "heap/front_cache.h"
 #include "heap/remote.h"
+#include "heap/slab_list.h"
 #include "heap/tiers.h"
 
 namespace ace {
@@ -23,29 +24,7 @@ unsigned offer_at(const SlabPrefix &prefix) {
   }
 }
 
-// How many listed slabs a refill looks at when purgers hold the first ones.
-constexpr unsigned kClaimTries = 8;
-
 // ---- lists
-
-void push(SlabList &list, SlabRow &row) {
-  row.previous = nullptr;
-  row.next = list.first;
-  (row.next != nullptr ? row.next->previous : list.last) = &row;
-  list.first = &row;
-}
-
-void append(SlabList &list, SlabRow &row) {
-  row.next = nullptr;
-  row.previous = list.last;
-  (row.previous != nullptr ? row.previous->next : list.first) = &row;
-  list.last = &row;
-}
-
-void remove(SlabList &list, SlabRow &row) {
-  (row.previous != nullptr ? row.previous->next : list.first) = row.next;
-  (row.next != nullptr ? row.next->previous : list.last) = row.previous;
-}
 
 void unlist(Heap &heap, SlabRow &row) {
   BinSlabs &slabs = heap.slabs[row.prefix.bin];
@@ -130,34 +109,9 @@ unsigned pages_for_blocks(const SlabRow &row) {
 
 // ---- where the next slab comes from
 
-SlabRow *claim_listed(SlabList &list) {
-  unsigned tries = kClaimTries;
-  for (SlabRow *row = list.first; row != nullptr && tries != 0; row = row->next, --tries) {
-    if (!row->claim.try_take()) continue;
-    remove(list, *row);
-    return row;
-  }
-  return nullptr;
-}
-
-// The best of the list's first slabs that nobody holds (experiment partial_order).
-[[maybe_unused]] SlabRow *claim_best(SlabList &list) {
-  constexpr bool kLowest = kPartialOrder == PartialOrder::lowest;
-  SlabRow *best = nullptr;
-  unsigned tries = kLowest ? 64 : 8;
-  for (SlabRow *row = list.first; row != nullptr && tries != 0; row = row->next, --tries) {
-    if (row->claim.held()) continue;
-    const bool better = best == nullptr || (kLowest ? row < best : row->prefix.used > best->prefix.used);
-    if (better) best = row;
-  }
-  if (best == nullptr || !best->claim.try_take()) return nullptr;
-  remove(list, *best);
-  return best;
-}
-
 SlabRow *claim_partial(SlabList &list) {
   if constexpr (kPartialOrder == PartialOrder::lowest || kPartialOrder == PartialOrder::fullest) {
-    if (SlabRow *row = claim_best(list)) return row;
+    if (SlabRow *row = claim_best(list, kPartialOrder == PartialOrder::lowest)) return row;
   }
   return claim_listed(list);
 }
