@@ -149,6 +149,20 @@ Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
   return s;
 }
 
+// Kept blocks of which none fits make room for fresh memory, byte for byte: they shall spare page faults, not
+// add to the peak of a buffer that outgrows them.
+void displace_kept(Heap &heap, size_t bytes) {
+  for (Superslab *s = heap.kept.first, *next; s != nullptr && bytes != 0; s = next) {
+    next = s->head.next;
+    if (!claim_kept(heap, s)) continue;
+    const size_t resident = s->head.kept_bytes.load(std::memory_order_relaxed);
+    heap.dropped_bytes += resident;
+    heap.counters.released_bytes.add(resident);
+    bytes -= std::min(bytes, resident);
+    unmap_large(heap, s);
+  }
+}
+
 // Asks for `bytes` more; true also after the host was asked and made room.
 bool granted(Heap &heap, size_t bytes) {
   LimitTalk talk;
@@ -171,6 +185,7 @@ void *allocate_large(Heap &heap, size_t size, size_t alignment) {
     kept = take_kept(heap, size, offset);
   }
   if (kept != nullptr) return large_block(kept);
+  displace_kept(heap, block_size);
   if (!granted(heap, block_size)) return nullptr;
   Superslab *superslab = map_large(heap, size, offset);
   if (superslab == nullptr) return nullptr;
@@ -218,7 +233,10 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     superslab->head.asked_pages = pages_of(new_size);
     return large_block(superslab);
   }
-  if (new_size > old_size && !granted(heap, new_size - old_size)) return nullptr;
+  if (new_size > old_size) {
+    displace_kept(heap, new_size - old_size);
+    if (!granted(heap, new_size - old_size)) return nullptr;
+  }
 
   if (os().resize(superslab, old_mapped, new_mapped)) {
     unlink_large(heap, superslab);

@@ -79,6 +79,22 @@ TEST_F(Large, OfAMuchLargerFreedBlockTheRestGoesBack) {
   EXPECT_EQ(test::audit(heap), "");
 }
 
+TEST_F(Large, FreedBlocksMakeRoomForWhatTheyDoNotFit) {
+  keep_what_is_free();
+  unsigned char *a = alloc(kMiB), *b = alloc(kMiB);
+  const auto before = stats();
+  ace_heap_free(heap, a);
+  ace_heap_free(heap, b);
+  EXPECT_EQ(stats().resident_bytes, before.resident_bytes);
+  auto *c = alloc(2 * kMiB);
+  EXPECT_EQ(stats().resident_bytes, before.resident_bytes);
+  unsigned char *d = alloc(kMiB);
+  ace_heap_free(heap, d);
+  EXPECT_NE(ace_heap_realloc(heap, c, 3 * kMiB, 0), nullptr) << "a buffer that grows as well";
+  EXPECT_EQ(stats().resident_bytes, before.resident_bytes + kMiB);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
 TEST_F(Large, OfSeveralFreedBlocksOneThatFitsIsTaken) {
   keep_what_is_free();
   unsigned char *small = alloc(kMiB), *large = alloc(3 * kMiB);
@@ -148,8 +164,8 @@ TEST_F(Large, ABlockGrowsIntoAKeptOneThatIsLarger) {
 
 TEST_F(Large, KeptBlocksArePurgedByAnyThread) {
   keep_what_is_free();
-  ace_heap_free(heap, alloc(kMiB));
-  unsigned char *p = alloc(2 * kMiB);
+  unsigned char *other = alloc(kMiB), *p = alloc(2 * kMiB);
+  ace_heap_free(heap, other);
   ace_heap_free(heap, p);
   const auto before = stats();
   EXPECT_EQ(ace_trim_shared(heap, kMiB + kMiB / 2), kMiB + kMiB / 2);
