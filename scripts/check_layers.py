@@ -26,6 +26,7 @@ MAY_INCLUDE = {
 MAY_INCLUDE_OUTSIDE = {
     "bindings": {"public"},
     "bindings/preload": {"public", "api"},
+    "bindings/python/module": {"public", "base", "decide"},
     "examples": {"public"},
 }
 SUFFIXES = {".h", ".c", ".cpp", ".hpp"}

@@ -209,6 +209,11 @@ ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
  * the next thing is due, UINT64_MAX where nothing is. */
 ACE_API uint64_t ace_tick(void) ACE_NOEXCEPT;
 
+/* Writes the playbook that option `playbook` names, with what mode `learn` has learned so far; this happens at
+ * the process's end as well. 0, also where there is nothing to write; -1 where the file cannot be written,
+ * which is said on standard error. Any thread. */
+ACE_API int ace_playbook_write(void) ACE_NOEXCEPT;
+
 /* ---------------------------------------------------------------------------------- statistics ---- */
 
 /* Fills the first `size` bytes (sizeof(ace_stats)) of `stats`. Constant time in the number of blocks. Exact

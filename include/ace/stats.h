@@ -57,7 +57,8 @@
   X(purge_call_ns, ns, "of purge_ns, the calls that gave memory back; the rest is looking for it") \
   X(walked_bytes, bytes, "resident_bytes where memory was looked for, in total")                   \
   X(trimmed_bytes, bytes, "what was given back then, in pages or whole, in total")                 \
-  X(peak_metadata_bytes, bytes, "the most metadata_bytes ever")
+  X(peak_metadata_bytes, bytes, "the most metadata_bytes ever")                                    \
+  X(taken_bytes, bytes, "free memory that was taken into use, resident or not, in total")
 
 /* Phases of the runtime, as the hints give them. */
 #define ACE_PHASES 6

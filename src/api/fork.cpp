@@ -3,6 +3,9 @@
 #include <pthread.h>
 
 #include "api/thread_heap.h"
+#include "control/container.h"
+#include "control/decision_log.h"
+#include "control/playbook.h"
 #include "control/worker.h"
 #include "heap/all_heaps.h"
 #include "heap/purge.h"
@@ -14,6 +17,9 @@ namespace {
 // In the order in which the locks are taken elsewhere: a purger takes heaps' lists, the worker its own.
 void before() {
   lock_abandoned_heaps();
+  lock_container();
+  lock_playbook();
+  lock_decision_log();
   lock_purging();
   lock_all_heaps();
   lock_worker();
@@ -25,6 +31,9 @@ void after_in_parent() {
   unlock_worker();
   unlock_all_heaps();
   unlock_purging();
+  unlock_decision_log();
+  unlock_playbook();
+  unlock_container();
   unlock_abandoned_heaps();
 }
 
@@ -36,6 +45,9 @@ void after_in_child() {
   forget_first_thread();
   unlock_all_heaps();
   reset_purging();
+  unlock_decision_log();
+  unlock_playbook();
+  unlock_container();
   unlock_abandoned_heaps();
 }
 

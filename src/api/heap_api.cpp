@@ -1,6 +1,7 @@
 // Explicit heaps, in C.
 #include "ace/ace.h"
 #include "api/fork.h"
+#include "control/controller.h"
 #include "control/hints.h"
 #include "control/worker.h"
 #include "front/cold.h"
@@ -30,6 +31,7 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
 void ace_heap_destroy(ace_heap *heap) noexcept {
   if (heap == nullptr) return;
   cancel_trim(*heap);
+  end_loop(*heap);
   destroy_heap(*heap);
 }
 

@@ -4,6 +4,7 @@
 
 #include "ace/ace.h"
 #include "base/check.h"
+#include "control/playbook.h"
 #include "front/gate.h"
 #include "wire/options.h"
 
@@ -36,6 +37,8 @@ int ace_option_set(const char *name, const char *value) noexcept { return ace::s
 const char *ace_option_get(const char *name) noexcept { return ace::option_text(name); }
 
 uint64_t ace_option_number(const char *name) noexcept { return ace::option_number(name); }
+
+int ace_playbook_write(void) noexcept { return ace::write_playbook() ? 0 : -1; }
 
 void ace_set_error_handler(ace_error_fn handler, void *context) noexcept {
   ace::set_misuse_handler(handler, context);

@@ -71,7 +71,7 @@ void ace::fill_stats(const Heap &heap, bool exact, ace_stats &stats) {
   ACE_COPY(collections_full), ACE_COPY(collections_partial), ACE_COPY(collected_objects),
       ACE_COPY(host_live_bytes);
   ACE_COPY(hints);
-  ACE_COPY(purge_call_ns), ACE_COPY(walked_bytes), ACE_COPY(trimmed_bytes);
+  ACE_COPY(purge_call_ns), ACE_COPY(walked_bytes), ACE_COPY(trimmed_bytes), ACE_COPY(taken_bytes);
 #undef ACE_COPY
   stats.resident_bytes = c.resident_bytes();
   stats.peak_metadata_bytes = c.metadata_bytes.peak();

@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include "api/fork.h"
-#include "control/hints.h"
+#include "control/controller.h"
 #include "heap/purge.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
@@ -44,7 +44,10 @@ void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
   trim_heap(*heap, SIZE_MAX);
-  if (live_bytes_bound(*heap) == 0) return destroy_heap(*heap);
+  if (live_bytes_bound(*heap) == 0) {
+    end_loop(*heap);
+    return destroy_heap(*heap);
+  }
   Locked locked(g_lock);
   heap->next_abandoned = g_abandoned;
   g_abandoned = heap;

@@ -1,5 +1,6 @@
 #include "control/hints.h"
 
+#include "control/controller.h"
 #include "control/worker.h"
 #include "decide/trim.h"
 #include "heap/purge.h"
@@ -71,50 +72,69 @@ bool is_occasion(ace_hint_code hint) {
 
 bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
 
-}  // namespace
+struct Verdict {
+  TrimDecision decision;
+  bool learned;
+};
 
-uint64_t live_bytes_bound(const Heap &heap) {
-  uint64_t bytes = heap.counters.mid_live_bytes.get() + heap.counters.large_live_bytes.get();
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
-    bytes += heap.slabs[bin].used_blocks.get() * kClassSize[class_of_bin(bin)];
+// By the fixed rules, or, where the mode says so, by the loop: for what has no rhythm (a fork, short memory) it
+// has nothing to say.
+Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
+  const Mode mode = options().mode;
+  const bool is_end = hint == ACE_HINT_COLLECT_END;
+  if (is_end || hint == ACE_HINT_IDLE_BEGIN) {
+    drain_remote_frees(heap);
+    if (mode == Mode::kObserve || mode == Mode::kLearn) {
+      const Occasion occasion = !is_end                          ? Occasion::kIdle
+                                : heap.phases.collection_is_full ? Occasion::kFull
+                                                                 : Occasion::kPartial;
+      LoopStep step;
+      if (step_loop(heap, occasion, may_defer(heap), now, step) && mode == Mode::kLearn) {
+        if (step.closed && !step.opened) cancel_trim(heap);  // what it was for is in use again
+        return {{step.action, SIZE_MAX, step.due, false}, true};
+      }
+    }
   }
-  return bytes;
+  const TrimView view{hint,
+                      heap.phases.collection_is_full,
+                      may_defer(heap),
+                      now,
+                      heap.last_collection_end,
+                      options().idle_delay_ns,
+                      heap.counters.resident_bytes(),
+                      live_bytes_bound(heap),
+                      heap.last_trim,
+                      heap.last_trim_bytes,
+                      heap.counters.faulted_bytes.get() - heap.faulted_at_trim};
+  return {decide_at_hint(view), false};
 }
+
+void follow(Heap &heap, const Verdict &verdict, uint64_t now) {
+  const TrimDecision &decision = verdict.decision;
+  if (decision.action == TrimAction::kNow) {
+    cancel_trim(heap);
+    if (const size_t given = trim_heap(heap, decision.budget); given != 0) {
+      heap.last_trim = now;
+      heap.last_trim_bytes = given;
+      heap.faulted_at_trim = heap.counters.faulted_bytes.get();
+    }
+  } else if (decision.action == TrimAction::kLater) {
+    // The worker cannot touch the current slabs; from here on they are ordinary ones.
+    retire_all(heap);
+    if (verdict.learned) cancel_trim(heap);  // the time is this interval's
+    schedule_trim(heap, now, decision.due, verdict.learned);
+  }
+}
+
+}  // namespace
 
 bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   if (hint < ACE_HINT_COLLECT_BEGIN || hint > ACE_HINT_PRESSURE) return false;
   heap.counters.hints.add(1);
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
-
-  if (options().mode != Mode::kOff && is_occasion(hint)) {
-    if (hint == ACE_HINT_COLLECT_END || hint == ACE_HINT_IDLE_BEGIN) drain_remote_frees(heap);
-    TrimView view{hint,
-                  heap.phases.collection_is_full,
-                  may_defer(heap),
-                  now,
-                  heap.last_collection_end,
-                  options().idle_delay_ns,
-                  heap.counters.resident_bytes(),
-                  live_bytes_bound(heap),
-                  heap.last_trim,
-                  heap.last_trim_bytes,
-                  heap.counters.faulted_bytes.get() - heap.faulted_at_trim};
-    TrimDecision decision = decide_at_hint(view);
-    // In the phase that ends: what a collection gives back counts as the collection's.
-    if (decision.action == TrimAction::kNow) {
-      cancel_trim(heap);
-      if (const size_t given = trim_heap(heap, decision.budget); given != 0) {
-        heap.last_trim = now;
-        heap.last_trim_bytes = given;
-        heap.faulted_at_trim = heap.counters.faulted_bytes.get();
-      }
-    } else if (decision.action == TrimAction::kLater) {
-      // The worker cannot touch the current slabs; from here on they are ordinary ones.
-      retire_all(heap);
-      schedule_trim(heap, now, decision.due);
-    }
-  }
+  // In the phase that ends: what a collection gives back counts as the collection's.
+  if (options().mode != Mode::kOff && is_occasion(hint)) follow(heap, decide(heap, hint, now), now);
   if (hint == ACE_HINT_COLLECT_END) {
     heap.last_collection_end = now;
     heap.phases.collection_is_full = true;

@@ -7,7 +7,4 @@ namespace ace {
 // False for an unknown hint. The holder's.
 bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value);
 
-// Bytes in live blocks, those kept on allocation lists included. Any thread.
-uint64_t live_bytes_bound(const Heap &heap);
-
 }  // namespace ace

@@ -15,7 +15,7 @@
 namespace ace {
 namespace {
 
-// Guards trim_due, trim_asked and carves_at_hint of every heap, and the earliest of all due times.
+// Guards what Heap says is under it, and the earliest of all due times.
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
@@ -41,20 +41,21 @@ void trim_if_due(Heap &heap, void *context) {
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
   pthread_mutex_lock(&g_lock);
   if (heap.trim_due != 0 && heap.trim_due <= round.now) {
-    const uint64_t carves = heap.counters.carves.get();
+    const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
                       heap.trim_asked,
                       options().idle_delay_ns,
                       heap.counters.resident_bytes(),
                       live_bytes_bound(heap),
-                      (carves - heap.carves_at_hint) * kPage,
-                      carves == heap.carves_at_look};
+                      taken - heap.taken_at_hint,
+                      taken == heap.taken_at_look,
+                      heap.trim_is_learned};
     decision = decide_when_due(view);
-    heap.carves_at_look = carves;
+    heap.taken_at_look = taken;
     heap.trim_due = decision.due;
     if (decision.recount) {
       heap.trim_asked = round.now;
-      heap.carves_at_hint = carves;
+      heap.taken_at_hint = taken;
     }
   }
   if (heap.trim_due != 0) round.earliest = std::min(round.earliest, heap.trim_due);
@@ -85,16 +86,17 @@ void work() {
 
 }  // namespace
 
-void schedule_trim(Heap &heap, uint64_t now, uint64_t due) {
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned) {
   pthread_once(&g_made_condition, make_condition);
   pthread_mutex_lock(&g_lock);
-  const uint64_t carves = heap.counters.carves.get();
+  const uint64_t taken = heap.counters.taken_bytes.get();
   if (heap.trim_due == 0) {
     heap.trim_asked = now;
-    heap.carves_at_hint = carves;
+    heap.taken_at_hint = taken;
     heap.trim_due = due;
+    heap.trim_is_learned = learned;
   }
-  heap.carves_at_look = carves;
+  heap.taken_at_look = taken;
   // A host whose thread limit is reached goes without: ace_tick still serves.
   if (!g_running) g_running = os().start_thread(work);
   if (heap.trim_due < g_earliest) {

@@ -5,9 +5,10 @@
 
 namespace ace {
 
-// Asks for a trim of the heap at `due`; one that was asked for before stays as it was. Starts the worker where
-// there is none yet. The holder's.
-void schedule_trim(Heap &heap, uint64_t now, uint64_t due);
+// Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `learned`: the delay
+// was, so that the trim does not wait until the heap is quiet. Starts the worker where there is none yet. The
+// holder's.
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned);
 void cancel_trim(Heap &heap);
 
 // Does what is due. Returns the nanoseconds until the next trim is due, UINT64_MAX where none is. Any thread.

@@ -30,9 +30,9 @@ bool was_refaulted_soon(const TrimView &view, uint64_t slack) {
          view.last_trim_bytes >= slack / 4 && view.faulted_since >= view.last_trim_bytes / 2;
 }
 
-bool is_worth_it(uint64_t slack, uint64_t live) { return slack >= std::max(kSlackMin, live / kSlackShare); }
-
 }  // namespace
+
+bool is_worth_it(uint64_t slack, uint64_t live) { return slack >= std::max(kSlackMin, live / kSlackShare); }
 
 TrimDecision decide_at_hint(const TrimView &view) {
   const uint64_t slack = slack_of(view.resident_bytes, view.live_bytes);
@@ -65,14 +65,14 @@ TrimDecision decide_when_due(const DeferredView &view) {
   uint64_t slack = slack_of(view.resident_bytes, view.live_bytes);
   if (!is_worth_it(slack, view.live_bytes)) return kNothing;
   if (view.quiet) return kAllNow;
-  if (view.now - view.asked < kPatience * view.idle_delay) {
+  if (!view.learned && view.now - view.asked < kPatience * view.idle_delay) {
     return {TrimAction::kLater, 0, view.now + view.idle_delay, false};
   }
   // Busy without end: it keeps what it turned over meanwhile, and is looked at again, so that the rest comes
   // back too once it is quiet.
   const uint64_t again = view.now + kPatience * view.idle_delay;
-  if (slack <= view.carved_bytes) return {TrimAction::kLater, 0, again, true};
-  return {TrimAction::kNow, slack - view.carved_bytes, again, true};
+  if (slack <= view.taken_bytes) return {TrimAction::kLater, 0, again, true};
+  return {TrimAction::kNow, slack - view.taken_bytes, again, true};
 }
 
 }  // namespace ace

@@ -28,21 +28,25 @@ struct TrimDecision {
   TrimAction action;
   size_t budget;  // kNow: the most bytes to give back
   uint64_t due;   // when to decide again, 0 for not; always set for kLater
-  bool recount;   // from here on carved_bytes counts anew
+  bool recount;   // from here on taken_bytes counts anew
 };
 
 // The rule of mode `static` at a hint.
 TrimDecision decide_at_hint(const TrimView &view);
 
+// Is there so much free memory that looking for it pays?
+bool is_worth_it(uint64_t slack, uint64_t live);
+
 // What a deferred trim finds when it is due.
 struct DeferredView {
   uint64_t now;
-  uint64_t asked;  // when the hint came, or when carved_bytes was last counted from zero
+  uint64_t asked;  // when the hint came, or when taken_bytes was last counted from zero
   uint64_t idle_delay;
   uint64_t resident_bytes;
   uint64_t live_bytes;
-  uint64_t carved_bytes;  // pages' worth that was carved since the hint: what the program turns over
-  bool quiet;             // nothing was carved since the last look
+  uint64_t taken_bytes;  // free memory that was taken into use since the hint: what the program turns over
+  bool quiet;            // nothing was taken since the last look
+  bool learned;          // the delay was: the time has come, whether the program is quiet or not
 };
 
 TrimDecision decide_when_due(const DeferredView &view);

@@ -59,6 +59,7 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
+  count_taken(heap, size_t{count} * row.prefix.block_size);
 }
 
 }  // namespace
@@ -131,6 +132,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
+  count_taken(heap, size_t{count} * row.prefix.block_size);
   return Carved::kBlocks;
 }
 

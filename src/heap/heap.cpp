@@ -98,6 +98,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
   if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
   heap->phases.since = os().now();
+  heap->reuse.look_at = UINT64_MAX;
   heap->phases.entries[0].set(1);
   home->head.prefix.pool = Pool::kTiny;
   home->head.prefix.owner = heap;
@@ -148,6 +149,30 @@ bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
       break;
   }
   return false;
+}
+
+uint64_t live_bytes_bound(const Heap &heap) {
+  uint64_t bytes = heap.counters.mid_live_bytes.get() + heap.counters.large_live_bytes.get();
+  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+    bytes += heap.slabs[bin].used_blocks.get() * kClassSize[class_of_bin(bin)];
+  }
+  return bytes;
+}
+
+void watch_reuse(Heap &heap, uint64_t bytes) {
+  heap.reuse = {heap.counters.taken_bytes.get() + bytes, live_bytes_bound(heap) + bytes, 0};
+}
+
+void look_for_reuse(Heap &heap) {
+  // A program that frees as much as it takes is not added up for every page.
+  constexpr uint64_t kStep = uint64_t{256} << 10;
+  const uint64_t live = live_bytes_bound(heap);
+  if (live >= heap.reuse.live) {
+    heap.reuse.at = os().now();
+    heap.reuse.look_at = UINT64_MAX;
+  } else {
+    heap.reuse.look_at = heap.counters.taken_bytes.get() + std::max(kStep, heap.reuse.live - live);
+  }
 }
 
 void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab) {

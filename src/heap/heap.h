@@ -110,6 +110,16 @@ struct RemoteQueue {
 // the other take the longer way.
 inline constexpr unsigned kSlabHints = 256;
 
+// When memory that fell free was needed again. What is live is not counted in one number, but can have grown by
+// no more than what was taken: so it is added up when so much was taken that it may have grown enough.
+struct ReuseWatch {
+  uint64_t look_at;  // Counters::taken_bytes; UINT64_MAX: nothing is waited for
+  uint64_t live;     // what is waited for
+  uint64_t at;       // when it came; 0: not yet
+};
+
+struct Controller;
+
 struct Heap {
   Bin bins[kBins];
   uint16_t bin_of_slab[kSlabHints];  // the bin's offset; any bin will do, its window proves the rest
@@ -136,6 +146,8 @@ struct Heap {
   [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;
   [[no_unique_address]] StateOf<kWarmPool != 0, WarmPool> warm_pool;
   PhaseLog phases;
+  ReuseWatch reuse;
+  Controller *controller;        // control/controller.h; nullptr: none was needed yet
   uint64_t next_look;            // resident bytes beyond which it is looked for dead pages (may_grow)
   uint64_t last_collection_end;  // when; 0: none yet
   // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.
@@ -144,11 +156,13 @@ struct Heap {
   // ---- any thread
   Counters counters;
   std::atomic<size_t> limit;
+  std::atomic<uint64_t> stuck_bytes;  // resident beyond what lives after the last trim: pages that blocks share
   RemoteQueue remote;
   Lock roster_lock;
   // Under the lock of control/worker.cpp: when the deferred trim is due (0: none) and was asked for, and
-  // Counters::carves then and at the worker's last look.
-  uint64_t trim_due, trim_asked, carves_at_hint, carves_at_look;
+  // Counters::taken_bytes then and at the worker's last look; its delay was learned.
+  uint64_t trim_due, trim_asked, taken_at_hint, taken_at_look;
+  bool trim_is_learned;
 
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
@@ -198,6 +212,20 @@ inline void count_faulted(Heap &heap, size_t bytes) {
   heap.counters.faulted_bytes.add(bytes);
   uint64_t resident = heap.counters.resident_bytes();
   if (resident > heap.counters.peak_resident_bytes.get()) heap.counters.peak_resident_bytes.set(resident);
+}
+
+// Bytes in live blocks, those kept on allocation lists included. Any thread.
+uint64_t live_bytes_bound(const Heap &heap);
+
+// Waits, from now on, until so many bytes more are live; earlier no ReuseWatch::at is set.
+void watch_reuse(Heap &heap, uint64_t bytes);
+
+// Counts free memory that is taken into use, resident or not.
+void look_for_reuse(Heap &heap);
+inline void count_taken(Heap &heap, size_t bytes) {
+  heap.counters.taken_bytes.add(bytes);
+  if (heap.counters.taken_bytes.get() >= heap.reuse.look_at) [[unlikely]]
+    look_for_reuse(heap);
 }
 
 // Lists of superslabs; the holder's.

@@ -184,7 +184,10 @@ void *allocate_large(Heap &heap, size_t size, size_t alignment) {
     drain_remote_frees(heap);
     kept = take_kept(heap, size, offset);
   }
-  if (kept != nullptr) return large_block(kept);
+  if (kept != nullptr) {
+    count_taken(heap, large_block_size(kept));
+    return large_block(kept);
+  }
   displace_kept(heap, block_size);
   if (!granted(heap, block_size)) return nullptr;
   Superslab *superslab = map_large(heap, size, offset);
@@ -192,6 +195,7 @@ void *allocate_large(Heap &heap, size_t size, size_t alignment) {
   link_large(heap, superslab);
   count_mapping(heap, superslab);
   count_fresh(heap, block_size);
+  count_taken(heap, block_size);
   return large_block(superslab);
 }
 
@@ -264,6 +268,7 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
   }
   if (new_size > old_size) {
     count_fresh(heap, new_size - old_size);
+    count_taken(heap, new_size - old_size);
   } else {
     heap.counters.released_bytes.add(old_size - new_size);
   }

@@ -97,6 +97,7 @@ void *begin_run(Heap &heap, Superslab *superslab, unsigned start, unsigned pages
   superslab->mid().run_pages[start] = static_cast<uint16_t>(pages);
   heap.counters.mid_live_blocks.add(1);
   heap.counters.mid_live_bytes.add(pages * kPage);
+  count_taken(heap, pages * kPage);
   return superslab->page(start);
 }
 
@@ -219,6 +220,7 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
     superslab->head.claim.release();
     if (!taken) return false;
     heap.counters.mid_live_bytes.add((pages - old_pages) * kPage);
+    count_taken(heap, (pages - old_pages) * kPage);
   } else if (pages < old_pages) {
     add_free(superslab, page + pages, page + old_pages);
     heap.counters.mid_live_bytes.subtract((old_pages - pages) * kPage);

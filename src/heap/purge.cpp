@@ -174,11 +174,18 @@ size_t look_for_pages(Heap &heap, size_t budget) {
   return given;
 }
 
+void note_stuck(Heap &heap) {
+  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  heap.stuck_bytes.store(resident > live ? resident - live : 0, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 size_t purge_pages(Heap &heap, size_t budget) {
   heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
-  return look_for_pages(heap, budget);
+  const size_t given = look_for_pages(heap, budget);
+  if (given < budget) note_stuck(heap);
+  return given;
 }
 
 size_t trim_heap(Heap &heap, size_t budget) {
@@ -198,6 +205,7 @@ size_t trim_heap(Heap &heap, size_t budget) {
                                          release);  // whole superslabs: there is next to nothing to look at
   heap.counters.trimmed_bytes.add_shared(given);
   if (given < budget) given += look_for_pages(heap, budget - given);
+  if (given < budget) note_stuck(heap);
   mark_draining(heap);
   return given;
 }

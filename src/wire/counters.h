@@ -11,7 +11,7 @@ struct Counters {
   PeakCounter metadata_bytes;
   Counter mid_live_bytes, mid_live_blocks, large_live_bytes, large_live_blocks;
   Counter superslabs_hot, superslabs_draining, superslabs_free, slabs_in_use;
-  Counter refills, carves, slabs_assigned, slabs_emptied;
+  Counter refills, carves, taken_bytes, slabs_assigned, slabs_emptied;
   Counter remote_frees, remote_drains;
   Counter limit_callbacks, limit_failures, system_failures;
   Counter collections_full, collections_partial, collected_objects, host_live_bytes, hints;

@@ -57,15 +57,25 @@ bool parse_switch(const char *text, Setting<bool> Options::*field, Options &opti
   return true;
 }
 
-bool parse_mode(const char *text, Setting<Mode> Options::*field, Options &options) {
-  if (strcmp(text, "off") == 0) {
-    options.*field = Mode::kOff;
-  } else if (strcmp(text, "static") == 0) {
-    options.*field = Mode::kStatic;
-  } else {
+// The seed paper's profiles, for throughput and for memory, are prices.
+bool parse_price(const char *text, Setting<size_t> Options::*field, Options &options) {
+  if (strcmp(text, "full") == 0) text = "64g";
+  if (strcmp(text, "conservative") == 0) text = "1g";
+  Options trial;
+  if (!parse_bytes(text, field, trial) || trial.*field < size_t{1} << 20 || trial.*field > size_t{1} << 50)
     return false;
-  }
+  options.*field = static_cast<size_t>(trial.*field);
   return true;
+}
+
+bool parse_mode(const char *text, Setting<Mode> Options::*field, Options &options) {
+  static constexpr const char *kNames[] = {"off", "static", "observe", "learn"};
+  for (unsigned i = 0; i < 4; ++i) {
+    if (strcmp(text, kNames[i]) != 0) continue;
+    options.*field = static_cast<Mode>(i);
+    return true;
+  }
+  return false;
 }
 
 bool parse_bad_pointer(const char *text, Setting<bool> Options::*field, Options &options) {
@@ -102,6 +112,9 @@ bool parse_text(const char *text, std::nullptr_t, Options &) {
 // The field of Options that each option sets; nullptr where its text is all.
 #define ACE_FIELD_mode &Options::mode
 #define ACE_FIELD_idle_delay &Options::idle_delay_ns
+#define ACE_FIELD_memory_price &Options::memory_price
+#define ACE_FIELD_log nullptr
+#define ACE_FIELD_playbook nullptr
 #define ACE_FIELD_worker &Options::worker
 #define ACE_FIELD_bad_pointer &Options::abort_on_bad_pointer
 #define ACE_FIELD_limit &Options::limit

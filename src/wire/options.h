@@ -8,7 +8,7 @@
 
 namespace ace {
 
-enum class Mode : uint8_t { kOff, kStatic };
+enum class Mode : uint8_t { kOff, kStatic, kObserve, kLearn };
 
 // A value that may be set while other threads, such as the worker, read it. Relaxed: it orders nothing.
 template <typename T>
@@ -24,6 +24,7 @@ class Setting {
 struct Options {
   Setting<Mode> mode;
   Setting<uint64_t> idle_delay_ns;
+  Setting<size_t> memory_price;
   Setting<bool> worker;
   Setting<bool> huge_pages;
   Setting<bool> abort_on_bad_pointer;

@@ -96,7 +96,8 @@ class DueRule : public testing::TestWithParam<DueCase> {};
 
 TEST_P(DueRule, Decides) {
   const DueCase &c = GetParam();
-  TrimDecision decision = decide_when_due({kMoment, c.asked, kDelay, c.resident, c.live, c.carved, c.quiet});
+  TrimDecision decision =
+      decide_when_due({kMoment, c.asked, kDelay, c.resident, c.live, c.carved, c.quiet, false});
   EXPECT_EQ(decision.action, c.action) << c.what;
   EXPECT_EQ(decision.budget, c.budget) << c.what;
   EXPECT_EQ(decision.due, c.due) << c.what;
@@ -114,6 +115,17 @@ INSTANTIATE_TEST_SUITE_P(
                             7 * kMiB, kMoment + 10 * kDelay, true},
                     DueCase{"busy for long, all turned over", kOld, 10 * kMiB, kMiB, 9 * kMiB, false, kLater, 0,
                             kMoment + 10 * kDelay, true}));
+
+TEST(LearnedDelay, DoesNotWaitUntilTheProgramIsQuiet) {
+  const DeferredView busy{kMoment, kMoment - 1, kDelay, 10 * kMiB, kMiB, 4 * kMiB, false, true};
+  TrimDecision decision = decide_when_due(busy);
+  EXPECT_EQ(decision.action, kNow);
+  EXPECT_EQ(decision.budget, 5 * kMiB) << "what it turns over it keeps";
+  EXPECT_GT(decision.due, kMoment) << "and the rest comes back too once it is quiet";
+  DeferredView turned_over = busy;
+  turned_over.taken_bytes = 20 * kMiB;
+  EXPECT_EQ(decide_when_due(turned_over).action, kLater);
+}
 
 }  // namespace
 }  // namespace ace

@@ -1,0 +1,120 @@
+#include "control/controller.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <new>
+
+#include "control/container.h"
+#include "control/decision_log.h"
+#include "control/playbook.h"
+#include "os/os.h"
+#include "wire/options.h"
+
+namespace ace {
+
+struct Controller {
+  Loop loop;
+  Prices prices;  // those of its beginning, by which a log replays
+  unsigned id;
+};
+
+static_assert(sizeof(Controller) <= size_t{64} << 10);
+
+namespace {
+
+pthread_once_t g_measured_once = PTHREAD_ONCE_INIT;
+Prices g_measured;
+std::atomic<unsigned> g_next_id{1};
+
+size_t controller_size() { return round_up(sizeof(Controller), os().page_size); }
+
+// Takes a fresh MiB into use and gives it back, three times: the least counts. Where the clock stands still the
+// defaults stay.
+void measure() {
+  constexpr size_t kSize = size_t{1} << 20;
+  void *memory = os().map(kSize, os().page_size);
+  if (memory == nullptr) return;
+  uint64_t fault = UINT64_MAX, release = UINT64_MAX;
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t begin = os().now();
+    for (size_t at = 0; at < kSize; at += os().page_size)
+      static_cast<volatile std::byte *>(memory)[at] = std::byte{1};
+    const uint64_t middle = os().now();
+    if (!os().purge(memory, kSize)) break;
+    fault = std::min(fault, middle - begin);
+    release = std::min(release, os().now() - middle);
+  }
+  os().unmap(memory, kSize);
+  if (fault == 0 || release == 0 || release == UINT64_MAX) return;
+  g_measured.refault_ns = fault;
+  g_measured.release_ns = release;
+}
+
+Controller *controller_of(Heap &heap) {
+  if (heap.controller != nullptr) return heap.controller;
+  void *memory = os().map(controller_size(), os().page_size);
+  if (memory == nullptr) return nullptr;
+  auto *controller = new (memory) Controller{};
+  controller->id = g_next_id.fetch_add(1, std::memory_order_relaxed);
+  controller->prices = prices();
+  start_loop({controller->id, heap.name, controller->prices}, controller->loop.learner());
+  lock_playbook();  // whoever writes it visits the loops that are there
+  heap.controller = controller;
+  unlock_playbook();
+  return controller;
+}
+
+}  // namespace
+
+Prices prices() {
+  pthread_once(&g_measured_once, measure);
+  Prices all = g_measured;
+  all.byte_seconds = options().memory_price;
+  return all;
+}
+
+unsigned next_loop_id() { return g_next_id.load(std::memory_order_relaxed); }
+
+bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, LoopStep &step) {
+  Controller *controller = controller_of(heap);
+  if (controller == nullptr) return false;
+  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  const uint64_t more = live + heap.stuck_bytes.load(std::memory_order_relaxed);
+  LoopView view{};
+  view.now = now;
+  view.occasion = occasion;
+  view.may_defer = may_defer;
+  view.is_short = is_memory_short(now);
+  view.slack = resident > more ? resident - more : 0;
+  view.live = live;
+  view.taken = heap.counters.taken_bytes.get();
+  view.reused_at = heap.reuse.at;
+  lock_playbook();
+  step = controller->loop.at(controller->prices, view);
+  unlock_playbook();
+  if (step.opened) {
+    watch_reuse(heap, step.awaits);
+  } else if (step.closed) {
+    heap.reuse = {UINT64_MAX, 0, 0};
+  }
+  if (step.opened || step.closed) log_step(controller->id, heap.name, view, step);
+  return true;
+}
+
+void end_loop(Heap &heap) {
+  Controller *controller = heap.controller;
+  if (controller == nullptr) return;
+  lock_playbook();
+  heap.controller = nullptr;
+  unlock_playbook();
+  add_to_playbook(controller->loop.learner());
+  os().unmap(controller, controller_size());
+}
+
+const Learner *learner_of(const Heap &heap) {
+  return heap.controller == nullptr ? nullptr : &heap.controller->loop.learner();
+}
+
+}  // namespace ace

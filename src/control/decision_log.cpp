@@ -1,0 +1,117 @@
+#include "control/decision_log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/controller.h"
+#include "decide/playbook.h"
+#include "os/lock.h"
+#include "os/os.h"
+#include "os/write_all.h"
+#include "wire/options.h"
+
+namespace ace {
+namespace {
+
+Lock g_lock;  // guards the rest
+int g_file = -1;
+struct stat g_identity;  // of the file: a host that closes all descriptors may have made another one of its own
+int g_process;           // which opened it: a child of fork writes a header of its own
+bool g_failed;
+char g_path[256];  // what the option said when it was opened
+char g_line[kPlaybookMax + kPlaybookMax / 16 + 512];
+
+const char *wanted() {
+  const char *path = option_text("log");
+  return strcmp(path, "none") == 0 ? nullptr : path;
+}
+
+void fail(const char *path) {
+  g_failed = true;
+  dprintf(STDERR_FILENO, "ace: the decision log %s cannot be written (%s); what follows is not logged\n", path,
+          strerror(errno));
+}
+
+bool is_still_open() {
+  struct stat now;
+  return g_file >= 0 && fstat(g_file, &now) == 0 && now.st_dev == g_identity.st_dev &&
+         now.st_ino == g_identity.st_ino;
+}
+
+// The option names another file than before.
+void begin_anew(const char *path) {
+  if (is_still_open()) close(g_file);
+  g_file = -1;
+  g_process = 0;
+  g_failed = false;
+  strncpy(g_path, path, sizeof g_path - 1);
+}
+
+// False where nothing can be written. Loops from `first_id` on begin in this process.
+bool open_log(const char *path, unsigned first_id) {
+  if (strcmp(g_path, path) != 0) begin_anew(path);
+  if (g_failed) return false;
+  if (!is_still_open()) {
+    g_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    if (g_file < 0 || fstat(g_file, &g_identity) != 0) return fail(path), false;
+  }
+  const int process = getpid();
+  if (g_process == process) return true;
+  g_process = process;
+  char line[128];
+  const int length = snprintf(line, sizeof line, "{\"ace_log\":1,\"pid\":%d,\"page\":%zu,\"first_id\":%u}\n",
+                              process, os().page_size, first_id);
+  if (write_all(g_file, line, static_cast<size_t>(length))) return true;
+  return fail(path), false;
+}
+
+// A heap's name as it stands in JSON.
+struct ShownName {
+  explicit ShownName(const char *name) {
+    strncpy(text, name, sizeof text - 1);
+    for (char *c = text; *c != '\0'; ++c) {
+      if (*c == '"' || *c == '\\' || static_cast<unsigned char>(*c) < 0x20) *c = '_';
+    }
+  }
+  char text[32] = "";
+};
+
+}  // namespace
+
+void log_start(const LoopName &loop, const char *playbook) {
+  const char *path = wanted();
+  if (path == nullptr) return;
+  using Number = unsigned long long;
+  Locked locked(g_lock);
+  if (!open_log(path, loop.id)) return;
+  const int head = snprintf(g_line, sizeof g_line,
+                            "{\"pid\":%d,\"id\":%u,\"heap\":\"%s\",\"release_ns\":%llu,\"refault_ns\":%llu,"
+                            "\"byte_seconds\":%llu,\"playbook\":\"",
+                            g_process, loop.id, ShownName(loop.heap).text, Number{loop.prices.release_ns},
+                            Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds});
+  char *at = g_line + head;
+  for (const char *c = playbook; *c != '\0' && at < g_line + sizeof g_line - 8; ++c) {
+    if (*c == '\n') *at++ = '\\';
+    *at++ = *c == '\n' ? 'n' : *c;
+  }
+  at = static_cast<char *>(mempcpy(at, "\"}\n", 3));
+  if (!write_all(g_file, g_line, static_cast<size_t>(at - g_line))) fail(path);
+}
+
+void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
+  const char *path = wanted();
+  if (path == nullptr) return;
+  Locked locked(g_lock);
+  if (!open_log(path, next_loop_id())) return;
+  const size_t length = format_step(g_line, sizeof g_line, g_process, id, ShownName(heap).text, view, step);
+  if (length != 0 && !write_all(g_file, g_line, length)) fail(path);
+}
+
+void lock_decision_log() { g_lock.lock(); }
+void unlock_decision_log() { g_lock.unlock(); }
+
+}  // namespace ace

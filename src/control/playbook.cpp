@@ -1,0 +1,155 @@
+#include "control/playbook.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/controller.h"
+#include "heap/all_heaps.h"
+#include "os/lock.h"
+#include "os/os.h"
+#include "os/write_all.h"
+#include "wire/options.h"
+
+namespace ace {
+namespace {
+
+Lock g_lock;  // guards the rest
+bool g_is_read, g_has_news;
+Context g_contexts[kContexts];  // the file's, and what was learned since
+char g_text[kPlaybookMax + 1];
+
+const char *file_name() {
+  const char *path = option_text("playbook");
+  return strcmp(path, "none") == 0 ? nullptr : path;
+}
+
+PlaybookFit fit() { return {os().page_size, options().memory_price}; }
+
+// The whole file into g_text, with a final zero; false where there is none, or it is too large.
+bool read_file(const char *path) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) {
+    if (errno != ENOENT)
+      dprintf(STDERR_FILENO, "ace: the playbook %s cannot be read: %s\n", path, strerror(errno));
+    return false;
+  }
+  size_t length = 0;
+  while (length < sizeof g_text) {
+    const ssize_t n = read(file, g_text + length, sizeof g_text - length);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    length += static_cast<size_t>(n);
+  }
+  close(file);
+  if (length == sizeof g_text || memchr(g_text, '\0', length) != nullptr) {
+    dprintf(STDERR_FILENO, "ace: the playbook %s is none: it is ignored\n", path);
+    return false;
+  }
+  g_text[length] = '\0';
+  return true;
+}
+
+// The lock is held.
+void read_once() {
+  if (g_is_read) return;
+  g_is_read = true;
+  const Learner fresh;
+  for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
+  const char *path = file_name();
+  unsigned line;
+  if (path == nullptr || !read_file(path)) return;
+  if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line))
+    dprintf(STDERR_FILENO, "ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n",
+            path, wrong, line);
+}
+
+// False where nothing was learned.
+bool add_learner(Context (&contexts)[kContexts], const Learner &learner) {
+  bool has_news = false;
+  for (unsigned c = 0; c < kContexts; ++c) {
+    has_news |= learner.context(c).samples != 0;
+    add_context(contexts[c], learner.context(c));
+  }
+  return has_news;
+}
+
+bool write_file(const char *path, const char *text, size_t length) {
+  char temporary[300];
+  if (snprintf(temporary, sizeof temporary, "%s.%d", path, static_cast<int>(getpid())) >=
+      static_cast<int>(sizeof temporary))
+    return errno = ENAMETOOLONG, false;
+  const int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (file < 0) return false;
+  bool done = write_all(file, text, length);
+  const int error = errno;
+  done = close(file) == 0 && done;
+  if (done && rename(temporary, path) == 0) return true;
+  if (!done && error != 0) errno = error;
+  const int reason = errno;
+  unlink(temporary);
+  errno = reason;
+  return false;
+}
+
+}  // namespace
+
+void start_loop(const LoopName &loop, Learner &learner) {
+  if (file_name() == nullptr) return log_start(loop, "");
+  Locked locked(g_lock);
+  read_once();
+  bool knows = false;
+  for (const Context &context : g_contexts) knows |= context.samples != 0 || context.pinned;
+  if (!knows || format_playbook(g_text, kPlaybookMax, fit(), g_contexts) == 0) return log_start(loop, "");
+  for (unsigned c = 0; c < kContexts; ++c) start_from(learner.context(c), g_contexts[c]);
+  log_start(loop, g_text);
+}
+
+void add_to_playbook(const Learner &learner) {
+  if (file_name() == nullptr) return;
+  Locked locked(g_lock);
+  read_once();
+  g_has_news |= add_learner(g_contexts, learner);
+}
+
+void lock_playbook() { g_lock.lock(); }
+void unlock_playbook() { g_lock.unlock(); }
+
+bool write_playbook() {
+  const char *path = file_name();
+  if (path == nullptr || options().mode != Mode::kLearn) return true;
+  struct Sum {
+    Context contexts[kContexts];
+    bool has_news;
+  } sum;
+  {
+    Locked locked(g_lock);
+    read_once();
+    memcpy(sum.contexts, g_contexts, sizeof sum.contexts);
+    sum.has_news = g_has_news;
+    visit_heaps(
+        [](Heap &heap, void *context) {
+          auto &all = *static_cast<Sum *>(context);
+          const Learner *learner = learner_of(heap);
+          if (learner != nullptr) all.has_news |= add_learner(all.contexts, *learner);
+        },
+        &sum);
+  }
+  if (!sum.has_news) return true;
+  char text[kPlaybookMax];
+  const size_t length = format_playbook(text, sizeof text, fit(), sum.contexts);
+  if (length != 0 && write_file(path, text, length)) return true;
+  dprintf(STDERR_FILENO, "ace: the playbook %s cannot be written: %s\n", path, strerror(errno));
+  return false;
+}
+
+namespace {
+// A process in which no loop ever began has not even read the options.
+[[gnu::destructor]] void write_at_exit() {
+  if (g_is_read) write_playbook();
+}
+}  // namespace
+
+}  // namespace ace

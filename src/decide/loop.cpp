@@ -1,0 +1,128 @@
+#include "decide/loop.h"
+
+#include <stdio.h>
+
+namespace ace {
+namespace {
+
+// A heap that rests so long has rested, whatever it will do: in break-even times.
+constexpr uint64_t kRested = 4;
+
+const char *name_of(TrimAction action) {
+  return action == TrimAction::kNow ? "now" : action == TrimAction::kLater ? "later" : "nothing";
+}
+
+// A full collection says more of what follows than a partial one, and a program that waits says most.
+bool says_more(Occasion occasion, Occasion than) {
+  constexpr unsigned kSays[kOccasions] = {1, 0, 2};
+  return kSays[static_cast<unsigned>(occasion)] > kSays[static_cast<unsigned>(than)];
+}
+
+// Text that grows in a buffer; too long a one is none.
+struct Line {
+  char *text;
+  size_t size, length;
+
+  template <typename... Values>
+  void add(const char *format, Values... values) {
+    if (length >= size) return;
+    const int n = snprintf(text + length, size - length, format, values...);
+    length += n < 0 ? size : static_cast<size_t>(n);
+  }
+};
+
+}  // namespace
+
+void Loop::close(const Prices &prices, const LoopView &view, LoopStep &step) {
+  const uint64_t end = view.reused_at != 0 ? view.reused_at : view.now;
+  const uint64_t grown = view.live > live_before_ ? view.live - live_before_ : 0;
+  interval_.length = end > begin_ ? end - begin_ : 0;
+  if (view.reused_at != 0) {
+    interval_.reused = std::min(interval_.slack, view.taken - taken_before_);
+  } else {
+    interval_.reused = std::min(interval_.slack, view.now >= given_back_at_ ? grown + view.slack : grown);
+  }
+  const auto cost = [&](uint16_t expert) {
+    return cost_of(prices, interval_, delay_of(prices, expert, interval_.may_defer));
+  };
+  step.closed = true;
+  step.interval = interval_;
+  step.cost = cost(interval_.chosen);
+  step.prior_cost = cost(prior_of(interval_.context));
+  step.least_cost = least_cost(prices, interval_);
+  learner_.learn(prices, interval_);
+  is_open_ = false;
+}
+
+void Loop::open(const Prices &prices, const LoopView &view, LoopStep &step) {
+  is_open_ = true;
+  occasion_ = view.occasion;
+  begin_ = view.now;
+  taken_before_ = view.taken;
+  live_before_ = view.live;
+  const uint16_t context = learner_.context_of(view.occasion, view.slack, view.live);
+  const uint16_t chosen = view.is_short ? 0 : learner_.choose(context, view.may_defer);
+  interval_ = {context, chosen, view.may_defer, view.is_short, view.slack, 0, 0};
+  step.opened = true;
+  step.context = context;
+  step.chosen = chosen;
+  step.awaits = view.slack / 2;
+  if (chosen == 0) {
+    step.action = TrimAction::kNow;
+    given_back_at_ = view.now;
+  } else if (view.may_defer) {
+    step.action = TrimAction::kLater;
+    step.due = given_back_at_ = view.now + delay_of(prices, chosen, true);
+  } else {
+    given_back_at_ = UINT64_MAX;
+  }
+}
+
+LoopStep Loop::at(const Prices &prices, const LoopView &view) {
+  LoopStep step{};
+  step.action = TrimAction::kNothing;
+  const bool is_worth = is_worth_it(view.slack, view.live);
+  if (is_open_) {
+    const bool came_back = is_worth && view.now > given_back_at_ && view.slack >= interval_.slack / 4;
+    if (view.reused_at != 0 || came_back || view.now - begin_ >= kRested * break_even_ns(prices)) {
+      close(prices, view, step);
+    } else if (is_worth &&
+               (view.is_short || view.slack > 2 * interval_.slack || says_more(view.occasion, occasion_))) {
+      // Much more is free now, it is better known what follows, or memory is short: it is settled anew, and
+      // nothing is known of what was open.
+      is_open_ = false;
+    }
+  }
+  if (!is_open_ && is_worth) open(prices, view, step);
+  return step;
+}
+
+size_t format_step(char *text, size_t size, int process, unsigned id, const char *heap, const LoopView &view,
+                   const LoopStep &step) {
+  using Number = unsigned long long;
+  Line line{text, size, 0};
+  line.add(
+      "{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":\"%s\",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,"
+      "\"slack\":%llu,"
+      "\"live\":%llu,\"taken\":%llu,\"reused_at\":%llu",
+      Number{view.now}, process, id, heap, kOccasionNames[static_cast<unsigned>(view.occasion)],
+      int{view.may_defer}, int{view.is_short}, Number{view.slack}, Number{view.live}, Number{view.taken},
+      Number{view.reused_at});
+  if (step.closed) {
+    const Interval &i = step.interval;
+    line.add(
+        ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"length\":%llu,\"reused\":%"
+        "llu,"
+        "\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
+        ace::name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.length},
+        Number{i.reused}, Number{step.cost}, Number{step.prior_cost}, Number{step.least_cost});
+  }
+  if (step.opened) {
+    line.add(",\"opened\":{\"context\":\"%s\",\"chosen\":%u,\"action\":\"%s\",\"due\":%llu}",
+             ace::name_of(step.context).text, unsigned{step.chosen}, name_of(step.action), Number{step.due});
+  }
+  line.add("}\n");
+  return line.length < size ? line.length : 0;
+}
+
+}  // namespace ace

@@ -1,0 +1,263 @@
+// Modes observe and learn in a heap: what is seen, what is done, what is written.
+#include "control/controller.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "control/container.h"
+#include "control/playbook.h"
+#include "unit/fake_os.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::FakeOs;
+using test::HeapTest;
+using test::kMillisecond;
+using test::OptionGuard;
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+class Controlled : public HeapTest {
+ protected:
+  Controlled() {
+    set_container_root_for_tests("/nowhere");  // this machine's memory may be short
+    make(0, 0, nullptr, nullptr, 0);
+  }
+  ~Controlled() override { set_container_root_for_tests(""); }
+
+  void collect() {
+    EXPECT_EQ(ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0), 0);
+    EXPECT_EQ(ace_hint(heap, ACE_HINT_COLLECT_END, 0), 0);
+  }
+  void swell() { blocks = fill(32 * kMiB / 64, 64); }
+  // Next to nothing stays.
+  void shrink() {
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (i % 100000 == 0) {
+        kept.push_back(blocks[i]);
+      } else {
+        ace_heap_free(heap, blocks[i]);
+      }
+    }
+    blocks.clear();
+  }
+  static uint64_t unit() { return break_even_ns(prices()); }
+  void advance(double units) { fake.advance(static_cast<uint64_t>(units * static_cast<double>(unit()))); }
+
+  FakeOs fake;
+  OptionGuard learn{"mode", "learn"};
+  std::vector<void *> blocks, kept;
+};
+
+TEST_F(Controlled, ACollapseIsGivenBackAtOnce) {
+  swell();
+  shrink();
+  collect();
+  EXPECT_LT(stats().resident_bytes, 4 * kMiB);
+}
+
+TEST_F(Controlled, AProgramThatSwellsAgainAtOnceIsSoonLeftAlone) {
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  swell();
+  shrink();
+  collect();
+  EXPECT_GT(stats().resident_bytes, 24 * kMiB);
+  advance(1);
+  ace_tick();
+  EXPECT_LT(stats().resident_bytes, 4 * kMiB) << "but not for ever";
+}
+
+TEST_F(Controlled, AProgramThatRestsIsGivenBackAtOnceAgain) {
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  for (int i = 0; i < 24; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(3);
+    ace_tick();
+  }
+  swell();
+  shrink();
+  collect();
+  EXPECT_LT(stats().resident_bytes, 4 * kMiB);
+}
+
+TEST_F(Controlled, PagesThatSurvivorsShareAreNotFree) {
+  swell();
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % 64 == 0) {
+      kept.push_back(blocks[i]);  // one on each page
+    } else {
+      ace_heap_free(heap, blocks[i]);
+    }
+  }
+  blocks.clear();
+  collect();
+  const uint64_t purges = stats().purges;
+  for (int i = 0; i < 10; ++i) {
+    advance(0.01);
+    collect();
+  }
+  EXPECT_EQ(stats().purges, purges) << "looking again and again is of no use";
+}
+
+TEST_F(Controlled, ObserveActsAsStatic) {
+  OptionGuard observe("mode", "observe");
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  EXPECT_NE(learner_of(*heap), nullptr);
+  const uint64_t returned = stats().returned_bytes + stats().released_bytes;
+  make(0, 0, nullptr, nullptr, 0);
+  OptionGuard fixed("mode", "static");
+  kept.clear();
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  EXPECT_EQ(stats().returned_bytes + stats().released_bytes, returned);
+  EXPECT_EQ(learner_of(*heap), nullptr) << "and static has no loop";
+}
+
+TEST_F(Controlled, PlacesBlocksAsModeOffDoes) {
+  const auto places = [this](const char *mode) {
+    OptionGuard guard("mode", mode);
+    make(0, 0, nullptr, nullptr, 0);
+    keep_what_is_free();
+    std::vector<uintptr_t> found;
+    for (int round = 0; round < 3; ++round) {
+      auto some = fill(2000, 48 + 16 * static_cast<size_t>(round));
+      for (void *block : some) found.push_back(address_of(block) % kSuperslabSize);
+      for (size_t i = 0; i < some.size(); i += 2) ace_heap_free(heap, some[i]);
+    }
+    return found;
+  };
+  EXPECT_EQ(places("learn"), places("off")) << "without an occasion the loop is not there";
+}
+
+TEST_F(Controlled, TheWatchSeesWhenHalfIsLiveAgain) {
+  swell();
+  watch_reuse(*heap, 8 * kMiB);
+  EXPECT_EQ(heap->reuse.at, 0u);
+  auto more = fill(4 * kMiB / 64, 64);
+  EXPECT_EQ(heap->reuse.at, 0u);
+  for (int i = 0; i < 20; ++i) {  // what comes and goes is not needed again
+    auto some = fill(kMiB / 64, 64);
+    free_all(some);
+  }
+  EXPECT_EQ(heap->reuse.at, 0u);
+  fake.advance(5);
+  const uint64_t now = os().now();
+  auto rest = fill(5 * kMiB / 64, 64);
+  EXPECT_EQ(heap->reuse.at, now);
+}
+
+std::string contents(const std::string &path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+class Files : public Controlled {
+ protected:
+  Files() {
+    char name[] = "/tmp/ace-files-XXXXXX";
+    folder = mkdtemp(name);
+  }
+  ~Files() override {
+    for (const char *name : {"/log", "/playbook"}) unlink((folder + name).c_str());
+    rmdir(folder.c_str());
+  }
+  std::string folder;
+};
+
+TEST_F(Files, ThePlaybookIsWrittenAndKeepsWhatHeapsHaveLearned) {
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  EXPECT_TRUE(write_playbook());
+  const std::string text = contents(folder + "/playbook");
+  EXPECT_EQ(text.find("ace-playbook 1 page="), 0u) << text;
+  EXPECT_NE(text.find("full collapsed soon: hold="), std::string::npos) << text;
+  ace_heap_destroy(std::exchange(heap, nullptr));
+  EXPECT_TRUE(write_playbook());
+  EXPECT_NE(contents(folder + "/playbook").find("full collapsed soon: hold="), std::string::npos);
+}
+
+TEST_F(Files, TheLogHasALineForEachStep) {
+  OptionGuard option("log", (folder + "/log").c_str());
+  for (int i = 0; i < 5; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  std::istringstream lines(contents(folder + "/log"));
+  std::vector<std::string> all;
+  for (std::string line; std::getline(lines, line);) all.push_back(line);
+  ASSERT_EQ(all.size(), 2u + 5u);
+  EXPECT_EQ(all[0].find("{\"ace_log\":1,"), 0u);
+  EXPECT_NE(all[1].find("\"playbook\":\"\""), std::string::npos);
+  for (size_t i = 2; i < all.size(); ++i) {
+    EXPECT_NE(all[i].find("\"opened\""), std::string::npos);
+    EXPECT_EQ(all[i].find("\"closed\"") != std::string::npos, i > 2) << all[i];
+  }
+}
+
+TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {
+  OptionGuard option("log", "/dev/full");
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 3; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_NE(said.find("the decision log /dev/full cannot be written (No space left on device)"),
+            std::string::npos);
+  EXPECT_EQ(said.find("cannot be written"), said.rfind("cannot be written"));
+}
+
+TEST_F(Files, APlaybookThatCannotBeWrittenIsTold) {
+  OptionGuard option("playbook", "/nowhere/at/all");
+  for (int i = 0; i < 3; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(write_playbook());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("the playbook /nowhere/at/all cannot be written"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace ace

@@ -1,0 +1,183 @@
+// Rent or buy: costs, and what is learned from intervals.
+#include "decide/learn.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <set>
+
+namespace ace {
+namespace {
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr Prices kPrices;
+const uint64_t kUnit = break_even_ns(kPrices);  // a function of integers alone
+
+Interval interval_of(double units, uint16_t context = 0, uint64_t slack = 64 * kMiB) {
+  return {context, 0, true, false, slack, static_cast<uint64_t>(units * static_cast<double>(kUnit)), slack};
+}
+
+// The learner's choice in a context after so many intervals of a length.
+uint16_t choice_after(Learner &learner, double units, int times, uint16_t context) {
+  for (int i = 0; i < times; ++i) {
+    Interval interval = interval_of(units, context);
+    interval.chosen = learner.choose(context, true);
+    learner.learn(kPrices, interval);
+  }
+  return learner.choose(context, true);
+}
+
+TEST(Cost, AtTheBreakEvenHoldingCostsAsMuchAsReleasingAndTakingAgain) {
+  const uint64_t held = holding_cost(kPrices, 64 * kMiB, kUnit);
+  const uint64_t bought = release_cost(kPrices, 64 * kMiB) + refault_cost(kPrices, 64 * kMiB);
+  EXPECT_NEAR(static_cast<double>(held), static_cast<double>(bought), 1e-6 * static_cast<double>(bought));
+}
+
+TEST(Cost, ASecondOfTheDefaultPriceIsASecond) {
+  EXPECT_EQ(holding_cost(kPrices, uint64_t{8} << 30, 1'000'000'000), 1'000'000'000u);
+}
+
+TEST(Cost, NothingOverflows) {
+  EXPECT_EQ(scaled(UINT64_MAX, UINT64_MAX, 1), UINT64_MAX);
+  EXPECT_EQ(holding_cost(kPrices, UINT64_MAX / 2, UINT64_MAX / 2), UINT64_MAX);
+}
+
+TEST(Cost, OfADelay) {
+  const Interval interval = interval_of(2);
+  const uint64_t bought = release_cost(kPrices, interval.slack) + refault_cost(kPrices, interval.slack);
+  EXPECT_EQ(cost_of(kPrices, interval, 0), bought);
+  EXPECT_EQ(cost_of(kPrices, interval, kUnit), bought + holding_cost(kPrices, interval.slack, kUnit));
+  EXPECT_EQ(cost_of(kPrices, interval, 4 * kUnit), holding_cost(kPrices, interval.slack, interval.length));
+  EXPECT_EQ(least_cost(kPrices, interval), bought);
+}
+
+TEST(Cost, WhoHoldsForTheBreakEvenTimeNeverPaysMoreThanTwice) {
+  for (double units = 0.01; units < 100; units *= 1.3) {
+    const Interval interval = interval_of(units);
+    EXPECT_LE(cost_of(kPrices, interval, kUnit), 2 * least_cost(kPrices, interval) + 2) << units;
+  }
+}
+
+TEST(Learner, BeginsWithThePrior) {
+  const Learner learner;
+  for (uint16_t c = 0; c < kContexts; ++c) EXPECT_EQ(learner.choose(c, true), prior_of(c)) << name_of(c).text;
+}
+
+TEST(Learner, LearnsToHoldAndToRelease) {
+  for (uint16_t c = 0; c < kContexts; ++c) {
+    Learner learner;
+    EXPECT_EQ(choice_after(learner, 50, 20, c), 0) << name_of(c).text;
+    const uint16_t held = choice_after(learner, 0.2, 20, c);
+    EXPECT_GE(delay_of(kPrices, held, true), interval_of(0.2).length) << name_of(c).text;
+    EXPECT_EQ(choice_after(learner, 50, 20, c), 0) << name_of(c).text;
+  }
+}
+
+TEST(Learner, FollowsAChangeWithinTenIntervals) {
+  Learner learner;
+  choice_after(learner, 0.3, 1000, 0);
+  EXPECT_EQ(choice_after(learner, 50, 10, 0), 0);
+}
+
+TEST(Learner, OfEquallyGoodDelaysTheShortestIsChosen) {
+  Learner learner;
+  EXPECT_EQ(choice_after(learner, 0.2, 200, 0), 2) << "a quarter of the break-even time is enough";
+}
+
+TEST(Learner, WeightsAddUp) {
+  Learner learner;
+  for (int i = 0; i < 5000; ++i) {
+    learner.learn(kPrices, interval_of(std::pow(10, i % 7 - 3)));
+    const Context &context = learner.context(0);
+    const uint64_t sum = std::accumulate(std::begin(context.weights), std::end(context.weights), uint64_t{0});
+    ASSERT_NEAR(static_cast<double>(sum), kOne, 0.01 * kOne);
+    for (uint32_t weight : context.weights) ASSERT_GT(weight, 0u);
+  }
+}
+
+TEST(Learner, CountsWhatItGained) {
+  Learner learner;
+  Interval interval = interval_of(0.1);  // the prior of "full kept" holds for a quarter
+  interval.chosen = 0;
+  learner.learn(kPrices, interval);
+  EXPECT_EQ(learner.context(0).harmful, 1u);
+  EXPECT_LT(learner.context(0).gained_ns, 0);
+  interval = interval_of(10);
+  learner.learn(kPrices, interval);
+  EXPECT_EQ(learner.context(0).helpful, 1u);
+  EXPECT_EQ(learner.context(0).samples, 2u);
+}
+
+TEST(Learner, APinnedContextStays) {
+  Learner learner;
+  learner.context(0).pinned = true;
+  EXPECT_EQ(choice_after(learner, 50, 100, 0), prior_of(0));
+  EXPECT_EQ(learner.context(0).samples, 100u);
+}
+
+TEST(Learner, WhereNobodyComesBackItIsNowOrNever) {
+  Learner learner;
+  const auto live = [&](double units) {
+    Interval interval = interval_of(units);
+    interval.may_defer = false;
+    interval.chosen = learner.choose(0, false);
+    learner.learn(kPrices, interval);
+  };
+  for (int i = 0; i < 20; ++i) live(0.2);
+  EXPECT_EQ(learner.choose(0, false), kExperts - 1);
+  EXPECT_EQ(delay_of(kPrices, kExperts - 1, false), UINT64_MAX);
+  EXPECT_EQ(delay_of(kPrices, 0, false), 0u);
+  // Rare long rests cost more than all the short ones: who holds then holds for all of them.
+  for (int i = 0; i < 10; ++i) live(i % 5 == 4 ? 500 : 0.2);
+  EXPECT_EQ(learner.choose(0, false), 0);
+}
+
+TEST(Learner, WhatMemoryForcedIsNotItsDoing) {
+  Learner learner;
+  Interval interval = interval_of(0.001);
+  interval.forced = true;
+  for (int i = 0; i < 50; ++i) learner.learn(kPrices, interval);
+  EXPECT_EQ(learner.context(0).harmful, 0u);
+  EXPECT_EQ(learner.context(0).gained_ns, 0);
+  EXPECT_EQ(learner.choose(0, true), prior_of(0)) << "it holds long enough, and is not losing";
+}
+
+TEST(Learner, ContextsAreToldApart) {
+  const Learner learner;
+  std::set<uint16_t> contexts;
+  for (Occasion occasion : {Occasion::kFull, Occasion::kPartial, Occasion::kIdle}) {
+    contexts.insert(learner.context_of(occasion, 10 * kMiB, 100 * kMiB));
+    contexts.insert(learner.context_of(occasion, 100 * kMiB, 10 * kMiB));
+  }
+  EXPECT_EQ(contexts.size(), 6u);
+}
+
+TEST(Learner, TheIntervalBeforeIsAContext) {
+  Learner learner;
+  const uint16_t before = learner.context_of(Occasion::kFull, kMiB, kMiB);
+  learner.learn(kPrices, interval_of(0.01, before));
+  const uint16_t soon = learner.context_of(Occasion::kFull, kMiB, kMiB);
+  learner.learn(kPrices, interval_of(50, before));
+  const uint16_t late = learner.context_of(Occasion::kFull, kMiB, kMiB);
+  EXPECT_STREQ(name_of(before).text, "full kept unknown");
+  EXPECT_STREQ(name_of(soon).text, "full kept soon");
+  EXPECT_STREQ(name_of(late).text, "full kept late");
+}
+
+TEST(Learner, NonsenseIsNotLearned) {
+  Learner learner;
+  learner.learn(kPrices, {kContexts, 0, true, false, kMiB, 1, 1});
+  learner.learn(kPrices, {0, kExperts, true, false, kMiB, 1, 1});
+  learner.learn(kPrices, {0, 0, true, false, 0, 1, 0});
+  EXPECT_EQ(learner.context(0).samples, 0u);
+}
+
+TEST(Learner, NamesAreUnique) {
+  std::set<std::string> names;
+  for (uint16_t c = 0; c < kContexts; ++c) names.insert(name_of(c).text);
+  EXPECT_EQ(names.size(), kContexts);
+}
+
+}  // namespace
+}  // namespace ace
