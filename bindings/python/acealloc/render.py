@@ -10,8 +10,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ._core import Option
+from ._core import Learner, Option
+from .decisions import HeapLog, Log
 from .report import Host, Report
+from .simulate import GRID, Outcome, Target
 
 if TYPE_CHECKING:
     from .verbs.doctor import Findings
@@ -202,3 +204,73 @@ def doctor(findings: Findings) -> Group:
             table.add_row(mark, Text(row.what), Text(row.found))
         parts.append(table)
     return Group(*parts)
+
+
+# ---------------------------------------------------------------------------------------- ace explain
+
+
+def explanation(log: Log, steps: int) -> Group:
+    """For each heap: what was decided in each context and what it cost; then the changes of mind."""
+    parts: List[RenderableType] = []
+    for heap in log.heaps:
+        parts.append(_heap_of_log(heap))
+        changes = heap.changes()
+        if changes and steps > 0:
+            table = _table("Changes of mind%s" % (", the last %d of %d" % (steps, len(changes)) if len(changes) > steps
+                                                  else ""), ["at", "context", "free then", "held before", "held now"])
+            begin = heap.steps[0]["t"]
+            for step, before in changes[-steps:]:
+                opened = step["opened"]
+                table.add_row(duration(step["t"] - begin), opened["context"], size(step["slack"]),
+                              _hold(heap, before, step["defer"]), _hold(heap, opened["chosen"], step["defer"]))
+            parts.append(table)
+        if not heap.whole:
+            parts.append(warning("this loop began before a fork, in another process: it is not replayed"))
+        if heap.differs:
+            parts.append(warning("a replay decides otherwise from line %d on: the log is of another build, or was "
+                                 "changed" % heap.differs))
+    if not log.heaps:
+        parts.append(warning("the log holds no decision: no collection or idle time left memory free"))
+    if log.damaged:
+        parts.append(warning("%d of %d lines are damaged and left out, the first is line %d" % (
+            len(log.damaged), log.lines, log.damaged[0])))
+    return Group(*parts)
+
+
+def _hold(heap: HeapLog, expert: int, may_defer: bool) -> str:
+    delay = Learner(**heap.prices).delay(expert, bool(may_defer))
+    return "not at all" if delay == 0 else "for ever" if delay == 2**64 - 1 else duration(delay)
+
+
+def _heap_of_log(heap: HeapLog) -> Table:
+    table = _table('Heap "%s" of process %d: %d steps, break-even after %s' % (
+        heap.name, heap.pid, len(heap.steps), duration(Learner(**heap.prices).break_even)),
+        ["context", "intervals", "cost", "by the prior", "least possible", "gained", "held most often"])
+    for name, one in heap.contexts().items():
+        held = max(one.choices, key=lambda choice: one.choices[choice])
+        table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),
+                      ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(heap, *held))
+    return table
+
+
+# --------------------------------------------------------------------------------------- ace simulate
+
+
+def simulation(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> Group:
+    """A table of all traces, and one of what must hold."""
+    columns = ["trace", "intervals", "learned / best fixed", "its delay", "learned / offline", "offline / best fixed"]
+    table = _table("Cost of memory, as a ratio", [*columns, "shuffled / learned", "Elo / learned", "delays", "changes"])
+    table.columns[0].no_wrap = True
+    for one in outcomes:
+        ratios = [one.to_offline, one.room, one.shuffled / one.learned, one.elo / one.learned]
+        table.add_row(one.trace, str(one.intervals), "%.2f" % one.to_best, "%.3g" % one.best_delay,
+                      *("%.2f" % ratio for ratio in ratios), str(one.choices), str(one.changes))  # fmt: skip
+    goals = _table("Targets", ["what", "at most", "measured", "", "on"])
+    for target in targets:
+        goals.add_row(target.what, "%.3g" % target.limit, "%.3g" % target.value, "met" if target.met else "missed",
+                      target.worst, style="" if target.met else "red")  # fmt: skip
+    legend = (
+        "best fixed: the best of %d delays in hindsight; its delay is in break-even times. offline: who knows the "
+        "future. shuffled: the learner is told of other intervals than those that it decided on." % len(GRID)
+    )
+    return Group(table, goals, Text(legend, style="dim"))

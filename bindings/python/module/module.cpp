@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "heap.h"
+#include "loop.h"
 #include "misuse.h"
 #include "numbers.h"
 
@@ -105,6 +106,7 @@ PYBIND11_MODULE(_core, module) {
   acepy::bind_tables(module);
   bind_hints(module);
   bind_heap(module);
+  acepy::bind_loop(module);
   module.def("version", ace_version, "The core's release.");
   module.def("abi_version", ace_abi_version, "The core's ABI version.");
   module.def(

@@ -79,11 +79,15 @@ def main(arguments: argparse.Namespace) -> int:
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
     """The options that were given, as the variables that carry them."""
-    settings = {option.environment: chosen[option.name] for option in options() if option.name in chosen}
-    destination = settings.get("ACE_REPORT", "none")
-    if destination not in ("none", "stderr"):
-        # The processes may change their working folder before they write.
-        settings["ACE_REPORT"] = os.path.abspath(destination)
+    settings = {}
+    for option in options():
+        if option.name not in chosen:
+            continue
+        value = chosen[option.name]
+        *words, last = option.values.split("|")
+        if last == "a file's path" and value not in words:
+            value = os.path.abspath(value)  # the processes may change their working folder before they write
+        settings[option.environment] = value
     return settings
 
 

@@ -1,0 +1,52 @@
+"""`ace simulate`: the learner of mode `learn` against fixed delays and the offline optimum."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+from pathlib import Path
+
+from rich.progress import track
+
+from .. import simulate
+from ..errors import Failure
+from ..render import print_out, simulation
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "simulate",
+        help="play traces of idle intervals to the code that mode learn decides by",
+        allow_abbrev=False,
+        description="Plays generated traces of idle intervals to the learner, to every fixed delay, and to one who "
+        "knows the future, and compares what memory cost.",
+    )
+    parser.add_argument("--intervals", type=int, default=5000, metavar="N", help="of each trace (default: 5000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the traces (default: 1)")
+    parser.add_argument("--memory-price", type=int, default=8 << 30, metavar="BYTES",
+                        help="so many bytes, held for a second, are worth a second of processor time")  # fmt: skip
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    if arguments.intervals < 100:
+        raise Failure("--intervals %d: a trace needs at least 100" % arguments.intervals, 2)
+    traces = simulate.standard_traces(arguments.intervals, arguments.seed)
+    try:
+        outcomes = [simulate.measure(name, trace, byte_seconds=arguments.memory_price)
+                    for name, trace in track(traces.items(), "simulating", transient=True)]  # fmt: skip
+    except ValueError as error:
+        raise Failure(str(error), 2) from error
+    if arguments.csv:
+        try:
+            with open(arguments.csv, "w", newline="") as file:
+                writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(simulate.Outcome)])
+                writer.writeheader()
+                writer.writerows(map(dataclasses.asdict, outcomes))
+        except OSError as error:
+            raise Failure("%s cannot be written: %s" % (arguments.csv, error.strerror)) from error
+    print_out(simulation(outcomes, simulate.targets(arguments.intervals, (arguments.seed,),
+                                                    byte_seconds=arguments.memory_price)))  # fmt: skip
+    return 0
