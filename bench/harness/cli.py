@@ -22,6 +22,7 @@ PEERS = {
     "lua": "own,mimalloc,jemalloc,tcmalloc,bump,ace",
     "cpython": "own,glibc,mimalloc,jemalloc,tcmalloc,bump,ace",
     "swell": "own,glibc,glibc-hinted,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,tcmalloc,ace",
+    "rhythm": "own,glibc-hinted,mimalloc-hinted,jemalloc-hinted,ace",
     "micro": "glibc,mimalloc,jemalloc,tcmalloc,ace",
 }
 QUICK_PEERS = {
@@ -29,6 +30,7 @@ QUICK_PEERS = {
     "lua": "own,mimalloc,ace",
     "cpython": "own,mimalloc,ace",
     "swell": "own,mimalloc,jemalloc-hinted,ace",
+    "rhythm": "own,jemalloc-hinted,ace",
     "micro": "glibc,mimalloc,ace",
 }
 
@@ -100,7 +102,8 @@ def above_zero(text):
 def hosts_of(part, options):
     """(host, kind, path) of the VMs that a part runs on, and why others are missing."""
     found, skipped = [], []
-    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",), "swell": ("luajit", "lua", "cpython")}
+    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",)}
+    wanted |= dict.fromkeys(("swell", "rhythm"), ("luajit", "lua", "cpython"))
     for kind in wanted.get(part, ()):
         if kind == "cpython":
             found += [(host, kind, path) for host, path in cpython.interpreters(options.python)]
@@ -122,6 +125,8 @@ def select(part, options, say):
     hosts, skipped = hosts_of(part, options)
     if part == "swell":
         selection = programs.swell_programs(hosts, quick)
+    elif part == "rhythm":
+        selection = programs.rhythm_programs(hosts, quick)
     elif part == "cpython":
         short = getattr(options, "short", False)
         selection = cpython.programs([(host, path) for host, _, path in hosts], ROOT, quick, say, short)

@@ -35,11 +35,13 @@ CLOCK = Metric("time by the clock", "value_seconds")
 PEAK = Metric("peak RSS", "peak_rss")
 REST = Metric("RSS at rest", "rss_rest")
 AREA = Metric("RSS over time", "area")
+EXCESS = Metric("memory over time at rest, beyond the start's", "excess")
 METRICS = {
     "luajit": (CPU, PEAK),
     "lua": (CPU, PEAK),
     "cpython": (VALUE, PEAK),
     "swell": (CPU, PEAK, REST, AREA),
+    "rhythm": (CPU, PEAK, REST, AREA, EXCESS),
     "micro": (CPU, CLOCK, PEAK),
 }
 

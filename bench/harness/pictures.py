@@ -31,7 +31,7 @@ def draw_all(store, rows, subject):
             paths = [draw_variants(table, subject, variants, store.folder)]
         else:
             paths = [draw_ratios(table, subject, colours, store.folder)]
-        if table.part == "swell":
+        if table.part in ("swell", "rhythm"):
             paths.append(draw_swell(table, good, series, colours, store.folder))
         pictures[table.part, table.host] = [path for path in paths if path]
     return pictures
@@ -199,7 +199,7 @@ def draw_swell(table, good, series, colours, folder):
     panels[-1, 0].set_xlabel("seconds")
     figure.suptitle("%s: resident memory of a program that swells, drops its data and rests" % table.host, fontsize=12)
     figure.tight_layout()
-    path = folder / file_name("memory", table.host)
+    path = folder / file_name("memory", *([table.part] if table.part != "swell" else []), table.host)
     figure.savefig(path, dpi=110)
     plt.close(figure)
     return path

@@ -15,6 +15,7 @@ PARTS = {
     "lua": "Lua 5.4: the same",
     "cpython": "CPython: programs of pyperformance, by pyperf",
     "swell": "memory that swells and rests, in all of these: one record survives in 10, 100, 1000",
+    "rhythm": "a service that works, collects and rests in a rhythm that changes, in all of these",
     "micro": "operations of the allocator alone, without a VM",
 }
 SUITE = "are-we-fast-yet"
@@ -133,6 +134,21 @@ def swell_programs(hosts, quick):
             program = Program("swell", host, kind, "keep-1-in-%d" % keep, " ".join(words), (path, script, *words),
                               way="swell", unsteady=r"(?m)^@.*\n")  # fmt: skip
             selection.programs.append(program)
+    return selection
+
+
+def rhythm_programs(hosts, quick):
+    """hosts: (host, kind, path). Half a minute each, or ten seconds for a quick look; and (again) 60 cycles at once
+    before a rest, a few seconds."""
+    selection = Selection()
+    for host, kind, path in hosts:
+        is_python = kind == "cpython"
+        script = str(BENCH / "vm" / ("rhythm.py" if is_python else "rhythm.lua"))
+        records = "100000" if is_python else "150000"
+        for name, *words in (("rhythm", records, "1" if quick else "3", "1.5", "1"),
+                             ("again", records, "1", "3", "1", "20" if quick else "60", "1")):  # fmt: skip
+            selection.programs.append(Program("rhythm", host, kind, name, " ".join(words), (path, script, *words),
+                                              way="swell", unsteady=r"(?m)^@.*\n"))  # fmt: skip
     return selection
 
 

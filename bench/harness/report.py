@@ -19,6 +19,7 @@ ABSOLUTE = (
     ("peak_rss", "peak MB", MB, "%.1f"),
     ("rss_rest", "at rest MB", MB, "%.1f"),
     ("area", "area MB.s", MB, "%.0f"),
+    ("excess", "excess MB.s", MB, "%.0f"),
     ("vmsize", "VmSize MB", MB, "%.0f"),
     ("faults", "faults", 1, "%.0f"),
     ("fragmentation", "resident / live", 1, "%.2f"),

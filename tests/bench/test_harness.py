@@ -9,6 +9,8 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 from harness import cli, compare, cpython, machine, matrix, measure, peers, programs, report, results, targets
@@ -132,8 +134,15 @@ def test_swell_figures():
     assert figures["rss_rest"] == 40 and figures["live"] == 20 and figures["fragmentation"] == 2.0
     assert figures["value_seconds"] == pytest.approx(2.0)
     assert figures["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
+    assert figures["excess"] == 0, "less than at the start"
     with pytest.raises(measure.Failed, match="no rest"):
         measure.swell_figures(samples, marks[:2])
+
+
+def test_excess_is_what_is_held_while_resting_beyond_the_start():
+    samples = [(0.0, 10), (0.9, 10), (1.0, 100), (2.0, 100), (2.1, 30), (4.0, 30), (4.1, 500)]
+    marks = [(0.5, "build", 0), (2.1, "rest", 0), (4.0, "build", 0), (4.1, "end", 0)]
+    assert measure.swell_figures(samples, marks)["excess"] == pytest.approx(20 * 1.9)
 
 
 # ---- targets
@@ -466,6 +475,33 @@ def test_ace_tells_how_its_heap_stands_at_rest(host, interpreter):
     assert 0 < measured["returned_bytes"] < measured["walked_bytes"]
     assert 0 < measured["rest_live_pages"] <= measured["rest_heap"] < measured["heap_peak"]
     assert 0 < measured["metadata"] < measured["heap_peak"] / 5
+
+
+@needs_build
+@pytest.mark.parametrize(
+    "host, interpreter", [("luajit", "luajit"), ("lua", "lua5.4"), ("cpython", "/usr/bin/python3")]
+)
+def test_rhythm(host, interpreter):
+    if shutil.which(interpreter) is None:
+        pytest.skip("no %s" % interpreter)
+    own = peers.find(BUILD)[0]["own"]
+    program, _ = programs.rhythm_programs([(host, host, shutil.which(interpreter))], True).programs
+    small = (*program.command[:2], "2000", "1", "0.05", "1")
+    measured, samples = measure.run(dataclasses.replace(program, command=small), own, measure.Bench(BUILD, None, 60))
+    assert measured["excess"] is not None and measured["area"] > 0
+
+
+@pytest.mark.skipif(shutil.which("luajit") is None, reason="no luajit")
+def test_the_rhythm_is_the_same_in_all_languages():
+    def marks(*command, more=()):
+        done = subprocess.run([*command, "10", "2", "0.001", "7", *more], capture_output=True, text=True, check=True)
+        return [line.split()[1:3] for line in done.stdout.splitlines() if line.startswith("@")]
+
+    folder = programs.BENCH / "vm"
+    seen = marks("luajit", str(folder / "rhythm.lua"))
+    assert len(seen) > 20 and seen == marks(sys.executable, str(folder / "rhythm.py"))
+    for command in (("luajit", str(folder / "rhythm.lua")), (sys.executable, str(folder / "rhythm.py"))):
+        assert len(marks(*command, more=("3", "1"))) == 2 * 2 * (3 + 1) + 1
 
 
 @needs_build

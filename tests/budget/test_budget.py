@@ -82,6 +82,8 @@ HOSTS = {
     "lua5.4": stock("lua5.4", HERE / "trees.lua"),
     "python3": stock(*PYTHON),
     "python3, kinds": stock(*PYTHON, ACE_KINDS="on"),
+    "luajit, learn": stock("luajit", HERE / "trees.lua", ACE_MODE="learn"),
+    "python3, learn": stock(*PYTHON, ACE_MODE="learn"),
 }
 
 
@@ -220,3 +222,9 @@ def problems(host):
 def test_budget(measured, name):
     if found := list(problems(measured(name))):
         pytest.fail("\n".join(["in %s:" % name, *found]), pytrace=False)
+
+
+@pytest.mark.parametrize("name", ["luajit", "python3"])
+def test_the_loop_costs_the_hot_path_nothing(measured, name):
+    lengths = [{entry: length for entry, *_, length in measured(host).entries()} for host in (name, name + ", learn")]
+    assert lengths[0] and lengths[0] == lengths[1]
