@@ -1,31 +1,24 @@
 // Reports, in C: the statistics as text for people and as JSON lines.
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ace/ace.h"
 #include "api/stats_api.h"
 #include "base/experiment.h"
+#include "base/text.h"
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
 #include "heap/heap.h"
+#include "os/write_all.h"
 
 using namespace ace;
 
 namespace {
 
 // Text that is gathered and written in one call, so that processes which share a file do not mix their lines.
-class Page {
+class Page : public TextBuffer {
  public:
-  __attribute__((format(printf, 2, 3))) void add(const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    int n = vsnprintf(text_ + length_, sizeof text_ - length_, format, values);
-    va_end(values);
-    length_ += n < 0 ? 0 : static_cast<size_t>(n);
-    if (length_ >= sizeof text_) length_ = sizeof text_ - 1;
-  }
+  Page() : TextBuffer(buffer_, sizeof buffer_) {}
   // A string of JSON; other than quotes, backslashes and control characters it is as given.
   void add_string(const char *s) {
     add("\"");
@@ -35,18 +28,10 @@ class Page {
     }
     add("\"");
   }
-  bool write_to(int fd) const {
-    for (size_t at = 0; at < length_;) {
-      ssize_t n = write(fd, text_ + at, length_ - at);
-      if (n <= 0) return false;
-      at += static_cast<size_t>(n);
-    }
-    return true;
-  }
+  bool write_to(int fd) const { return write_all(fd, text(), length()); }
 
  private:
-  char text_[8192];
-  size_t length_ = 0;
+  char buffer_[8192];
 };
 
 unsigned long long field(const ace_stats &stats, const ace_field_info &info) {

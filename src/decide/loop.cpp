@@ -1,6 +1,6 @@
 #include "decide/loop.h"
 
-#include <stdio.h>
+#include "base/text.h"
 
 namespace ace {
 namespace {
@@ -17,19 +17,6 @@ bool says_more(Occasion occasion, Occasion than) {
   constexpr unsigned kSays[kOccasions] = {1, 0, 2};
   return kSays[static_cast<unsigned>(occasion)] > kSays[static_cast<unsigned>(than)];
 }
-
-// Text that grows in a buffer; too long a one is none.
-struct Line {
-  char *text;
-  size_t size, length;
-
-  template <typename... Values>
-  void add(const char *format, Values... values) {
-    if (length >= size) return;
-    const int n = snprintf(text + length, size - length, format, values...);
-    length += n < 0 ? size : static_cast<size_t>(n);
-  }
-};
 
 }  // namespace
 
@@ -100,7 +87,7 @@ LoopStep Loop::at(const Prices &prices, const LoopView &view) {
 size_t format_step(char *text, size_t size, int process, unsigned id, const char *heap, const LoopView &view,
                    const LoopStep &step) {
   using Number = unsigned long long;
-  Line line{text, size, 0};
+  TextBuffer line(text, size);
   line.add(
       "{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":\"%s\",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,"
       "\"slack\":%llu,"
@@ -122,7 +109,7 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
              ace::name_of(step.context).text, unsigned{step.chosen}, name_of(step.action), Number{step.due});
   }
   line.add("}\n");
-  return line.length < size ? line.length : 0;
+  return line.fits() ? line.length() : 0;
 }
 
 }  // namespace ace

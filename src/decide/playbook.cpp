@@ -1,7 +1,8 @@
 #include "decide/playbook.h"
 
-#include <stdio.h>
 #include <string.h>
+
+#include "base/text.h"
 
 namespace ace {
 namespace {
@@ -93,24 +94,19 @@ unsigned heaviest(const Context &context) {
 }  // namespace
 
 size_t format_playbook(char *text, size_t size, const PlaybookFit &fit, const Context (&contexts)[kContexts]) {
-  size_t length = 0;
-  const auto add = [&](const char *format, auto... values) {
-    if (length >= size) return;
-    const int n = snprintf(text + length, size - length, format, values...);
-    length += n < 0 ? size : static_cast<size_t>(n);
-  };
-  add("ace-playbook 1 page=%llu byte_seconds=%llu\n", Number{fit.page_size}, Number{fit.byte_seconds});
+  TextBuffer page(text, size);
+  page.add("ace-playbook 1 page=%llu byte_seconds=%llu\n", Number{fit.page_size}, Number{fit.byte_seconds});
   for (uint16_t c = 0; c < kContexts; ++c) {
     const Context &context = contexts[c];
     if (context.samples == 0 && !context.pinned) continue;
-    add("%s%s: hold=%llu samples=%llu helpful=%llu harmful=%llu gained_us=%lld weights=",
-        context.pinned ? "pin " : "", name_of(c).text, Number{kDelayEighths[heaviest(context)]},
-        Number{context.samples}, Number{context.helpful}, Number{context.harmful},
-        static_cast<long long>(context.gained_ns / 1000));
-    for (unsigned i = 0; i < kExperts; ++i) add("%s%u", i == 0 ? "" : ",", context.weights[i]);
-    add("\n");
+    page.add("%s%s: hold=%llu samples=%llu helpful=%llu harmful=%llu gained_us=%lld weights=",
+             context.pinned ? "pin " : "", name_of(c).text, Number{kDelayEighths[heaviest(context)]},
+             Number{context.samples}, Number{context.helpful}, Number{context.harmful},
+             static_cast<long long>(context.gained_ns / 1000));
+    for (unsigned i = 0; i < kExperts; ++i) page.add("%s%u", i == 0 ? "" : ",", context.weights[i]);
+    page.add("\n");
   }
-  return length < size ? length : 0;
+  return page.fits() ? page.length() : 0;
 }
 
 const char *parse_playbook(const char *text, const PlaybookFit &fit, Context (&contexts)[kContexts],
