@@ -19,15 +19,6 @@ namespace {
 class Page : public TextBuffer {
  public:
   Page() : TextBuffer(buffer_, sizeof buffer_) {}
-  // A string of JSON; other than quotes, backslashes and control characters it is as given.
-  void add_string(const char *s) {
-    add("\"");
-    for (; *s != '\0'; ++s) {
-      if (*s == '"' || *s == '\\') add("\\");
-      if (static_cast<unsigned char>(*s) >= 0x20) add("%c", *s);
-    }
-    add("\"");
-  }
   bool write_to(int fd) const { return write_all(fd, text(), length()); }
 
  private:
@@ -66,11 +57,11 @@ uint64_t count_live_pages(Heap &heap) {
 void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found *found) {
   using number = unsigned long long;
   page.add("{\"name\":");
-  page.add_string(heap.name);
+  page.add_json_string(heap.name);
   page.add(",\"pid\":%d", static_cast<int>(getpid()));
   if (found != nullptr) {
     page.add(",\"audit\":");
-    page.add_string(found->audit);
+    page.add_json_string(found->audit);
     page.add(",\"live_page_bytes\":%llu", number{found->live_page_bytes});
   }
   if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);

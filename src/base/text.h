@@ -20,6 +20,19 @@ class TextBuffer {
     length_ += n < 0 ? size_ : static_cast<size_t>(n);
   }
 
+  // A string of JSON; control characters other than ends of lines are left out.
+  void add_json_string(const char *s) {
+    add("\"");
+    for (; *s != '\0'; ++s) {
+      if (*s == '\n') {
+        add("\\n");
+      } else if (static_cast<unsigned char>(*s) >= 0x20) {
+        add(*s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+      }
+    }
+    add("\"");
+  }
+
   // False once something did not: the text then ends in the middle, with a final zero.
   bool fits() const { return length_ < size_; }
   // What was written, without the final zero.

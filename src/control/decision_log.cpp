@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "control/controller.h"
 #include "decide/playbook.h"
 #include "os/lock.h"
@@ -69,17 +70,6 @@ bool open_log(const char *path, unsigned first_id) {
   return fail(path), false;
 }
 
-// A heap's name as it stands in JSON.
-struct ShownName {
-  explicit ShownName(const char *name) {
-    strncpy(text, name, sizeof text - 1);
-    for (char *c = text; *c != '\0'; ++c) {
-      if (*c == '"' || *c == '\\' || static_cast<unsigned char>(*c) < 0x20) *c = '_';
-    }
-  }
-  char text[32] = "";
-};
-
 }  // namespace
 
 void log_start(const LoopName &loop, const char *playbook) {
@@ -88,18 +78,14 @@ void log_start(const LoopName &loop, const char *playbook) {
   using Number = unsigned long long;
   Locked locked(g_lock);
   if (!open_log(path, loop.id)) return;
-  const int head = snprintf(g_line, sizeof g_line,
-                            "{\"pid\":%d,\"id\":%u,\"heap\":\"%s\",\"release_ns\":%llu,\"refault_ns\":%llu,"
-                            "\"byte_seconds\":%llu,\"playbook\":\"",
-                            g_process, loop.id, ShownName(loop.heap).text, Number{loop.prices.release_ns},
-                            Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds});
-  char *at = g_line + head;
-  for (const char *c = playbook; *c != '\0' && at < g_line + sizeof g_line - 8; ++c) {
-    if (*c == '\n') *at++ = '\\';
-    *at++ = *c == '\n' ? 'n' : *c;
-  }
-  at = static_cast<char *>(mempcpy(at, "\"}\n", 3));
-  if (!write_all(g_file, g_line, static_cast<size_t>(at - g_line))) fail(path);
+  TextBuffer line(g_line, sizeof g_line);
+  line.add("{\"pid\":%d,\"id\":%u,\"heap\":", g_process, loop.id);
+  line.add_json_string(loop.heap);
+  line.add(",\"release_ns\":%llu,\"refault_ns\":%llu,\"byte_seconds\":%llu,\"playbook\":",
+           Number{loop.prices.release_ns}, Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds});
+  line.add_json_string(playbook);
+  line.add("}\n");
+  if (line.fits() && !write_all(g_file, g_line, line.length())) fail(path);
 }
 
 void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
@@ -107,7 +93,7 @@ void log_step(unsigned id, const char *heap, const LoopView &view, const LoopSte
   if (path == nullptr) return;
   Locked locked(g_lock);
   if (!open_log(path, next_loop_id())) return;
-  const size_t length = format_step(g_line, sizeof g_line, g_process, id, ShownName(heap).text, view, step);
+  const size_t length = format_step(g_line, sizeof g_line, g_process, id, heap, view, step);
   if (length != 0 && !write_all(g_file, g_line, length)) fail(path);
 }
 

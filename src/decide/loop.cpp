@@ -88,13 +88,13 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
                    const LoopStep &step) {
   using Number = unsigned long long;
   TextBuffer line(text, size);
+  line.add("{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":", Number{view.now}, process, id);
+  line.add_json_string(heap);
   line.add(
-      "{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":\"%s\",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,"
-      "\"slack\":%llu,"
-      "\"live\":%llu,\"taken\":%llu,\"reused_at\":%llu",
-      Number{view.now}, process, id, heap, kOccasionNames[static_cast<unsigned>(view.occasion)],
-      int{view.may_defer}, int{view.is_short}, Number{view.slack}, Number{view.live}, Number{view.taken},
-      Number{view.reused_at});
+      ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"live\":%llu,\"taken\":%llu,\"reused_"
+      "at\":%llu",
+      kOccasionNames[static_cast<unsigned>(view.occasion)], int{view.may_defer}, int{view.is_short},
+      Number{view.slack}, Number{view.live}, Number{view.taken}, Number{view.reused_at});
   if (step.closed) {
     const Interval &i = step.interval;
     line.add(

@@ -56,8 +56,8 @@ class Loop {
   uint64_t given_back_at_ = 0;  // when its memory goes back, as was decided; UINT64_MAX: never
 };
 
-// A line of the decision log: JSON, with its end of line. `heap` is a name without quotes and control
-// characters, `id` tells heaps of one name apart. Returns its length; 0 where it does not fit.
+// A line of the decision log: JSON, with its end of line. `id` tells heaps of one name apart. Returns its
+// length; 0 where it does not fit.
 size_t format_step(char *line, size_t size, int process, unsigned id, const char *heap, const LoopView &view,
                    const LoopStep &step);
 

@@ -82,7 +82,7 @@ TEST_F(Report, JsonHoldsEveryField) {
 TEST_F(Report, NamesAreQuoted) {
   make_named("a \"b\" \\ \n\x01 c");
   ASSERT_EQ(ace_heap_report(heap, fd, "json"), 0);
-  EXPECT_EQ(python("print(repr(lines[0][\"name\"]))"), "'a \"b\" \\\\  c'\n");
+  EXPECT_EQ(python("print(repr(lines[0][\"name\"]))"), "'a \"b\" \\\\ \\n c'\n");
 }
 
 TEST_F(Report, AllHeapsALineEach) {
