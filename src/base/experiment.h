@@ -67,6 +67,17 @@ inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
 enum class PartialOrder { fifo, lifo, lowest, fullest };
 inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
 
+// phase_refill: refills that follow the phase the hints tell of. carve: small ones while a collection runs, large
+// ones otherwise. offer: what a collection frees waits until half of its slab is free, or until the collection's
+// end, when all are offered in the order of their addresses. both.
+#ifndef ACE_EXPERIMENT_PHASE_REFILL
+#define ACE_EXPERIMENT_PHASE_REFILL none
+#endif
+enum class PhaseRefill { none, carve, offer, both };
+inline constexpr PhaseRefill kPhaseRefill = PhaseRefill::ACE_EXPERIMENT_PHASE_REFILL;
+inline constexpr bool kCarveByPhase = kPhaseRefill == PhaseRefill::carve || kPhaseRefill == PhaseRefill::both;
+inline constexpr bool kOfferByPhase = kPhaseRefill == PhaseRefill::offer || kPhaseRefill == PhaseRefill::both;
+
 // tiering: 0: superslabs that are little used are filled like any other, so that none drains.
 #ifndef ACE_EXPERIMENT_TIERING
 #define ACE_EXPERIMENT_TIERING 1
@@ -102,6 +113,13 @@ inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
 #endif
 enum class Place { head, tail };
 inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
+
+// slab_part: slabs of a half or a quarter of their size: blocks are made in the first part of each slab alone. The
+// rest is never touched, so that what it costs is addresses.
+#ifndef ACE_EXPERIMENT_SLAB_PART
+#define ACE_EXPERIMENT_SLAB_PART 1
+#endif
+inline constexpr unsigned kSlabPart = ACE_EXPERIMENT_SLAB_PART;
 
 // header: 16: before what its user gets, each block of a slab has a header, which names the bin while the block
 // lives and holds the list's link and tag while it is free. Requests need so much more, aligned ones go to page

@@ -133,6 +133,7 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   heap.counters.hints.add(1);
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
+  if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);
   // In the phase that ends: what a collection gives back counts as the collection's.
   if (options().mode != Mode::kOff && is_occasion(hint)) follow(heap, decide(heap, hint, now), now);
   if (hint == ACE_HINT_COLLECT_END) {

@@ -9,6 +9,12 @@ namespace {
 
 constexpr uint32_t kBytesPerWord = 64 * kGranule;
 
+// How many blocks a carve takes, about.
+unsigned batch(const Heap &heap) {
+  if constexpr (kCarveByPhase) return is_collecting(heap) ? 16 : 256;
+  return kCarveBatch;
+}
+
 // The pages of the slab that the free blocks of a bitmap word touch: the last block may reach beyond its own.
 uint16_t pages_touched(unsigned word, uint64_t blocks, uint32_t block_size) {
   unsigned last = word * 64 + 63 - static_cast<unsigned>(std::countl_zero(blocks));
@@ -91,7 +97,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
   unsigned count = 0, w = slabs.window_end / kBytesPerWord;
-  while (w < words && count < kCarveBatch) {
+  while (w < words && count < batch(heap)) {
     const uint64_t free = bits[w].load(std::memory_order_relaxed);
     if (free == 0) {
       ++w;

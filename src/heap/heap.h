@@ -228,6 +228,11 @@ inline void count_taken(Heap &heap, size_t bytes) {
     look_for_reuse(heap);
 }
 
+// Experiment phase_refill: does a collection run?
+inline bool is_collecting(const Heap &heap) {
+  return heap.phases.phase == Phase::kSweep || heap.phases.phase == Phase::kCollect;
+}
+
 // Lists of superslabs; the holder's.
 void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
 // False where a visitor has it pinned: it stays linked, and the holder tries again later.

@@ -200,21 +200,31 @@ bool take_next_slab(Heap &heap, unsigned bin) {
   return take_free_slab(heap, add_superslab(heap), bin);
 }
 
-// At the limit even slabs with a single free block will do.
-void offer_all(Heap &heap, unsigned bin) {
+// Lists the slabs that are not, and of which is_enough(row) says that enough is free in resident pages.
+template <typename IsEnough>
+void offer_if(Heap &heap, IsEnough is_enough) {
   for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
     for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
       SlabRow &row = s->row(i);
-      if (row.prefix.pool != Pool::kTiny || row.prefix.bin != bin) continue;
+      if (row.prefix.pool != Pool::kTiny) continue;
       if (row.prefix.state != SlabState::kFull && row.prefix.state != SlabState::kSparse) continue;
-      if (free_in_resident_pages(row) == 0) continue;
+      if (!is_enough(row)) continue;
       unlist(heap, row);
       list_partial(heap, row);
     }
   }
 }
 
+// At the limit even slabs with a single free block will do.
+void offer_all(Heap &heap, unsigned bin) {
+  offer_if(heap, [bin](SlabRow &row) { return row.prefix.bin == bin && free_in_resident_pages(row) != 0; });
+}
+
 }  // namespace
+
+void offer_what_waits(Heap &heap) {
+  offer_if(heap, [](SlabRow &row) { return free_in_resident_pages(row) >= offer_at(row.prefix); });
+}
 
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
@@ -271,6 +281,10 @@ void settle_freed(Heap &heap, SlabRow &row) {
     unlist(heap, row);
     make_free(heap, row);
   } else if (prefix.state != SlabState::kPartial) {
+    if (kOfferByPhase && is_collecting(heap) && prefix.used > prefix.capacity / 2) {
+      prefix.due = static_cast<uint16_t>(prefix.used - prefix.capacity / 2);
+      return;
+    }
     unlist(heap, row);
     list_partial(heap, row);
   }

@@ -19,6 +19,9 @@ bool refill_bin(Heap &heap, unsigned bin);
 // After blocks of the slab got their free bits and were counted, where nothing is due any more: lists, states.
 [[gnu::noinline]] void settle_freed(Heap &heap, SlabRow &row);
 
+// Experiment phase_refill: the collection is over, and what it left waiting is offered.
+void offer_what_waits(Heap &heap);
+
 inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
   SlabPrefix &prefix = row.prefix;
   ACE_ASSERT(prefix.used >= count);
