@@ -38,8 +38,13 @@ void *map(size_t size, size_t alignment) {
   return start;
 }
 
+// Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile.
 bool unmap(void *start, size_t size) {
+  constexpr size_t kAtOnce = size_t{2} << 20;
   OnPath::note_system_call();
+  for (; size > kAtOnce; size -= kAtOnce) {
+    if (munmap(static_cast<char *>(start) + size - kAtOnce, kAtOnce) != 0) return false;
+  }
   return munmap(start, size) == 0;
 }
 

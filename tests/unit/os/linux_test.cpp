@@ -82,6 +82,18 @@ TEST(LinuxOs, PurgeOfUnmappedMemoryFails) {
   EXPECT_FALSE(real_os().purge(p, kPage));
 }
 
+TEST(LinuxOs, UnmapsAllOfALargeMappingAndNothingElse) {
+  constexpr size_t kSize = 2 * kSuperslabSize + 3 * kPage;
+  auto *p = static_cast<unsigned char *>(real_os().map(kSize + 2 * kPage, kPage));
+  memset(p, 7, kSize + 2 * kPage);
+  EXPECT_TRUE(real_os().unmap(p + kPage, kSize));
+  for (size_t i = 0; i < kSize; i += 64 * kPage) ASSERT_EQ(flags_of(p + kPage + i), "") << i;
+  EXPECT_EQ(p[kPage - 1], 7);
+  EXPECT_EQ(p[kPage + kSize], 7);
+  real_os().unmap(p, kPage);
+  real_os().unmap(p + kPage + kSize, kPage);
+}
+
 TEST(LinuxOs, ResizeAndMoveKeepTheContents) {
   constexpr size_t kSize = 4 * kPage;
   auto *p = static_cast<unsigned char *>(real_os().map(2 * kSize, kPage));
