@@ -41,7 +41,8 @@ def parse(arguments):
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--peer", action="append", default=[], metavar="NAME=PATH", help="one more allocator: a "
-                        "library, or ACE with other options (NAME=ace:OPTION=VALUE,...)")  # fmt: skip
+                        "library, or one that is there with other settings (NAME=ace:OPTION=VALUE,..., "
+                        "NAME=jemalloc:VARIABLE=VALUE)")  # fmt: skip
     common.add_argument("--suites", metavar="DIR", help="the folder that holds %s" % programs.SUITE)
     common.add_argument("--luajit", metavar="PATH", help="(luajit)")
     common.add_argument("--lua", metavar="PATH", help="(lua5.4)")

@@ -8,6 +8,7 @@ NAME-hinted
 bump      no peer but a limit: libpeer-bump.so only counts upwards and never frees; its time alone is compared
 """
 
+import dataclasses
 import os
 import re
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ MIMALLOC_VERSION = "3.4.3"
 class Peer:
     """kind: own, ace, glibc, library or bump. path: of the library, where it is one. purge: the function by which a
     hinted peer gives memory back. heap_api: what ace-micro calls the nearest to a heap with one holder. options:
-    ACE's, by name."""
+    environment variables; ACE's by their names there."""
 
     name: str
     kind: str
@@ -61,18 +62,19 @@ class Peer:
 
     def environment(self, host_kind, build, report):
         """What puts it under the host; `report` is a file for what the library inside writes at the end."""
-        settings = {"ACE_" + name.upper(): value for name, value in self.options.items()}
+        settings = dict(self.options)
         if self.kind == "own" or host_kind == "micro":
             return settings
         if self.kind == "ace":
             return {"LD_PRELOAD": self.path, "ACE_REPORT": str(report), **settings}
         if self.kind == BUMP:
-            settings = {"LD_PRELOAD": self.path, "ACE_REPORT": str(report)}
+            settings.update({"LD_PRELOAD": self.path, "ACE_REPORT": str(report)})
         elif self.hinted or host_kind == "luajit":
             bridge = build / "bench" / "peers" / ("libpeer-hinted.so" if self.hinted else "libpeer-plain.so")
-            return {"LD_PRELOAD": ":".join(filter(None, (str(bridge), self.path))), "ACE_REPORT": str(report)}
-        else:
-            settings = {"LD_PRELOAD": self.path} if self.path else {}
+            libraries = ":".join(filter(None, (str(bridge), self.path)))
+            return {"LD_PRELOAD": libraries, "ACE_REPORT": str(report), **settings}
+        elif self.path:
+            settings["LD_PRELOAD"] = self.path
         # CPython calls malloc only for what its own allocator declines, unless told otherwise.
         return dict(settings, PYTHONMALLOC="malloc") if host_kind == "cpython" else settings
 
@@ -130,8 +132,8 @@ def system_library(name):
 
 
 def find(build, more=()):
-    """All peers by name, and what is missing, by name, with what to do. `more`: NAME=PATH and NAME=ace:OPTION=VALUE,..
-    of the user."""
+    """All peers by name, and what is missing, by name, with what to do. `more`: NAME=PATH and
+    NAME=PEER:SETTING=VALUE,... of the user."""
     found, missing = {}, {}
 
     def add(peers):
@@ -168,22 +170,28 @@ def by_user(text, found):
     """What one --peer means."""
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
-        raise Trouble("--peer %s: it must be NAME=PATH of a library, or NAME=ace:OPTION=VALUE,OPTION=VALUE" % text)
+        raise Trouble("--peer %s: it must be NAME=PATH of a library, or NAME=PEER:SETTING=VALUE,SETTING=VALUE" % text)
     if name in found or not all(c.isalnum() or c in "._+-" for c in name) or name.endswith(HINTED):
         raise Trouble("--peer %s: the name %s; choose another" % (
             text, "is taken" if name in found else "may hold letters, digits, '.', '_', '+' and '-' and not end with "
             "'%s'" % HINTED))  # fmt: skip
+    base, colon, settings = value.partition(":")
+    if colon and base in found:
+        return [dataclasses.replace(found[base], name=name, options=settings_of(text, base, settings))]
     if value.startswith("ace:"):
-        if "ace" not in found:
-            raise Trouble("--peer %s: there is no ACE here: build it first" % text)
-        # A value may hold commas itself, as domains=mem,obj does: a pair begins where a name and '=' do.
-        pairs = [pair.partition("=") for pair in re.split(",(?=[^,=]*=)", value[4:])]
-        if not all(option and is_pair and setting for option, is_pair, setting in pairs):
-            raise Trouble("--peer %s: after 'ace:' come OPTION=VALUE pairs, with commas between them" % text)
-        return [Peer(name, "ace", found["ace"].path, options={option: setting for option, _, setting in pairs})]
+        raise Trouble("--peer %s: there is no ACE here: build it first" % text)
     if not Path(value).is_file():
         raise Trouble("--peer %s: there is no file %s" % (text, value))
     return forms(name, value)
+
+
+def settings_of(text, base, settings):
+    """Environment variables; of ACE its options, which are called so there."""
+    # A value may hold commas itself, as domains=mem,obj does: a pair begins where a name and '=' do.
+    pairs = [pair.partition("=") for pair in re.split(",(?=[^,=]*=)", settings)]
+    if not all(name and is_pair and value for name, is_pair, value in pairs):
+        raise Trouble("--peer %s: after '%s:' come SETTING=VALUE pairs, with commas between them" % (text, base))
+    return {"ACE_" + name.upper() if base == "ace" else name: value for name, _, value in pairs}
 
 
 def choose(names, found, missing):

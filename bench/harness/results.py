@@ -148,8 +148,8 @@ class Store:
         """The names of the peers that are ACE with other options, or another build of it."""
         peers = {name: peer for session in self.sessions() for name, peer in session.get("peers", {}).items()}
         # Older files do not name the kind.
-        return {name for name, peer in peers.items() if peer.get("kind", "") == "ace" or "options" in peer
-                or peer.get("file", "").startswith("libace")}  # fmt: skip
+        return {name for name, peer in peers.items() if peer.get("kind", "") == "ace"
+                or ("kind" not in peer and "options" in peer) or peer.get("file", "").startswith("libace")}  # fmt: skip
 
     # ---- loops: how much work a program of pyperformance does, the same for all peers
 

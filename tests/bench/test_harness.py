@@ -302,7 +302,7 @@ def test_only_an_optimized_build_is_measured(tmp_path):
 def test_who_gets_in_how():
     build, bridge = pathlib.Path("/b"), "/b/bench/peers/libpeer-%s.so"
     hinted = peers.Peer("a-hinted", "library", "/a", "mallctl")
-    ace = peers.Peer("lazy", "ace", "/ace", options={"idle_delay": "1s"})
+    ace = peers.Peer("lazy", "ace", "/ace", options={"ACE_IDLE_DELAY": "1s"})
     assert OWN.environment("luajit", build, "/r") == {}
     assert A.environment("luajit", build, "/r") == {"LD_PRELOAD": bridge % "plain" + ":/a", "ACE_REPORT": "/r"}
     assert A.environment("lua", build, "/r") == {"LD_PRELOAD": "/a"}
@@ -332,7 +332,7 @@ def test_unknown_and_missing_peers_are_told_apart():
     "text, wrong",
     [
         ("x", "NAME=PATH"), ("a=/bin/true", "is taken"), ("x y=/bin/true", "letters"), ("x=/no/file", "no file"),
-        ("x-hinted=/bin/true", "not end with"), ("x=ace:mode=off", "no ACE here"),
+        ("x-hinted=/bin/true", "not end with"), ("x=ace:mode=off", "no ACE here"), ("x=a:fast", "SETTING=VALUE"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_peer_is_said(text, wrong):
@@ -349,10 +349,21 @@ def test_a_library_without_malloc_is_no_peer(tmp_path):
         peers.by_user("x=%s" % shutil.which("sh"), {})
 
 
-def test_ace_with_other_options():
+def test_ace_with_other_options(tmp_path):
     ace = peers.Peer("ace", "ace", "/ace")
     (lazy,) = peers.by_user("lazy=ace:idle_delay=1s,worker=off", {"ace": ace})
-    assert (lazy.kind, lazy.path, lazy.options) == ("ace", "/ace", {"idle_delay": "1s", "worker": "off"})
+    assert (lazy.name, lazy.kind, lazy.path) == ("lazy", "ace", "/ace")
+    assert lazy.options == {"ACE_IDLE_DELAY": "1s", "ACE_WORKER": "off"}
+    environment = lazy.environment("luajit", tmp_path, "report")
+    assert environment == {"LD_PRELOAD": "/ace", "ACE_REPORT": "report", **lazy.options}
+
+
+@pytest.mark.parametrize("host", ["luajit", "lua", "cpython", "micro"])
+def test_a_rival_with_settings_of_its_own(tmp_path, host):
+    (slow,) = peers.by_user("slow=a:CONF=decay:1,background:true", {"a": A})
+    assert (slow.kind, slow.path, slow.options) == ("library", A.path, {"CONF": "decay:1,background:true"})
+    plain, set_up = (peer.environment(host, tmp_path, "report") for peer in (A, slow))
+    assert set_up == {**plain, **slow.options}
 
 
 # ---- programs
