@@ -138,15 +138,15 @@ def swell_programs(hosts, quick):
 
 
 def rhythm_programs(hosts, quick):
-    """hosts: (host, kind, path). Half a minute each, or ten seconds for a quick look; and (again) 60 cycles at once
-    before a rest, a few seconds."""
+    """hosts: (host, kind, path). Some ten seconds each, or five for a quick look; and (again) 60 cycles at once before a
+    rest."""
     selection = Selection()
     for host, kind, path in hosts:
         is_python = kind == "cpython"
         script = str(BENCH / "vm" / ("rhythm.py" if is_python else "rhythm.lua"))
         records = "100000" if is_python else "150000"
-        for name, *words in (("rhythm", records, "1" if quick else "3", "1.5", "1"),
-                             ("again", records, "1", "3", "1", "20" if quick else "60", "1")):  # fmt: skip
+        for name, *words in (("rhythm", records, "1" if quick else "3", "0.4", "1"),
+                             ("again", records, "1", "2", "1", "20" if quick else "60", "1")):  # fmt: skip
             selection.programs.append(Program("rhythm", host, kind, name, " ".join(words), (path, script, *words),
                                               way="swell", unsteady=r"(?m)^@.*\n"))  # fmt: skip
     return selection
