@@ -95,8 +95,8 @@ int run(bool trims, size_t mib, const char *path) {
   ace_option_set("idle_delay", "1ms");
   ace_heap *heap = ace_heap_create(nullptr);
   const size_t count = (mib << 20) / kBlock;
-  auto **blocks = static_cast<void **>(mmap(nullptr, count * sizeof(void *), PROT_READ | PROT_WRITE,
-                                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  auto **blocks = static_cast<void **>(
+      mmap(nullptr, count * sizeof(void *), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (heap == nullptr || blocks == MAP_FAILED) {
     fputs("stall: there is not enough memory\n", stderr);
     return 1;
@@ -149,12 +149,13 @@ int run(bool trims, size_t mib, const char *path) {
     fprintf(stderr, "stall: cannot write %s\n", path);
     return 1;
   }
-  printf("{\"mode\": \"%s\", \"mib\": %zu, \"operations\": %llu, \"seconds\": %.6f, \"returned_bytes\": %llu, "
-         "\"purge_calls\": %llu, \"purge_seconds\": %.6f}\n",
-         trims ? "trim" : "control", mib, static_cast<unsigned long long>(operations),
-         static_cast<double>(end - begin) * 1e-9, static_cast<unsigned long long>(returned),
-         static_cast<unsigned long long>(after.purge_calls - before.purge_calls),
-         static_cast<double>(after.purge_ns - before.purge_ns) * 1e-9);
+  printf(
+      "{\"mode\": \"%s\", \"mib\": %zu, \"operations\": %llu, \"seconds\": %.6f, \"returned_bytes\": %llu, "
+      "\"purge_calls\": %llu, \"purge_seconds\": %.6f}\n",
+      trims ? "trim" : "control", mib, static_cast<unsigned long long>(operations),
+      static_cast<double>(end - begin) * 1e-9, static_cast<unsigned long long>(returned),
+      static_cast<unsigned long long>(after.purge_calls - before.purge_calls),
+      static_cast<double>(after.purge_ns - before.purge_ns) * 1e-9);
   if (trims && returned < to_return / 10 * 9) {
     fputs("stall: the worker has not given the memory back within a minute\n", stderr);
     return 1;
