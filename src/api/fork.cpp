@@ -16,6 +16,7 @@ namespace {
 
 // In the order in which the locks are taken elsewhere: a purger takes heaps' lists, the worker its own.
 void before() {
+  pause_worker();
   lock_abandoned_heaps();
   lock_container();
   lock_playbook();
@@ -28,6 +29,7 @@ void before() {
 
 void after_in_parent() {
   unlock_superslab_pool();
+  resume_worker();
   unlock_worker();
   unlock_all_heaps();
   unlock_purging();

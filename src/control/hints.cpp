@@ -109,15 +109,22 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
   return {decide_at_hint(view), false};
 }
 
+// What an earlier trim gave back, and nobody has needed since, counts with this one's: some runtimes collect
+// twice in a row, and the second finds next to nothing.
+void note_trim(Heap &heap, uint64_t now, size_t given) {
+  if (given == 0) return;
+  const uint64_t faulted = heap.counters.faulted_bytes.get();
+  const uint64_t since = heap.last_trim == 0 ? 0 : faulted - heap.faulted_at_trim;
+  heap.last_trim_bytes = given + (heap.last_trim_bytes > since ? heap.last_trim_bytes - since : 0);
+  heap.last_trim = now;
+  heap.faulted_at_trim = faulted;
+}
+
 void follow(Heap &heap, const Verdict &verdict, uint64_t now) {
   const TrimDecision &decision = verdict.decision;
   if (decision.action == TrimAction::kNow) {
     cancel_trim(heap);
-    if (const size_t given = trim_heap(heap, decision.budget); given != 0) {
-      heap.last_trim = now;
-      heap.last_trim_bytes = given;
-      heap.faulted_at_trim = heap.counters.faulted_bytes.get();
-    }
+    note_trim(heap, now, trim_heap(heap, decision.budget));
   } else if (decision.action == TrimAction::kLater) {
     // The worker cannot touch the current slabs; from here on they are ordinary ones.
     retire_all(heap);
@@ -131,6 +138,7 @@ void follow(Heap &heap, const Verdict &verdict, uint64_t now) {
 bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   if (hint < ACE_HINT_COLLECT_BEGIN || hint > ACE_HINT_PRESSURE) return false;
   heap.counters.hints.add(1);
+  wake_after_fork();
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
   if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);

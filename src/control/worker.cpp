@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "control/hints.h"
 #include "decide/trim.h"
@@ -20,7 +21,9 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
 bool g_running, g_stopping;
+unsigned g_forks;  // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
+std::atomic<bool> g_ended_by_fork{false};  // and trims wait
 
 void make_condition() {
   pthread_condattr_t attributes;
@@ -84,6 +87,20 @@ void work() {
   pthread_mutex_unlock(&g_lock);
 }
 
+// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
+void start() {
+  if (!g_running && g_forks == 0) g_running = os().start_thread(work);
+}
+
+// The lock is held. Was there one?
+bool stop() {
+  if (!g_running) return false;
+  g_stopping = true;
+  pthread_cond_broadcast(&g_changed);
+  while (g_stopping) pthread_cond_wait(&g_changed, &g_lock);
+  return true;
+}
+
 }  // namespace
 
 void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned) {
@@ -97,8 +114,7 @@ void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned) {
     heap.trim_is_learned = learned;
   }
   heap.taken_at_look = taken;
-  // A host whose thread limit is reached goes without: ace_tick still serves.
-  if (!g_running) g_running = os().start_thread(work);
+  start();
   if (heap.trim_due < g_earliest) {
     g_earliest = heap.trim_due;
     pthread_cond_signal(&g_changed);
@@ -128,20 +144,41 @@ uint64_t run_due_trims() {
 
 void stop_worker() {
   pthread_mutex_lock(&g_lock);
-  if (g_running) {
-    g_stopping = true;
-    pthread_cond_broadcast(&g_changed);
-    while (g_stopping) pthread_cond_wait(&g_changed, &g_lock);
-  }
+  stop();
   pthread_mutex_unlock(&g_lock);
+}
+
+void pause_worker() {
+  pthread_mutex_lock(&g_lock);
+  ++g_forks;
+  const bool had = stop();
+  pthread_mutex_unlock(&g_lock);
+  if (had) os().await_thread_end();
 }
 
 void lock_worker() { pthread_mutex_lock(&g_lock); }
 void unlock_worker() { pthread_mutex_unlock(&g_lock); }
 
+// The lock is held. Not at once: whoever looks just after a fork shall find no other thread.
+void resume_worker() {
+  --g_forks;
+  if (g_earliest != UINT64_MAX) g_ended_by_fork.store(true, std::memory_order_relaxed);
+}
+
 void forget_worker() {
   g_running = g_stopping = false;
+  g_forks = 0;
   g_made_condition = PTHREAD_ONCE_INIT;
+  if (g_earliest != UINT64_MAX) g_ended_by_fork.store(true, std::memory_order_relaxed);
+}
+
+void wake_after_fork() {
+  if (!g_ended_by_fork.load(std::memory_order_relaxed)) return;
+  if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed)) return;
+  pthread_once(&g_made_condition, make_condition);
+  pthread_mutex_lock(&g_lock);
+  start();
+  pthread_mutex_unlock(&g_lock);
 }
 
 }  // namespace ace

@@ -17,9 +17,15 @@ uint64_t run_due_trims();
 // Ends the worker, if there is one, and waits for it; the next deferred trim starts another.
 void stop_worker();
 
-// Around fork. The child has no worker; one is started there when it is needed.
+// Around fork. Before it the worker ends, so that a process of one thread is one again: CPython warns of others,
+// and the child has none of them. In both it is started anew by the first hint after which a trim is due.
+void pause_worker();
 void lock_worker();
 void unlock_worker();
+void resume_worker();  // in the parent, under the lock
 void forget_worker();
+
+// Starts the worker where a fork ended it and trims still wait. Cheap where not.
+void wake_after_fork();
 
 }  // namespace ace

@@ -113,6 +113,10 @@ void count_huge(Heap &heap, Superslab *superslab) {
   count_faulted(heap, kSuperslabSize - kSlabSize);
 }
 
+// The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap. Of a heap
+// whose host says when memory has fallen free all stay: a trim decides, and knows what for.
+bool is_hinted(const Heap &heap) { return heap.counters.hints.get() != 0; }
+
 }  // namespace
 
 void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
@@ -168,8 +172,7 @@ void give_slab(Heap &heap, SlabRow &row) {
   heap.counters.slabs_in_use.subtract(1);
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
-  // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-  if (kEagerFree && !heap.trimming &&
+  if (kEagerFree && !heap.trimming && !is_hinted(heap) &&
       heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
     release(heap, superslab);
 }

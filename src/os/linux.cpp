@@ -1,5 +1,6 @@
 // The system table for Linux.
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -87,6 +88,8 @@ void end_huge(void *start, size_t size) {
   madvise(start, size, MADV_NOHUGEPAGE);
 }
 
+std::atomic<pid_t> g_thread{0};
+
 bool start_thread(void (*run)()) {
   sigset_t all, old;
   sigfillset(&all);
@@ -96,6 +99,7 @@ bool start_thread(void (*run)()) {
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, size_t{128} << 10);
   auto body = [](void *function) -> void * {
+    g_thread.store(gettid(), std::memory_order_relaxed);
     pthread_setname_np(pthread_self(), "ace-worker");
     reinterpret_cast<void (*)()>(function)();
     return nullptr;
@@ -107,7 +111,18 @@ bool start_thread(void (*run)()) {
   return started;
 }
 
-OsTable g_real{map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, 0};
+// A thread is counted until the kernel is done with it, which pthread_join does not wait for. A moment at most;
+// a number that was given away anew shall not be waited for.
+void await_thread_end() {
+  constexpr uint64_t kPatience = 100'000'000;
+  const pid_t thread = g_thread.exchange(0, std::memory_order_relaxed);
+  for (const uint64_t begin = now(); thread != 0 && now() - begin < kPatience; sched_yield()) {
+    if (tgkill(getpid(), thread, 0) != 0) return;
+  }
+}
+
+OsTable g_real{map,       unmap,    purge,        resize,           move, now,
+               fill_huge, end_huge, start_thread, await_thread_end, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

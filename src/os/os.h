@@ -32,6 +32,8 @@ struct OsTable {
   // Runs `run` on a thread of its own ("ace-worker"), detached, with all signals blocked. False where the
   // system refuses.
   bool (*start_thread)(void (*run)());
+  // Waits until the system counts that thread no longer; its run() is about to return, or has.
+  void (*await_thread_end)();
   size_t page_size;
 };
 

@@ -90,6 +90,31 @@ print('done')
     assert len(result.hosts) == 11
 
 
+def test_a_fork_finds_no_other_thread(run, python, tmp_path):
+    """Memory that goes back later is the worker's; CPython 3.12 and later warn of it, were it there at a fork."""
+    program = script(
+        tmp_path,
+        """
+import gc, os, sys, warnings
+warnings.simplefilter('error')
+def threads():
+    return len(os.listdir('/proc/self/task'))
+seen = 0
+for i in range(20):
+    work(20000); gc.collect(1); gc.collect()
+    seen = max(seen, threads())
+    pid = os.fork()
+    if pid == 0:
+        work(2000); gc.collect(); os._exit(0)
+    assert threads() == 1, threads()
+    assert os.waitpid(pid, 0)[1] == 0
+print(seen)
+""",
+    )
+    result = run([python.path, program], {"ACE_IDLE_DELAY": "1s"}).check_sound()
+    assert (result.stdout, result.stderr) == ("2\n", "")
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(run, python, tmp_path, method):
     program = script(

@@ -32,7 +32,7 @@ class FakeOs {
     state() = State();
     state().now = real_os().now();
     static OsTable table;
-    table = {map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, page_size};
+    table = {map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, await_thread_end, page_size};
     set_os_for_tests(&table);
   }
   ~FakeOs() { set_os_for_tests(&real_os()); }
@@ -137,6 +137,7 @@ class FakeOs {
   }
   static void end_huge(void *, size_t) { --state().huge_pages; }
   static bool start_thread(void (*)()) { return false; }
+  static void await_thread_end() {}
 };
 
 }  // namespace ace::test

@@ -203,7 +203,6 @@ ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
   ace_heap_config config{};
   config.struct_size = sizeof config;
   config.name = name;
-  config.flags = ACE_HEAP_NO_WORKER;  // CPython 3.12 and later warn at fork where there are other threads
   config.kind_groups = kind_groups;
   config.limit = limit;
   return ace_heap_create(&config);

@@ -148,6 +148,28 @@ TEST_F(Hints, PartialCollectionsOfHeapsWithoutWorkerKeepALittle) {
   EXPECT_TRUE(gave_back());
 }
 
+// A runtime that collects twice in a row, as Lua programs do: the second trim is next to nothing, and the first
+// is remembered all the same.
+TEST_F(Hints, ASmallTrimDoesNotHideThatALargeOneWasRefaulted) {
+  OptionGuard delay("idle_delay", "100ms");
+  make(0, 0, nullptr, nullptr, 0);
+  auto collect = [&] {
+    hint(ACE_HINT_COLLECT_BEGIN);
+    hint(ACE_HINT_COLLECT_END);
+  };
+  swell_and_free();
+  collect();
+  EXPECT_TRUE(gave_back());
+  auto some = fill(kMiB / 64 * 3 / 2, 64);
+  for (size_t i = 0; i < some.size(); ++i) {
+    if (i % 6400 != 0) ace_heap_free(heap, some[i]);
+  }
+  collect();  // gives back what little there is
+  swell_and_free();
+  collect();
+  EXPECT_FALSE(gave_back()) << "what was given back was needed at once";
+}
+
 TEST_F(Hints, RemoteFreesAreTakenOverAtTheEndOfACollection) {
   auto blocks = fill(100, 20'000);
   for (void *block : blocks) ace_free(block);  // the calling thread's way: by the queue

@@ -2,6 +2,7 @@
 #include "control/worker.h"
 
 #include <dirent.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -250,6 +251,28 @@ TEST_F(DeferredByThread, DestroyWithATrimPending) {
     if (round % 2 != 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   ace_heap_destroy(std::exchange(heap, nullptr));
+}
+
+TEST_F(DeferredByThread, AForkFindsNoWorkerAndTheNextHintStartsItAgain) {
+  OptionGuard delay("idle_delay", "200ms");
+  auto blocks = swell();
+  shrink(blocks);
+  const uint64_t before = resident();
+  collect_young();
+  ASSERT_NE(worker_thread(), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    if (worker_thread() != 0) _exit(1);
+    ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
+    _exit(wait_until([&] { return resident() < before / 4; }) ? 0 : 2);
+  }
+  EXPECT_EQ(worker_thread(), 0);
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << "the child's worker does what was due in its parent";
+  EXPECT_EQ(resident(), before) << "not without a hint";
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
+  EXPECT_TRUE(wait_until([&] { return resident() < before / 4; }));
 }
 
 // In a process of its own, where no worker runs yet.

@@ -186,6 +186,20 @@ TEST_F(Slab, DrainingSuperslabsAreUsedLast) {
   EXPECT_EQ(superslab_of(fill(1, 512)[0]), superslab_of(first[0]));
 }
 
+TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilATrim) {
+  auto blocks = fill(20 * 31 * kBlocks, kSize);
+  const ace_stats full = stats();
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  free_all(blocks);
+  EXPECT_EQ(stats().mapped_bytes, full.mapped_bytes);
+  EXPECT_GE(stats().superslabs_free, 19u);
+  blocks = fill(20 * 31 * kBlocks, kSize);
+  EXPECT_EQ(stats().faulted_bytes, full.faulted_bytes) << "what was held is used again";
+  free_all(blocks);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
 TEST_F(Slab, EmptySuperslabsAreKeptForReuseButNotMany) {
   auto blocks = fill(20 * 31 * kBlocks, kSize);
   EXPECT_GE(stats().mapped_bytes, 20 * kSuperslabSize);
