@@ -101,7 +101,7 @@ def threads():
     return len(os.listdir('/proc/self/task'))
 seen = 0
 for i in range(20):
-    work(20000); gc.collect(1); gc.collect()
+    records = [{'i': j} for j in range(50000)]; del records; gc.collect()
     seen = max(seen, threads())
     pid = os.fork()
     if pid == 0:
