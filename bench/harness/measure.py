@@ -103,6 +103,7 @@ class _Run:
         names = {"loops": loops, "output": self.pyperf_file, "api": self.api(), "allocator": self.allocator()}
         self.command = [word.format(**names) if "{" in word else word for word in program.command]
         self.samples = []
+        self.worker = None  # ACE's thread: its number, and the seconds that it has run
         self.marks = []  # (seconds, phase, live bytes)
 
     def api(self):
@@ -194,6 +195,8 @@ class _Run:
                     if resident == 0:
                         return  # it ends just now
                     self.samples.append((now - self.start, resident))
+                    if self.peer.kind == "ace" and len(self.samples) % 10 == 0:
+                        self.worker = worker_seconds(pid, self.worker)
                     tick = max(tick + SAMPLE_SECONDS, now)
                     time.sleep(max(0.0, tick - time.monotonic()))
         except (OSError, IndexError):
@@ -287,7 +290,8 @@ class _Run:
     def of_swell(self):
         # What ace_report_now wrote, at the end of the last rest.
         heaps = [line for line in read_lines(self.scratch / "report.jsonl.now") if "live_page_bytes" in line]
-        return {**swell_figures(self.samples, self.marks), **(heap_figures(heaps) if heaps else {})}
+        worker = {"worker_seconds": self.worker[1] if self.worker else 0.0} if self.peer.kind == "ace" else {}
+        return {**worker, **swell_figures(self.samples, self.marks), **(heap_figures(heaps) if heaps else {})}
 
     def of_micro(self):
         try:
@@ -307,6 +311,20 @@ class _Run:
             "note": " ".join("%s=%g" % (n, said[n]) for n in ("refills", "hot_share", "warm_share", "cold_share")
                              if said.get(n) is not None),
         }  # fmt: skip
+
+
+def worker_seconds(pid, known):
+    """The thread of ACE's worker and the processor time it has taken; `known`: what was known of it before."""
+    tasks = Path("/proc/%s/task" % pid)
+    try:
+        if known is None:
+            names = ((task.name, (task / "comm").read_text()) for task in tasks.iterdir())
+            known = next(((thread, 0.0) for thread, name in names if name == "ace-worker\n"), None)
+        if known is not None:
+            known = known[0], int((tasks / known[0] / "schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        pass  # it has ended, or the program has
+    return known
 
 
 def kilobytes(number):

@@ -26,6 +26,7 @@ ABSOLUTE = (
     ("purges", "purges", 1, "%.0f"),
     ("purge_seconds", "purging ms", 1e-3, "%.1f"),
     ("walk_seconds", "of it looking ms", 1e-3, "%.1f"),
+    ("worker_seconds", "worker ms", 1e-3, "%.1f"),
     ("walked_bytes", "at MB", MB, "%.0f"),
     ("returned_bytes", "returned MB", MB, "%.0f"),
     ("rest_heap", "heap at rest MB", MB, "%.2f"),

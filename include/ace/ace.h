@@ -101,7 +101,7 @@ typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
   /* No background thread may serve this heap: what a hint gives back is given back within the hint.
-   * For hosts that must stay single-threaded (CPython 3.12+ warns at fork otherwise). */
+   * For hosts that must never have a second thread; before a fork the worker ends by itself. */
   ACE_HEAP_NO_WORKER = 1u << 0
 };
 

@@ -78,6 +78,12 @@ inline constexpr PhaseRefill kPhaseRefill = PhaseRefill::ACE_EXPERIMENT_PHASE_RE
 inline constexpr bool kCarveByPhase = kPhaseRefill == PhaseRefill::carve || kPhaseRefill == PhaseRefill::both;
 inline constexpr bool kOfferByPhase = kPhaseRefill == PhaseRefill::offer || kPhaseRefill == PhaseRefill::both;
 
+// hints: 0: what the host says of its collections and rests is counted and nothing else.
+#ifndef ACE_EXPERIMENT_HINTS
+#define ACE_EXPERIMENT_HINTS 1
+#endif
+inline constexpr bool kHints = ACE_EXPERIMENT_HINTS;
+
 // tiering: 0: superslabs that are little used are filled like any other, so that none drains.
 #ifndef ACE_EXPERIMENT_TIERING
 #define ACE_EXPERIMENT_TIERING 1

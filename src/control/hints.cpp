@@ -143,7 +143,7 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   const Phase next = note_hint(heap, hint, value);
   if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);
   // In the phase that ends: what a collection gives back counts as the collection's.
-  if (options().mode != Mode::kOff && is_occasion(hint)) follow(heap, decide(heap, hint, now), now);
+  if (kHints && options().mode != Mode::kOff && is_occasion(hint)) follow(heap, decide(heap, hint, now), now);
   if (hint == ACE_HINT_COLLECT_END) {
     heap.last_collection_end = now;
     heap.phases.collection_is_full = true;

@@ -115,7 +115,7 @@ void count_huge(Heap &heap, Superslab *superslab) {
 
 // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap. Of a heap
 // whose host says when memory has fallen free all stay: a trim decides, and knows what for.
-bool is_hinted(const Heap &heap) { return heap.counters.hints.get() != 0; }
+bool is_hinted(const Heap &heap) { return kHints && heap.counters.hints.get() != 0; }
 
 }  // namespace
 

@@ -45,8 +45,7 @@ void bind_heap(py::module_ &module) {
           "name: for reports. limit: most resident bytes, 0 for none. kind_groups: how many groups of kinds\n"
           "get slabs of their own. on_limit(missing): called when an allocation would exceed the limit; it "
           "may\n"
-          "free blocks; true to try once more. worker: let a background thread give memory back later (such a\n"
-          "thread makes CPython 3.12 and newer warn at os.fork).")
+          "free blocks; true to try once more. worker: let a background thread give memory back later.")
       .def("alloc", &Heap::alloc, py::arg("size"), py::arg("kind") = 0, py::kw_only(), py::arg("zero") = false,
            py::arg("alignment") = 16,
            "The address of a new block of at least `size` bytes. MemoryError where the limit or the system\n"
