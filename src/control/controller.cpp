@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <new>
 
@@ -30,26 +31,56 @@ std::atomic<unsigned> g_next_id{1};
 
 size_t controller_size() { return round_up(sizeof(Controller), os().page_size); }
 
-// Takes a fresh MiB into use and gives it back, three times: the least counts. Where the clock stands still the
-// defaults stay.
-void measure() {
-  constexpr size_t kSize = size_t{1} << 20;
-  void *memory = os().map(kSize, os().page_size);
+// Takes fresh memory into use for the first time, a MiB at a time, and gives it back: half of the MiBs took
+// less than what is noted. Memory that has just been used costs less, but a heap's has not. Where the clock
+// stands still the defaults stay.
+void measure_pages() {
+  constexpr size_t kCount = 5;
+  void *memory = os().map(kCount * kMiBytes, os().page_size);
   if (memory == nullptr) return;
-  uint64_t fault = UINT64_MAX, release = UINT64_MAX;
-  for (int i = 0; i < 3; ++i) {
+  uint64_t fault[kCount], release[kCount];
+  bool released = true;
+  for (size_t i = 0; i < kCount; ++i) {
     const uint64_t begin = os().now();
-    for (size_t at = 0; at < kSize; at += os().page_size)
-      static_cast<volatile std::byte *>(memory)[at] = std::byte{1};
-    const uint64_t middle = os().now();
-    if (!os().purge(memory, kSize)) break;
-    fault = std::min(fault, middle - begin);
-    release = std::min(release, os().now() - middle);
+    for (size_t at = 0; at < kMiBytes; at += os().page_size)
+      static_cast<volatile std::byte *>(memory)[i * kMiBytes + at] = std::byte{1};
+    fault[i] = os().now() - begin;
   }
-  os().unmap(memory, kSize);
-  if (fault == 0 || release == 0 || release == UINT64_MAX) return;
-  g_measured.refault_ns = fault;
-  g_measured.release_ns = release;
+  for (size_t i = 0; i < kCount && released; ++i) {
+    const uint64_t begin = os().now();
+    released = os().purge(static_cast<std::byte *>(memory) + i * kMiBytes, kMiBytes);
+    release[i] = os().now() - begin;
+  }
+  os().unmap(memory, kCount * kMiBytes);
+  if (!released) return;
+  std::sort(fault, fault + kCount);
+  std::sort(release, release + kCount);
+  if (fault[kCount / 2] == 0 || release[kCount / 2] == 0) return;
+  g_measured.refault_ns = fault[kCount / 2];
+  g_measured.release_ns = release[kCount / 2];
+}
+
+// The same of a superslab as a huge page, where the system has any; the dearer of two times, since the first
+// may have to look for one.
+void measure_huge() {
+  void *memory = os().map(kSuperslabSize, kSuperslabSize);
+  if (memory == nullptr) return;
+  uint64_t most = 0;
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t begin = os().now();
+    if (!os().fill_huge(memory, kSuperslabSize) || !os().purge(memory, kSuperslabSize)) {
+      most = 0;
+      break;
+    }
+    most = std::max(most, os().now() - begin);
+  }
+  os().unmap(memory, kSuperslabSize);
+  g_measured.whole_ns = most / (kSuperslabSize / kMiBytes);
+}
+
+void measure() {
+  measure_pages();
+  measure_huge();
 }
 
 Controller *controller_of(Heap &heap) {
@@ -72,6 +103,7 @@ Prices prices() {
   pthread_once(&g_measured_once, measure);
   Prices all = g_measured;
   all.byte_seconds = options().memory_price;
+  if (!options().huge_pages) all.whole_ns = 0;
   return all;
 }
 
@@ -88,6 +120,7 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
   view.may_defer = may_defer;
   view.is_short = is_memory_short(now);
   view.slack = resident > more ? resident - more : 0;
+  view.whole = std::min(view.slack, heap.counters.superslabs_free.get() * (kSuperslabSize - kSlabSize));
   view.live = live;
   view.taken = heap.counters.taken_bytes.get();
   view.reused_at = heap.reuse.at;

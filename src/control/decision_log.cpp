@@ -81,8 +81,9 @@ void log_start(const LoopName &loop, const char *playbook) {
   TextBuffer line(g_line, sizeof g_line);
   line.add("{\"pid\":%d,\"id\":%u,\"heap\":", g_process, loop.id);
   line.add_json_string(loop.heap);
-  line.add(",\"release_ns\":%llu,\"refault_ns\":%llu,\"byte_seconds\":%llu,\"playbook\":",
-           Number{loop.prices.release_ns}, Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds});
+  line.add(",\"release_ns\":%llu,\"refault_ns\":%llu,\"byte_seconds\":%llu,\"whole_ns\":%llu,\"playbook\":",
+           Number{loop.prices.release_ns}, Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds},
+           Number{loop.prices.whole_ns});
   line.add_json_string(playbook);
   line.add("}\n");
   if (line.fits() && !write_all(g_file, g_line, line.length())) fail(path);

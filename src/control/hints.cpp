@@ -120,14 +120,15 @@ void note_trim(Heap &heap, uint64_t now, size_t given) {
   heap.faulted_at_trim = faulted;
 }
 
-void follow(Heap &heap, const Verdict &verdict, uint64_t now) {
+void follow(Heap &heap, ace_hint_code hint, const Verdict &verdict, uint64_t now) {
   const TrimDecision &decision = verdict.decision;
   if (decision.action == TrimAction::kNow) {
     cancel_trim(heap);
     note_trim(heap, now, trim_heap(heap, decision.budget));
   } else if (decision.action == TrimAction::kLater) {
-    // The worker cannot touch the current slabs; from here on they are ordinary ones.
-    retire_all(heap);
+    // The worker cannot touch the current slabs; from here on they are ordinary ones. Not after each of the
+    // partial collections, which come every millisecond in a busy heap.
+    if (hint != ACE_HINT_COLLECT_END || heap.phases.collection_is_full) retire_all(heap);
     if (verdict.learned) cancel_trim(heap);  // the time is this interval's
     schedule_trim(heap, now, decision.due, verdict.learned);
   }
@@ -143,7 +144,8 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   const Phase next = note_hint(heap, hint, value);
   if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);
   // In the phase that ends: what a collection gives back counts as the collection's.
-  if (kHints && options().mode != Mode::kOff && is_occasion(hint)) follow(heap, decide(heap, hint, now), now);
+  if (kHints && options().mode != Mode::kOff && is_occasion(hint))
+    follow(heap, hint, decide(heap, hint, now), now);
   if (hint == ACE_HINT_COLLECT_END) {
     heap.last_collection_end = now;
     heap.phases.collection_is_full = true;

@@ -12,6 +12,8 @@ struct Prices {
   uint64_t release_ns = 120'000;              // to give a resident MiB back
   uint64_t refault_ns = 600'000;              // to take an absent one into use again
   uint64_t byte_seconds = uint64_t{8} << 30;  // what one second of processor time buys: option memory_price
+  // Both, of memory that goes back as whole superslabs and comes again as huge pages; 0: as any other.
+  uint64_t whole_ns = 0;
 };
 
 // a * b / c without overflow, at most UINT64_MAX.
@@ -34,9 +36,18 @@ constexpr uint64_t refault_cost(const Prices &prices, uint64_t bytes) {
   return scaled(bytes, prices.refault_ns, kMiBytes);
 }
 
-// After so long holding memory has cost as much as giving it back and taking it again.
-constexpr uint64_t break_even_ns(const Prices &prices) {
-  return scaled(prices.release_ns + prices.refault_ns, prices.byte_seconds, kMiBytes);
+// As how many bytes of ordinary memory `slack` counts when it goes back, `whole` bytes of which are superslabs.
+constexpr uint64_t priced_bytes(const Prices &prices, uint64_t slack, uint64_t whole) {
+  if (prices.whole_ns == 0 || slack == 0) return slack;
+  const uint64_t part = std::min(whole, slack);
+  return std::max<uint64_t>(slack - part + scaled(part, prices.whole_ns, prices.release_ns + prices.refault_ns),
+                            1);
+}
+
+// After so long holding `slack` has cost as much as giving it back and taking it again, which costs as much as
+// `priced` bytes of ordinary memory.
+constexpr uint64_t break_even_ns(const Prices &prices, uint64_t slack = 1, uint64_t priced = 1) {
+  return scaled(scaled(prices.release_ns + prices.refault_ns, prices.byte_seconds, kMiBytes), priced, slack);
 }
 
 }  // namespace ace

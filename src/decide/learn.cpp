@@ -81,15 +81,15 @@ uint16_t prior_of(uint16_t context) {
   return 4;
 }
 
-uint64_t delay_of(const Prices &prices, uint16_t expert, bool may_defer) {
+uint64_t delay_of(uint64_t break_even, uint16_t expert, bool may_defer) {
   if (!may_defer) return kDelayEighths[expert] < 8 ? 0 : UINT64_MAX;
-  return scaled(break_even_ns(prices), kDelayEighths[expert], 8);
+  return scaled(break_even, kDelayEighths[expert], 8);
 }
 
 uint64_t cost_of(const Prices &prices, const Interval &interval, uint64_t delay) {
   if (interval.length <= delay) return holding_cost(prices, interval.slack, interval.length);
-  return holding_cost(prices, interval.slack, delay) + release_cost(prices, interval.slack) +
-         refault_cost(prices, interval.reused);
+  return holding_cost(prices, interval.slack, delay) + release_cost(prices, interval.priced) +
+         refault_cost(prices, scaled(interval.priced, interval.reused, interval.slack));
 }
 
 uint64_t least_cost(const Prices &prices, const Interval &interval) {
@@ -135,16 +135,17 @@ uint16_t Learner::choose(uint16_t context, bool may_defer) const {
 }
 
 void Learner::learn(const Prices &prices, const Interval &interval) {
-  const uint64_t price = release_cost(prices, interval.slack) + refault_cost(prices, interval.slack);
-  if (price == 0 || interval.context >= kContexts || interval.chosen >= kExperts) return;
+  const uint64_t price = release_cost(prices, interval.priced) + refault_cost(prices, interval.priced);
+  if (price == 0 || interval.slack == 0 || interval.context >= kContexts || interval.chosen >= kExperts) return;
   Context &c = contexts_[interval.context];
   Group &group = groups_[group_of(interval.context)];
   uint8_t &history = history_[static_cast<unsigned>(occasion_of(interval.context))];
-  history = after(history, interval.length < break_even_ns(prices));
+  const uint64_t unit = break_even_ns(prices, interval);
+  history = after(history, interval.length < unit);
 
   uint64_t costs[kExperts], least = UINT64_MAX;
   for (uint16_t i = 0; i < kExperts; ++i) {
-    costs[i] = cost_of(prices, interval, delay_of(prices, i, interval.may_defer));
+    costs[i] = cost_of(prices, interval, delay_of(unit, i, interval.may_defer));
     least = std::min(least, costs[i]);
   }
   c.samples += 1;

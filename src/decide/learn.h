@@ -53,9 +53,15 @@ struct Interval {
   bool may_defer;   // somebody could come back later; else all delays from the break-even time on are endless
   bool forced;      // memory was short: what was chosen is not the learner's doing
   uint64_t slack;   // bytes
+  uint64_t priced;  // as how many bytes it counts when it goes back (priced_bytes)
   uint64_t length;  // until half of it was needed again, or until now
   uint64_t reused;  // bytes that were needed
 };
+
+// When holding has cost what giving back and taking again would have.
+inline uint64_t break_even_ns(const Prices &prices, const Interval &interval) {
+  return break_even_ns(prices, interval.slack, interval.priced);
+}
 
 class Learner {
  public:
@@ -91,8 +97,9 @@ class Learner {
 // The expert with which a context starts.
 uint16_t prior_of(uint16_t context);
 
-// How long an expert holds free memory. Without somebody who comes back: not at all, or for ever (UINT64_MAX).
-uint64_t delay_of(const Prices &prices, uint16_t expert, bool may_defer);
+// How long an expert holds free memory that breaks even after `break_even`. Without somebody who comes back:
+// not at all, or for ever (UINT64_MAX).
+uint64_t delay_of(uint64_t break_even, uint16_t expert, bool may_defer);
 
 // What a delay would have cost in an interval, and the least that anyone could have paid, in nanoseconds.
 uint64_t cost_of(const Prices &prices, const Interval &interval, uint64_t delay);

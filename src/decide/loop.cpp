@@ -25,12 +25,14 @@ void Loop::close(const Prices &prices, const LoopView &view, LoopStep &step) {
   const uint64_t grown = view.live > live_before_ ? view.live - live_before_ : 0;
   interval_.length = end > begin_ ? end - begin_ : 0;
   if (view.reused_at != 0) {
-    interval_.reused = std::min(interval_.slack, view.taken - taken_before_);
+    // Whoever needs half of it so soon needs the rest too, in about the same time again: then `length` is how
+    // long a byte of it was held on average, and all of it would have had to come back.
+    interval_.reused = interval_.slack;
   } else {
     interval_.reused = std::min(interval_.slack, view.now >= given_back_at_ ? grown + view.slack : grown);
   }
   const auto cost = [&](uint16_t expert) {
-    return cost_of(prices, interval_, delay_of(prices, expert, interval_.may_defer));
+    return cost_of(prices, interval_, delay_of(break_even_ns(prices, interval_), expert, interval_.may_defer));
   };
   step.closed = true;
   step.interval = interval_;
@@ -49,7 +51,8 @@ void Loop::open(const Prices &prices, const LoopView &view, LoopStep &step) {
   live_before_ = view.live;
   const uint16_t context = learner_.context_of(view.occasion, view.slack, view.live);
   const uint16_t chosen = view.is_short ? 0 : learner_.choose(context, view.may_defer);
-  interval_ = {context, chosen, view.may_defer, view.is_short, view.slack, 0, 0};
+  const uint64_t priced = priced_bytes(prices, view.slack, view.whole);
+  interval_ = {context, chosen, view.may_defer, view.is_short, view.slack, priced, 0, 0};
   step.opened = true;
   step.context = context;
   step.chosen = chosen;
@@ -59,7 +62,7 @@ void Loop::open(const Prices &prices, const LoopView &view, LoopStep &step) {
     given_back_at_ = view.now;
   } else if (view.may_defer) {
     step.action = TrimAction::kLater;
-    step.due = given_back_at_ = view.now + delay_of(prices, chosen, true);
+    step.due = given_back_at_ = view.now + delay_of(break_even_ns(prices, interval_), chosen, true);
   } else {
     given_back_at_ = UINT64_MAX;
   }
@@ -71,7 +74,7 @@ LoopStep Loop::at(const Prices &prices, const LoopView &view) {
   const bool is_worth = is_worth_it(view.slack, view.live);
   if (is_open_) {
     const bool came_back = is_worth && view.now > given_back_at_ && view.slack >= interval_.slack / 4;
-    if (view.reused_at != 0 || came_back || view.now - begin_ >= kRested * break_even_ns(prices)) {
+    if (view.reused_at != 0 || came_back || view.now - begin_ >= kRested * break_even_ns(prices, interval_)) {
       close(prices, view, step);
     } else if (is_worth &&
                (view.is_short || view.slack > 2 * interval_.slack || says_more(view.occasion, occasion_))) {
@@ -91,18 +94,20 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
   line.add("{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":", Number{view.now}, process, id);
   line.add_json_string(heap);
   line.add(
-      ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"live\":%llu,\"taken\":%llu,\"reused_"
-      "at\":%llu",
+      ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"whole\":%llu,\"live\":%llu,\"taken\":%"
+      "llu,"
+      "\"reused_at\":%llu",
       kOccasionNames[static_cast<unsigned>(view.occasion)], int{view.may_defer}, int{view.is_short},
-      Number{view.slack}, Number{view.live}, Number{view.taken}, Number{view.reused_at});
+      Number{view.slack}, Number{view.whole}, Number{view.live}, Number{view.taken}, Number{view.reused_at});
   if (step.closed) {
     const Interval &i = step.interval;
     line.add(
-        ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"length\":%llu,\"reused\":%"
+        ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"priced\":%llu,\"length\":%"
         "llu,"
-        "\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
-        ace::name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.length},
-        Number{i.reused}, Number{step.cost}, Number{step.prior_cost}, Number{step.least_cost});
+        "\"reused\":%llu,\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
+        ace::name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.priced},
+        Number{i.length}, Number{i.reused}, Number{step.cost}, Number{step.prior_cost},
+        Number{step.least_cost});
   }
   if (step.opened) {
     line.add(",\"opened\":{\"context\":\"%s\",\"chosen\":%u,\"action\":\"%s\",\"due\":%llu}",

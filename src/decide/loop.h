@@ -18,6 +18,7 @@ struct LoopView {
   bool may_defer;  // somebody can come back later
   bool is_short;   // of memory, around the process: what is free goes back at once
   uint64_t slack;  // resident bytes beyond those in live blocks, but for what the last trim could not give back
+  uint64_t whole;  // of it in superslabs that are empty
   uint64_t live;   // bytes
   uint64_t taken;  // bytes that were ever taken into use
   uint64_t reused_at;  // when half of the open interval's memory was live again; 0: not yet

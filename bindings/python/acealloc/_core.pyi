@@ -60,7 +60,7 @@ class Learner:
     def break_even(self) -> int: ...
 
 class Loop:
-    def __init__(self, *, release_ns: int, refault_ns: int, byte_seconds: int) -> None: ...
+    def __init__(self, *, release_ns: int, refault_ns: int, byte_seconds: int, whole_ns: int = 0) -> None: ...
     def load_playbook(self, text: str, page_size: int = 4096) -> None: ...
     def step(
         self,
@@ -73,6 +73,7 @@ class Loop:
         defer: bool,
         short: bool,
         slack: int,
+        whole: int,
         live: int,
         taken: int,
         reused_at: int,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from ._core import Loop
+from ._core import Learner, Loop
 
 VERSION = 1
-_SEEN = ("t", "occasion", "slack", "live", "taken", "reused_at")
+_SEEN = ("t", "occasion", "slack", "whole", "live", "taken", "reused_at")
 
 
 class NoLog(ValueError):
@@ -45,6 +45,10 @@ class HeapLog:
     differs: Optional[int] = None
     warm: bool = False
     whole: bool = True
+
+    def learner(self) -> Learner:
+        """One that has learned nothing, for these prices of ordinary memory."""
+        return Learner(**{name: price for name, price in self.prices.items() if name != "whole_ns"})
 
     def contexts(self) -> Dict[str, ContextSum]:
         sums: Dict[str, ContextSum] = {}
@@ -126,7 +130,7 @@ class _Reader:
             del self.open[key]
 
     def start(self, record: Dict[str, Any]) -> None:
-        prices = {name: record[name] for name in ("release_ns", "refault_ns", "byte_seconds")}
+        prices = {name: record[name] for name in ("release_ns", "refault_ns", "byte_seconds", "whole_ns")}
         loop = Loop(**prices)
         heap = HeapLog(record["pid"], record["id"], record["heap"], prices)
         if record["playbook"]:

@@ -238,13 +238,13 @@ def explanation(log: Log, steps: int) -> Group:
 
 
 def _hold(heap: HeapLog, expert: int, may_defer: bool) -> str:
-    delay = Learner(**heap.prices).delay(expert, bool(may_defer))
+    delay = heap.learner().delay(expert, bool(may_defer))
     return "not at all" if delay == 0 else "for ever" if delay == 2**64 - 1 else duration(delay)
 
 
 def _heap_of_log(heap: HeapLog) -> Table:
     table = _table('Heap "%s" of process %d: %d steps, break-even after %s' % (
-        heap.name, heap.pid, len(heap.steps), duration(Learner(**heap.prices).break_even)),
+        heap.name, heap.pid, len(heap.steps), duration(heap.learner().break_even)),
         ["context", "intervals", "cost", "by the prior", "least possible", "gained", "held most often"])
     for name, one in heap.contexts().items():
         held = max(one.choices, key=lambda choice: one.choices[choice])

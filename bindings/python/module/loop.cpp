@@ -26,10 +26,10 @@ uint16_t checked(unsigned index, unsigned count, const char *what) {
   return static_cast<uint16_t>(index);
 }
 
-Prices checked_prices(uint64_t release_ns, uint64_t refault_ns, uint64_t byte_seconds) {
+Prices checked_prices(uint64_t release_ns, uint64_t refault_ns, uint64_t byte_seconds, uint64_t whole_ns = 0) {
   if (release_ns == 0 || refault_ns == 0 || byte_seconds < kMiBytes)
     throw py::value_error("prices must be positive, and byte_seconds at least a MiB");
-  return {release_ns, refault_ns, byte_seconds};
+  return {release_ns, refault_ns, byte_seconds, whole_ns};
 }
 
 // A learner with its prices.
@@ -46,17 +46,17 @@ class PyLearner {
   void learn(unsigned context, unsigned chosen, uint64_t slack, uint64_t length, uint64_t reused,
              bool may_defer) {
     learner_.learn(prices_, {checked(context, kContexts, "context"), checked(chosen, kExperts, "expert"),
-                             may_defer, false, slack, length, reused});
+                             may_defer, false, slack, slack, length, reused});
   }
   uint64_t cost(uint64_t slack, uint64_t length, uint64_t reused, uint64_t delay) const {
-    return cost_of(prices_, {0, 0, true, false, slack, length, reused}, delay);
+    return cost_of(prices_, {0, 0, true, false, slack, slack, length, reused}, delay);
   }
   uint64_t least_cost(uint64_t slack, uint64_t length, uint64_t reused) const {
-    return ace::least_cost(prices_, {0, 0, true, false, slack, length, reused});
+    return ace::least_cost(prices_, {0, 0, true, false, slack, slack, length, reused});
   }
   uint64_t break_even() const { return break_even_ns(prices_); }
   uint64_t delay(unsigned expert, bool may_defer) const {
-    return delay_of(prices_, checked(expert, kExperts, "expert"), may_defer);
+    return delay_of(break_even(), checked(expert, kExperts, "expert"), may_defer);
   }
   std::vector<uint32_t> weights(unsigned context) const {
     const Context &c = learner_.context(checked(context, kContexts, "context"));
@@ -89,13 +89,13 @@ class PyLearner {
 // A loop that is given what another one saw.
 class PyLoop {
  public:
-  PyLoop(uint64_t release_ns, uint64_t refault_ns, uint64_t byte_seconds)
-      : prices_(checked_prices(release_ns, refault_ns, byte_seconds)) {}
+  PyLoop(uint64_t release_ns, uint64_t refault_ns, uint64_t byte_seconds, uint64_t whole_ns)
+      : prices_(checked_prices(release_ns, refault_ns, byte_seconds, whole_ns)) {}
   void load_playbook(const std::string &text, uint64_t page_size) {
     PyLearner::start(loop_.learner(), text, {page_size, prices_.byte_seconds});
   }
   std::string step(int process, unsigned id, const std::string &heap, uint64_t now, const std::string &occasion,
-                   bool may_defer, bool is_short, uint64_t slack, uint64_t live, uint64_t taken,
+                   bool may_defer, bool is_short, uint64_t slack, uint64_t whole, uint64_t live, uint64_t taken,
                    uint64_t reused_at) {
     LoopView view{};
     view.now = now;
@@ -103,6 +103,7 @@ class PyLoop {
     view.may_defer = may_defer;
     view.is_short = is_short;
     view.slack = slack;
+    view.whole = whole;
     view.live = live;
     view.taken = taken;
     view.reused_at = reused_at;
@@ -148,13 +149,13 @@ void acepy::bind_loop(py::module_ &module) {
       .def_property_readonly("break_even", &PyLearner::break_even,
                              "After so long holding has cost as much as giving back and taking again.");
   py::class_<PyLoop>(module, "Loop", "The loop of one heap, to replay a decision log.")
-      .def(py::init<uint64_t, uint64_t, uint64_t>(), py::kw_only(), py::arg("release_ns"),
-           py::arg("refault_ns"), py::arg("byte_seconds"))
+      .def(py::init<uint64_t, uint64_t, uint64_t, uint64_t>(), py::kw_only(), py::arg("release_ns"),
+           py::arg("refault_ns"), py::arg("byte_seconds"), py::arg("whole_ns") = 0)
       .def("load_playbook", &PyLoop::load_playbook, py::arg("text"), py::arg("page_size") = 4096,
            "Begins with what a playbook says.")
       .def("step", &PyLoop::step, py::kw_only(), py::arg("pid"), py::arg("id"), py::arg("heap"), py::arg("t"),
-           py::arg("occasion"), py::arg("defer"), py::arg("short"), py::arg("slack"), py::arg("live"),
-           py::arg("taken"), py::arg("reused_at"), "What it decides, as the log's line.");
+           py::arg("occasion"), py::arg("defer"), py::arg("short"), py::arg("slack"), py::arg("whole"),
+           py::arg("live"), py::arg("taken"), py::arg("reused_at"), "What it decides, as the log's line.");
   module.attr("EXPERTS") = kExperts;
   module.attr("CONTEXTS") = [] {
     std::vector<std::string> names;

@@ -78,7 +78,7 @@ TEST_F(DeferredByTick, ABusyProgramIsLeftAlone) {
   collect_young();
   const uint64_t before = resident();
   for (int i = 0; i < 5; ++i) {
-    fill(kPage / 64 * 4, 64);  // it carves: not quiet
+    fill(2 * kSlabSize / 64, 64);  // it carves: not quiet
     fake.advance(100 * kMillisecond);
     EXPECT_EQ(ace_tick(), 100 * kMillisecond);
     EXPECT_EQ(resident(), before) << i;

@@ -15,7 +15,8 @@ constexpr Prices kPrices;
 const uint64_t kUnit = break_even_ns(kPrices);  // a function of integers alone
 
 Interval interval_of(double units, uint16_t context = 0, uint64_t slack = 64 * kMiB) {
-  return {context, 0, true, false, slack, static_cast<uint64_t>(units * static_cast<double>(kUnit)), slack};
+  return {context, 0, true, false, slack, slack, static_cast<uint64_t>(units * static_cast<double>(kUnit)),
+          slack};
 }
 
 // The learner's choice in a context after so many intervals of a length.
@@ -52,6 +53,22 @@ TEST(Cost, OfADelay) {
   EXPECT_EQ(least_cost(kPrices, interval), bought);
 }
 
+TEST(Cost, WholeSuperslabsCountAsMuchLessAsTheyCost) {
+  Prices prices;
+  EXPECT_EQ(priced_bytes(prices, 64 * kMiB, 64 * kMiB), 64 * kMiB) << "as any other, where nothing is known";
+  prices.whole_ns = (prices.release_ns + prices.refault_ns) / 8;
+  EXPECT_EQ(priced_bytes(prices, 64 * kMiB, 0), 64 * kMiB);
+  EXPECT_EQ(priced_bytes(prices, 64 * kMiB, 32 * kMiB), 36 * kMiB);
+  EXPECT_EQ(priced_bytes(prices, 64 * kMiB, 90 * kMiB), 8 * kMiB);
+  EXPECT_EQ(priced_bytes(prices, 0, 0), 0u);
+
+  Interval interval = interval_of(1);
+  interval.priced = priced_bytes(prices, interval.slack, interval.slack);
+  EXPECT_EQ(break_even_ns(prices, interval), kUnit / 8);
+  EXPECT_EQ(cost_of(prices, interval, 0),
+            (release_cost(prices, interval.slack) + refault_cost(prices, interval.slack)) / 8);
+}
+
 TEST(Cost, WhoHoldsForTheBreakEvenTimeNeverPaysMoreThanTwice) {
   for (double units = 0.01; units < 100; units *= 1.3) {
     const Interval interval = interval_of(units);
@@ -69,7 +86,7 @@ TEST(Learner, LearnsToHoldAndToRelease) {
     Learner learner;
     EXPECT_EQ(choice_after(learner, 50, 20, c), 0) << name_of(c).text;
     const uint16_t held = choice_after(learner, 0.2, 20, c);
-    EXPECT_GE(delay_of(kPrices, held, true), interval_of(0.2).length) << name_of(c).text;
+    EXPECT_GE(delay_of(kUnit, held, true), interval_of(0.2).length) << name_of(c).text;
     EXPECT_EQ(choice_after(learner, 50, 20, c), 0) << name_of(c).text;
   }
 }
@@ -126,8 +143,8 @@ TEST(Learner, WhereNobodyComesBackItIsNowOrNever) {
   };
   for (int i = 0; i < 20; ++i) live(0.2);
   EXPECT_EQ(learner.choose(0, false), kExperts - 1);
-  EXPECT_EQ(delay_of(kPrices, kExperts - 1, false), UINT64_MAX);
-  EXPECT_EQ(delay_of(kPrices, 0, false), 0u);
+  EXPECT_EQ(delay_of(kUnit, kExperts - 1, false), UINT64_MAX);
+  EXPECT_EQ(delay_of(kUnit, 0, false), 0u);
   // Rare long rests cost more than all the short ones: who holds then holds for all of them.
   for (int i = 0; i < 10; ++i) live(i % 5 == 4 ? 500 : 0.2);
   EXPECT_EQ(learner.choose(0, false), 0);
@@ -167,9 +184,9 @@ TEST(Learner, TheIntervalBeforeIsAContext) {
 
 TEST(Learner, NonsenseIsNotLearned) {
   Learner learner;
-  learner.learn(kPrices, {kContexts, 0, true, false, kMiB, 1, 1});
-  learner.learn(kPrices, {0, kExperts, true, false, kMiB, 1, 1});
-  learner.learn(kPrices, {0, 0, true, false, 0, 1, 0});
+  learner.learn(kPrices, {kContexts, 0, true, false, kMiB, kMiB, 1, 1});
+  learner.learn(kPrices, {0, kExperts, true, false, kMiB, kMiB, 1, 1});
+  learner.learn(kPrices, {0, 0, true, false, 0, 0, 1, 0});
   EXPECT_EQ(learner.context(0).samples, 0u);
 }
 
