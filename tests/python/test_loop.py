@@ -132,7 +132,7 @@ def test_a_changed_log_is_found(run, tmp_path):
     lines = (run / "log").read_text().splitlines(keepends=True)
     changed = next(i for i, line in enumerate(lines) if '"opened"' in line)
     record = json.loads(lines[changed])
-    lines[changed] = lines[changed].replace('"slack":%d,"live"' % record["slack"], '"slack":1,"live"')
+    lines[changed] = lines[changed].replace('"slack":%d,"whole"' % record["slack"], '"slack":1,"whole"')
     (tmp_path / "log").write_text("".join(lines))
     done = ace("explain", str(tmp_path / "log"))
     assert done.returncode == 1

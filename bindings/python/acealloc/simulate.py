@@ -330,9 +330,12 @@ def targets(count: int = 4000, seeds: Sequence[int] = (1, 2, 3), **prices: int) 
                 if settled:
                     most = sorted(settled)[int(len(settled) * 0.95)]
                     note("after a change: settled within so many intervals (95%)", 10, most, where)
-        long = measure("", two_kinds(random.Random(seed), 10 * count), seed, **prices)
-        note("regret per interval in the last tenth, of the mean cost", 0.02,
-             long.tail_regret / (long.learned / long.intervals), "seed %d" % seed)  # fmt: skip
+        for name, trace in (("two kinds", two_kinds(random.Random(seed), 10 * count)),
+                            ("mean 1", stationary(random.Random(seed), 10 * count, 1.0))):  # fmt: skip
+            part, whole = (measure("", some, seed, **prices) for some in (trace[:count], trace))
+            falls = (whole.learned - whole.best_fixed) / 10 / max(part.learned - part.best_fixed, 1)
+            note("regret per interval over ten times as many intervals / over these", 1.0, falls,
+                 "%s, seed %d" % (name, seed))  # fmt: skip
         policy = Learned(Learner(**prices))
         outcome = measure("", adversary(Learner(**prices), count, policy), seed, **prices)
         note("memory needed again whenever it was just given back: cost / offline optimum", 3.0, outcome.to_offline,
