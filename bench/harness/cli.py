@@ -57,8 +57,8 @@ def parse(arguments):
     run.add_argument("parts", nargs="+", metavar="PART", help=", ".join(programs.PARTS))
     run.add_argument("--peers", metavar="A,B", help="the allocators, in this order (a choice for each part); those of "
                      "--peer are added")  # fmt: skip
-    run.add_argument("--programs", action="append", default=[], metavar="GLOB", help="only these; several times, or "
-                     "with commas")  # fmt: skip
+    run.add_argument("--programs", action="append", default=[], metavar="GLOB", help="only these, or "
+                     "HOST/NAME, as luajit/*; several times, or with commas")  # fmt: skip
     run.add_argument("--rounds", type=at_least_one, help="runs of each program on each allocator (%d; 1 with --quick)"
                      % ROUNDS)  # fmt: skip
     run.add_argument("--short", action="store_true", help="cpython: %d of its programs, for a record in half an hour"

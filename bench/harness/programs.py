@@ -197,12 +197,17 @@ def micro_programs(build, quick=False):
 
 
 def matching(programs, patterns):
-    """Those whose name fits one of the patterns, as a shell matches them. Trouble where a pattern fits nothing."""
+    """Those whose name, or HOST/NAME, fits one of the patterns, as a shell matches them. Trouble where a pattern fits
+    nothing."""
     if not patterns:
         return programs
     chosen = []
     for pattern in patterns:
-        fits = [p for p in programs if fnmatch.fnmatch(p.name.lower(), pattern.lower())]
+        def fit(program, pattern=pattern.lower()):
+            names = (program.name.lower(), ("%s/%s" % (program.host, program.name)).lower())
+            return any(fnmatch.fnmatch(name, pattern) for name in names)
+
+        fits = [p for p in programs if fit(p)]
         if not fits:
             names = sorted({p.name for p in programs})
             raise Trouble("no program fits '%s'; there are %s" % (pattern, ", ".join(names) or "none"))

@@ -397,6 +397,8 @@ def test_loops_make_a_value_long_enough(capsys):
 def test_an_unknown_program_is_told():
     some = [program("Json"), program("CD")]
     assert programs.matching(some, ["js*"]) == some[:1]
+    assert programs.matching(some, ["%s/cd" % some[1].host]) == some[1:]
+    assert programs.matching(some, ["*/*"]) == some
     assert programs.matching(some, []) == some
     with pytest.raises(Trouble, match="no program fits 'xml'; there are CD, Json"):
         programs.matching(some, ["xml"])
