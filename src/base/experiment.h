@@ -127,6 +127,12 @@ inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 #endif
 inline constexpr unsigned kSlabPart = ACE_EXPERIMENT_SLAB_PART;
 
+// huge_from: from so many resident MiB on a heap grows by huge pages.
+#ifndef ACE_EXPERIMENT_HUGE_FROM
+#define ACE_EXPERIMENT_HUGE_FROM 16
+#endif
+inline constexpr unsigned kHugeFromMiB = ACE_EXPERIMENT_HUGE_FROM;
+
 // header: 16: before what its user gets, each block of a slab has a header, which names the bin while the block
 // lives and holds the list's link and tag while it is free. Requests need so much more, aligned ones go to page
 // runs, and a free without a size finds the bin in the header, not by the slab: it reads through whatever

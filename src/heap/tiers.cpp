@@ -94,7 +94,7 @@ bool release(Heap &heap, Superslab *superslab) {
 
 // A huge page saves many faults, and takes memory that a small heap would never use. A heap that has grown to
 // this size is likely to use it.
-constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
+constexpr uint64_t kHugeFrom = uint64_t{kHugeFromMiB} << 20;
 
 bool wants_huge(const Heap &heap) {
   if (!options().huge_pages || kTailPrefix) return false;
