@@ -127,7 +127,7 @@ inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 #endif
 inline constexpr unsigned kSlabPart = ACE_EXPERIMENT_SLAB_PART;
 
-// huge_from: from so many resident MiB on a heap grows by huge pages.
+// huge_from: from so many resident MiB on a heap that grows once more does so by huge pages.
 #ifndef ACE_EXPERIMENT_HUGE_FROM
 #define ACE_EXPERIMENT_HUGE_FROM 16
 #endif

@@ -109,13 +109,13 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
   return {decide_at_hint(view), false};
 }
 
-// What an earlier trim gave back, and nobody has needed since, counts with this one's: some runtimes collect
-// twice in a row, and the second finds next to nothing.
+// A larger one whose memory was not needed yet is remembered instead: some runtimes collect twice in a row, and
+// the second collection finds next to nothing.
 void note_trim(Heap &heap, uint64_t now, size_t given) {
-  if (given == 0) return;
   const uint64_t faulted = heap.counters.faulted_bytes.get();
-  const uint64_t since = heap.last_trim == 0 ? 0 : faulted - heap.faulted_at_trim;
-  heap.last_trim_bytes = given + (heap.last_trim_bytes > since ? heap.last_trim_bytes - since : 0);
+  const uint64_t needed = faulted - heap.faulted_at_trim;
+  if (given == 0 || (heap.last_trim_bytes > needed && given < heap.last_trim_bytes - needed)) return;
+  heap.last_trim_bytes = given;
   heap.last_trim = now;
   heap.faulted_at_trim = faulted;
 }

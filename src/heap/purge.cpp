@@ -97,11 +97,16 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
     // An absent page is as good as a dead one inside a run.
     dead.add_slab(i, static_cast<uint16_t>(pages == 0 ? 0xffff : dead_pages(superslab, i) | ~pages));
   }
+  size_t given = 0;
   if (superslab->head.is_huge.load(std::memory_order_relaxed) && dead.meets(present)) {
+    constexpr size_t kSpare = kSparePages * kPage;
     os().end_huge(superslab, kSuperslabSize);
-    superslab->head.is_huge.store(false, std::memory_order_relaxed);
+    if (budget >= kSpare && purge(heap, superslab->heap_area, kSpare)) {
+      superslab->head.is_huge.store(false, std::memory_order_relaxed);
+      given = kSpare;
+    }
   }
-  size_t given = purge_runs(heap, superslab, dead, present, budget);
+  given += purge_runs(heap, superslab, dead, present, budget - given);
   for (; claimed != 0; claimed &= claimed - 1) {
     auto i = static_cast<unsigned>(std::countr_zero(claimed));
     superslab->row(i).present.store(present.slab(i), std::memory_order_relaxed);

@@ -121,11 +121,12 @@ struct alignas(128) SuperslabHead {
   uint16_t longest_run;                  // mid pool: no free run is longer,
   uint16_t longest_resident;             // and no resident one than this
   Tier tier;
-  uint8_t bitmap_pages;       // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
-  uint8_t head_pages;         // tiny pool: resident pages of the head, those of the bitmaps among them
-  std::atomic<bool> is_huge;  // tiny pool: one huge page. Ended by whoever first purges some of it
-  uint32_t block_offset;      // large pool: where the block starts
-  size_t mapped;              // large pool: bytes mapped
+  uint8_t bitmap_pages;  // tiny pool: pages of the bitmaps that were touched, remote ones in the high half
+  uint8_t head_pages;    // tiny pool: resident pages of the head, those of the bitmaps among them
+  // Tiny pool: one huge page, the head's spare pages with it. Ended by whoever first purges some of it.
+  std::atomic<bool> is_huge;
+  uint32_t block_offset;  // large pool: where the block starts
+  size_t mapped;          // large pool: bytes mapped
   // Large pool, a freed block that is kept: how many of its first bytes are resident. Written by the claim's
   // holder. 0 while it lives: whether it is fresh, and zero, is told by holds_zeroes.
   std::atomic<size_t> kept_bytes;
@@ -168,6 +169,9 @@ struct Superslab {
   MidBody &mid() { return *reinterpret_cast<MidBody *>(page(1)); }
 };
 static_assert(sizeof(Superslab) == kSlabSize);
+
+// Pages of a head that only the heap's first superslab uses; resident where it came as a huge page.
+inline constexpr unsigned kSparePages = sizeof(Superslab::heap_area) / kPage;
 static_assert(offsetof(Superslab, free_bits) == kPage);
 
 // All slabs but the first, which the head takes.

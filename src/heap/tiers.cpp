@@ -71,7 +71,7 @@ bool has_pending_remote(Superslab *superslab) {
 }
 
 size_t resident_pages(Superslab *superslab) {
-  size_t pages = 0;
+  size_t pages = superslab->head.is_huge.load(std::memory_order_relaxed) ? kSparePages : 0;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
     const uint16_t present = superslab->row(i).present.load(std::memory_order_relaxed);
     pages += static_cast<size_t>(std::popcount(static_cast<uint16_t>(present & ~kTailPage)));
@@ -92,25 +92,28 @@ bool release(Heap &heap, Superslab *superslab) {
   return true;
 }
 
-// A huge page saves many faults, and takes memory that a small heap would never use. A heap that has grown to
-// this size is likely to use it.
+// A huge page saves many faults, and takes memory that may never be used. A heap that is not small, and has
+// been larger before, will use it: so only what it grows by once more comes in huge pages, and its peak is none
+// of theirs.
 constexpr uint64_t kHugeFrom = uint64_t{kHugeFromMiB} << 20;
 
 bool wants_huge(const Heap &heap) {
   if (!options().huge_pages || kTailPrefix) return false;
   const uint64_t resident = heap.counters.resident_bytes();
   const size_t limit = heap.limit.load(std::memory_order_relaxed);
-  return resident >= kHugeFrom && (limit == 0 || resident + kSuperslabSize <= limit);
+  return resident >= kHugeFrom && resident + kSuperslabSize <= heap.counters.peak_resident_bytes.get() &&
+         (limit == 0 || resident + kSuperslabSize <= limit);
 }
 
-// The superslab, not yet listed, is resident as a whole.
+// The superslab, not yet listed, is resident as a whole. What its head has no use for counts with the slabs'
+// pages.
 void count_huge(Heap &heap, Superslab *superslab) {
   superslab->head.is_huge.store(true, std::memory_order_relaxed);
   superslab->head.bitmap_pages = kAllBitmapPages;
-  superslab->head.head_pages = kPagesPerSlab;
+  superslab->head.head_pages = kPagesPerSlab - kSparePages;
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i)
     superslab->row(i).present.store(0xffff, std::memory_order_relaxed);
-  count_faulted(heap, kSuperslabSize - kSlabSize);
+  count_faulted(heap, kSuperslabSize - kSlabSize + kSparePages * kPage);
 }
 
 // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap. Of a heap
