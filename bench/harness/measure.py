@@ -351,19 +351,22 @@ def swell_figures(samples, marks):
         "value_seconds": samples[-1][0] - resting,
         "rss_rest": rest,
         "area": integral(samples),
-        "excess": excess(samples, marks),
+        **excess(samples, marks),
         "live": live or None,
         "fragmentation": rest / live if live else None,
     }
 
 
 def excess(samples, marks):
-    """Byte seconds beyond what the process had before it built anything, while it rests."""
+    """Byte seconds beyond what the process had before it built anything, while it rests; less than that counts as less.
+    Allocators begin with more or less, so that this and how long it rested are kept as well: compare.py takes all from
+    the same start."""
     before = [resident for at, resident in samples if at <= marks[0][0]]
     start = before[-1] if before else samples[0][1]
     rests = [(at, after) for (at, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest"]
-    return sum(integral([(at, max(resident - start, 0)) for at, resident in samples if begin <= at <= end])
-               for begin, end in rests)  # fmt: skip
+    beyond = sum(integral([(at, resident - start) for at, resident in samples if begin <= at <= end])
+                 for begin, end in rests)  # fmt: skip
+    return {"excess": beyond, "start": start, "rest_seconds": sum(end - begin for begin, end in rests)}
 
 
 def heap_figures(heaps):

@@ -134,7 +134,8 @@ def test_swell_figures():
     assert figures["rss_rest"] == 40 and figures["live"] == 20 and figures["fragmentation"] == 2.0
     assert figures["value_seconds"] == pytest.approx(2.0)
     assert figures["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
-    assert figures["excess"] == 0, "less than at the start"
+    assert figures["excess"] == pytest.approx(-60 * 2.0), "less than at the start"
+    assert (figures["start"], figures["rest_seconds"]) == (100, 2.0)
     with pytest.raises(measure.Failed, match="no rest"):
         measure.swell_figures(samples, marks[:2])
 
@@ -143,6 +144,15 @@ def test_excess_is_what_is_held_while_resting_beyond_the_start():
     samples = [(0.0, 10), (0.9, 10), (1.0, 100), (2.0, 100), (2.1, 30), (4.0, 30), (4.1, 500)]
     marks = [(0.5, "build", 0), (2.1, "rest", 0), (4.0, "build", 0), (4.1, "end", 0)]
     assert measure.swell_figures(samples, marks)["excess"] == pytest.approx(20 * 1.9)
+
+
+def test_excess_counts_from_the_least_start_of_all():
+    rows = [row("rhythm", "ace", 0, 1.0, part="rhythm"), row("rhythm", "a", 0, 1.0, part="rhythm")]
+    rows[0].update(start=10.0, excess=40.0, rest_seconds=2.0)
+    rows[1].update(start=25.0, excess=-4.0, rest_seconds=2.0)
+    for _ in range(2):  # a table is made for the report, and one for the pictures
+        (table,) = compare.tables(rows)
+        assert table.ratio(("rhythm", "16"), "ace", "a", compare.EXCESS).value == pytest.approx(40 / 26)
 
 
 # ---- targets
