@@ -172,6 +172,9 @@ class _Run:
                 output.write(line)
                 words = line.split()
                 if len(words) == 4 and words[0] == b"@":
+                    # What it has before it builds anything: a program may have begun between two samples.
+                    if not self.marks and (resident := resident_bytes(pid)):
+                        self.samples.append((time.monotonic() - self.start, resident))
                     self.marks.append((time.monotonic() - self.start, words[1].decode(), int(words[3])))
 
         reader = threading.Thread(target=read)
@@ -311,6 +314,14 @@ class _Run:
             "note": " ".join("%s=%g" % (n, said[n]) for n in ("refills", "hot_share", "warm_share", "cold_share")
                              if said.get(n) is not None),
         }  # fmt: skip
+
+
+def resident_bytes(pid):
+    """0 where it has ended."""
+    try:
+        return int(Path("/proc/%s/statm" % pid).read_text().split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0
 
 
 def worker_seconds(pid, known):

@@ -124,13 +124,20 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
   view.live = live;
   view.taken = heap.counters.taken_bytes.get();
   view.reused_at = heap.reuse.at;
+  view.quiet = heap.reuse.quiet;
+  view.quiet_at = heap.reuse.quiet_at;
+  const uint64_t last = heap.reuse.last.load(std::memory_order_relaxed);
+  if (view.reused_at == 0 && last != 0 && now - last > view.quiet) {
+    view.quiet = now - last;
+    view.quiet_at = last;
+  }
   lock_playbook();
   step = controller->loop.at(controller->prices, view);
   unlock_playbook();
   if (step.opened) {
-    watch_reuse(heap, step.awaits);
+    watch_reuse(heap, now, step.awaits);
   } else if (step.closed) {
-    heap.reuse = {UINT64_MAX, 0, 0};
+    end_watch(heap);
   }
   if (step.opened || step.closed) log_step(controller->id, heap.name, view, step);
   return true;

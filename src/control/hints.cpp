@@ -75,6 +75,7 @@ bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_
 struct Verdict {
   TrimDecision decision;
   bool learned;
+  uint64_t delay;  // of what was learned
 };
 
 // By the fixed rules, or, where the mode says so, by the loop: for what has no rhythm (a fork, short memory) it
@@ -91,7 +92,7 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
       LoopStep step;
       if (step_loop(heap, occasion, may_defer(heap), now, step) && mode == Mode::kLearn) {
         if (step.closed && !step.opened) cancel_trim(heap);  // what it was for is in use again
-        return {{step.action, SIZE_MAX, step.due, false}, true};
+        return {{step.action, SIZE_MAX, step.due, false}, true, step.delay};
       }
     }
   }
@@ -106,7 +107,7 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
                       heap.last_trim,
                       heap.last_trim_bytes,
                       heap.counters.faulted_bytes.get() - heap.faulted_at_trim};
-  return {decide_at_hint(view), false};
+  return {decide_at_hint(view), false, 0};
 }
 
 // A larger one whose memory was not needed yet is remembered instead: some runtimes collect twice in a row, and
@@ -130,7 +131,7 @@ void follow(Heap &heap, ace_hint_code hint, const Verdict &verdict, uint64_t now
     // partial collections, which come every millisecond in a busy heap.
     if (hint != ACE_HINT_COLLECT_END || heap.phases.collection_is_full) retire_all(heap);
     if (verdict.learned) cancel_trim(heap);  // the time is this interval's
-    schedule_trim(heap, now, decision.due, verdict.learned);
+    schedule_trim(heap, now, decision.due, verdict.delay);
   }
 }
 

@@ -52,7 +52,8 @@ void trim_if_due(Heap &heap, void *context) {
                       live_bytes_bound(heap),
                       taken - heap.taken_at_hint,
                       taken == heap.taken_at_look,
-                      heap.trim_is_learned};
+                      heap.trim_delay,
+                      heap.reuse.last.load(std::memory_order_relaxed)};
     decision = decide_when_due(view);
     heap.taken_at_look = taken;
     heap.trim_due = decision.due;
@@ -103,7 +104,7 @@ bool stop() {
 
 }  // namespace
 
-void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned) {
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay) {
   pthread_once(&g_made_condition, make_condition);
   pthread_mutex_lock(&g_lock);
   const uint64_t taken = heap.counters.taken_bytes.get();
@@ -111,7 +112,7 @@ void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned) {
     heap.trim_asked = now;
     heap.taken_at_hint = taken;
     heap.trim_due = due;
-    heap.trim_is_learned = learned;
+    heap.trim_delay = delay;
   }
   heap.taken_at_look = taken;
   start();

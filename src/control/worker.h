@@ -5,10 +5,10 @@
 
 namespace ace {
 
-// Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `learned`: the delay
-// was, so that the trim does not wait until the heap is quiet. Starts the worker where there is none yet. The
-// holder's.
-void schedule_trim(Heap &heap, uint64_t now, uint64_t due, bool learned);
+// Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `delay`: as was
+// learned, so long nothing must have been needed by then, or it waits for more; 0: the fixed rules say when.
+// Starts the worker where there is none yet. The holder's.
+void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay);
 void cancel_trim(Heap &heap);
 
 // Does what is due. Returns the nanoseconds until the next trim is due, UINT64_MAX where none is. Any thread.
@@ -17,8 +17,9 @@ uint64_t run_due_trims();
 // Ends the worker, if there is one, and waits for it; the next deferred trim starts another.
 void stop_worker();
 
-// Around fork. Before it the worker ends, so that a process of one thread is one again: CPython warns of others,
-// and the child has none of them. In both it is started anew by the first hint after which a trim is due.
+// Around fork. Before it the worker ends, so that a process of one thread is one again: CPython warns of
+// others, and the child has none of them. In both it is started anew by the first hint after which a trim is
+// due.
 void pause_worker();
 void lock_worker();
 void unlock_worker();

@@ -67,14 +67,15 @@ void update(uint32_t (&weights)[kExperts], const uint64_t (&losses)[kExperts]) {
 
 }  // namespace
 
-// What is known beforehand: a program that says that it waits, or a heap that has collapsed, rests most of the
-// time; what a partial collection frees is used again soon. Half of the weight is the prior's.
+// What is known beforehand: a program that says that it waits does; a heap that has collapsed rests most of the
+// time, once it is quiet; what a partial collection frees is used again soon. Half of the weight is the
+// prior's.
 uint16_t prior_of(uint16_t context) {
   switch (occasion_of(context)) {
     case Occasion::kIdle:
       return 0;
     case Occasion::kFull:
-      return collapsed_of(context) ? 0 : 2;
+      return collapsed_of(context) ? 1 : 2;
     case Occasion::kPartial:
       break;
   }
@@ -87,8 +88,9 @@ uint64_t delay_of(uint64_t break_even, uint16_t expert, bool may_defer) {
 }
 
 uint64_t cost_of(const Prices &prices, const Interval &interval, uint64_t delay) {
-  if (interval.length <= delay) return holding_cost(prices, interval.slack, interval.length);
-  return holding_cost(prices, interval.slack, delay) + release_cost(prices, interval.priced) +
+  if (delay != 0 && interval.quiet <= delay) return holding_cost(prices, interval.slack, interval.length);
+  const uint64_t held = delay == 0 ? 0 : std::min(interval.before_quiet + delay, interval.length);
+  return holding_cost(prices, interval.slack, held) + release_cost(prices, interval.priced) +
          refault_cost(prices, scaled(interval.priced, interval.reused, interval.slack));
 }
 

@@ -1,12 +1,13 @@
 // When to give memory back, learned: rent or buy with expert weights.
 //
 // Free memory that is held costs rent; memory given back costs the release, and the faults when it is needed
-// again. An expert stands for one delay: hold so long, then give back. Once memory has been needed again it is
-// known what each expert would have cost (full information), so each one's weight shrinks by what it lost, and
-// a fixed share of all weight is spread anew, so that a change is followed within a few intervals (M. Herbster
-// and M. Warmuth, "Tracking the best expert", 1998; for a machine that sleeps: D. Helmbold and others,
-// "Adaptive disk spin-down for mobile computers", 2000). Delays are multiples of the break-even time, at which
-// rent equals price: whoever pays rent for so long and then buys never pays more than twice the least.
+// again. An expert stands for one delay: hold until nothing was needed for so long, then give back. Once memory
+// has been needed again it is known what each expert would have cost (full information), so each one's weight
+// shrinks by what it lost, and a fixed share of all weight is spread anew, so that a change is followed within
+// a few intervals (M. Herbster and M. Warmuth, "Tracking the best expert", 1998; for a machine that sleeps: D.
+// Helmbold and others, "Adaptive disk spin-down for mobile computers", 2000). Delays are multiples of the
+// break-even time, at which rent equals price: whoever pays rent for so long and then buys never pays more than
+// twice the least.
 //
 // Pure: no clock, no heap, no globals, and integers alone.
 #pragma once
@@ -56,6 +57,8 @@ struct Interval {
   uint64_t priced;  // as how many bytes it counts when it goes back (priced_bytes)
   uint64_t length;  // until half of it was needed again, or until now
   uint64_t reused;  // bytes that were needed
+  // Meanwhile none of it was needed for so long at most, from so long after the beginning on.
+  uint64_t quiet, before_quiet;
 };
 
 // When holding has cost what giving back and taking again would have.

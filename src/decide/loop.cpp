@@ -20,6 +20,8 @@ bool says_more(Occasion occasion, Occasion than) {
 
 }  // namespace
 
+bool Loop::was_given_back(const LoopView &view) const { return delay_ == 0 || view.quiet > delay_; }
+
 void Loop::close(const Prices &prices, const LoopView &view, LoopStep &step) {
   const uint64_t end = view.reused_at != 0 ? view.reused_at : view.now;
   const uint64_t grown = view.live > live_before_ ? view.live - live_before_ : 0;
@@ -29,8 +31,10 @@ void Loop::close(const Prices &prices, const LoopView &view, LoopStep &step) {
     // long a byte of it was held on average, and all of it would have had to come back.
     interval_.reused = interval_.slack;
   } else {
-    interval_.reused = std::min(interval_.slack, view.now >= given_back_at_ ? grown + view.slack : grown);
+    interval_.reused = std::min(interval_.slack, was_given_back(view) ? grown + view.slack : grown);
   }
+  interval_.quiet = std::min(view.quiet, interval_.length);
+  interval_.before_quiet = view.quiet_at > begin_ ? view.quiet_at - begin_ : 0;
   const auto cost = [&](uint16_t expert) {
     return cost_of(prices, interval_, delay_of(break_even_ns(prices, interval_), expert, interval_.may_defer));
   };
@@ -47,24 +51,22 @@ void Loop::open(const Prices &prices, const LoopView &view, LoopStep &step) {
   is_open_ = true;
   occasion_ = view.occasion;
   begin_ = view.now;
-  taken_before_ = view.taken;
   live_before_ = view.live;
   const uint16_t context = learner_.context_of(view.occasion, view.slack, view.live);
   const uint16_t chosen = view.is_short ? 0 : learner_.choose(context, view.may_defer);
   const uint64_t priced = priced_bytes(prices, view.slack, view.whole);
-  interval_ = {context, chosen, view.may_defer, view.is_short, view.slack, priced, 0, 0};
+  interval_ = {context, chosen, view.may_defer, view.is_short, view.slack, priced, 0, 0, 0, 0};
   step.opened = true;
   step.context = context;
   step.chosen = chosen;
   step.awaits = view.slack / 2;
-  if (chosen == 0) {
+  delay_ = delay_of(break_even_ns(prices, interval_), chosen, view.may_defer);
+  if (delay_ == 0) {
     step.action = TrimAction::kNow;
-    given_back_at_ = view.now;
   } else if (view.may_defer) {
     step.action = TrimAction::kLater;
-    step.due = given_back_at_ = view.now + delay_of(break_even_ns(prices, interval_), chosen, true);
-  } else {
-    given_back_at_ = UINT64_MAX;
+    step.delay = delay_;
+    step.due = view.now + delay_;
   }
 }
 
@@ -73,7 +75,7 @@ LoopStep Loop::at(const Prices &prices, const LoopView &view) {
   step.action = TrimAction::kNothing;
   const bool is_worth = is_worth_it(view.slack, view.live);
   if (is_open_) {
-    const bool came_back = is_worth && view.now > given_back_at_ && view.slack >= interval_.slack / 4;
+    const bool came_back = is_worth && was_given_back(view) && view.slack >= interval_.slack / 4;
     if (view.reused_at != 0 || came_back || view.now - begin_ >= kRested * break_even_ns(prices, interval_)) {
       close(prices, view, step);
     } else if (is_worth &&
@@ -96,18 +98,19 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
   line.add(
       ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"whole\":%llu,\"live\":%llu,\"taken\":%"
       "llu,"
-      "\"reused_at\":%llu",
+      "\"reused_at\":%llu,\"quiet\":%llu,\"quiet_at\":%llu",
       kOccasionNames[static_cast<unsigned>(view.occasion)], int{view.may_defer}, int{view.is_short},
-      Number{view.slack}, Number{view.whole}, Number{view.live}, Number{view.taken}, Number{view.reused_at});
+      Number{view.slack}, Number{view.whole}, Number{view.live}, Number{view.taken}, Number{view.reused_at},
+      Number{view.quiet}, Number{view.quiet_at});
   if (step.closed) {
     const Interval &i = step.interval;
     line.add(
         ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"priced\":%llu,\"length\":%"
         "llu,"
-        "\"reused\":%llu,\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
+        "\"reused\":%llu,\"quiet\":%llu,\"before_quiet\":%llu,\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
         ace::name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.priced},
-        Number{i.length}, Number{i.reused}, Number{step.cost}, Number{step.prior_cost},
-        Number{step.least_cost});
+        Number{i.length}, Number{i.reused}, Number{i.quiet}, Number{i.before_quiet}, Number{step.cost},
+        Number{step.prior_cost}, Number{step.least_cost});
   }
   if (step.opened) {
     line.add(",\"opened\":{\"context\":\"%s\",\"chosen\":%u,\"action\":\"%s\",\"due\":%llu}",

@@ -22,6 +22,8 @@ struct LoopView {
   uint64_t live;   // bytes
   uint64_t taken;  // bytes that were ever taken into use
   uint64_t reused_at;  // when half of the open interval's memory was live again; 0: not yet
+  // Until then, or until now: the longest time for which no sixteenth of it was needed, and when that began.
+  uint64_t quiet, quiet_at;
 };
 
 struct LoopStep {
@@ -34,7 +36,8 @@ struct LoopStep {
   bool opened;  // a new one has begun
   uint16_t context, chosen;
   TrimAction action;
-  uint64_t due;     // for kLater
+  uint64_t due;     // for kLater: unless something was needed by then
+  uint64_t delay;   // so long nothing must have been needed
   uint64_t awaits;  // an interval that opened is over when so many bytes more are live
 };
 
@@ -46,6 +49,7 @@ class Loop {
   const Learner &learner() const { return learner_; }
 
  private:
+  bool was_given_back(const LoopView &view) const;
   void close(const Prices &prices, const LoopView &view, LoopStep &step);
   void open(const Prices &prices, const LoopView &view, LoopStep &step);
 
@@ -53,8 +57,8 @@ class Loop {
   Interval interval_{};
   bool is_open_ = false;
   Occasion occasion_ = Occasion::kFull;
-  uint64_t begin_ = 0, taken_before_ = 0, live_before_ = 0;
-  uint64_t given_back_at_ = 0;  // when its memory goes back, as was decided; UINT64_MAX: never
+  uint64_t begin_ = 0, live_before_ = 0;
+  uint64_t delay_ = 0;  // after which its memory goes back; UINT64_MAX: never
 };
 
 // A line of the decision log: JSON, with its end of line. `id` tells heaps of one name apart. Returns its

@@ -64,8 +64,12 @@ TrimDecision decide_at_hint(const TrimView &view) {
 TrimDecision decide_when_due(const DeferredView &view) {
   uint64_t slack = slack_of(view.resident_bytes, view.live_bytes);
   if (!is_worth_it(slack, view.live_bytes)) return kNothing;
+  if (view.delay != 0) {
+    const uint64_t due = view.needed_last + view.delay;
+    return view.now >= due ? kAllNow : TrimDecision{TrimAction::kLater, 0, due, false};
+  }
   if (view.quiet) return kAllNow;
-  if (!view.learned && view.now - view.asked < kPatience * view.idle_delay) {
+  if (view.now - view.asked < kPatience * view.idle_delay) {
     return {TrimAction::kLater, 0, view.now + view.idle_delay, false};
   }
   // Busy without end: it keeps what it turned over meanwhile, and is looked at again, so that the rest comes

@@ -46,7 +46,8 @@ struct DeferredView {
   uint64_t live_bytes;
   uint64_t taken_bytes;  // free memory that was taken into use since the hint: what the program turns over
   bool quiet;            // nothing was taken since the last look
-  bool learned;          // the delay was: the time has come, whether the program is quiet or not
+  uint64_t delay;        // as was learned: so long nothing must have been needed; 0: the rules here say when
+  uint64_t needed_last;  // when something was needed last, for that
 };
 
 TrimDecision decide_when_due(const DeferredView &view);

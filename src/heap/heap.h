@@ -113,9 +113,12 @@ inline constexpr unsigned kSlabHints = 256;
 // When memory that fell free was needed again. What is live is not counted in one number, but can have grown by
 // no more than what was taken: so it is added up when so much was taken that it may have grown enough.
 struct ReuseWatch {
-  uint64_t look_at;  // Counters::taken_bytes; UINT64_MAX: nothing is waited for
-  uint64_t live;     // what is waited for
-  uint64_t at;       // when it came; 0: not yet
+  uint64_t look_at;            // Counters::taken_bytes; UINT64_MAX: nothing is waited for
+  uint64_t live;               // what is waited for
+  uint64_t at;                 // when it came; 0: not yet
+  uint64_t step;               // bytes from one look to the next
+  uint64_t quiet_at, quiet;    // when the longest time between two looks began, and how long it was
+  std::atomic<uint64_t> last;  // when it was looked last, or the watch began; any thread reads it
 };
 
 struct Controller;
@@ -160,9 +163,9 @@ struct Heap {
   RemoteQueue remote;
   Lock roster_lock;
   // Under the lock of control/worker.cpp: when the deferred trim is due (0: none) and was asked for, and
-  // Counters::taken_bytes then and at the worker's last look; its delay was learned.
+  // Counters::taken_bytes then and at the worker's last look.
   uint64_t trim_due, trim_asked, taken_at_hint, taken_at_look;
-  bool trim_is_learned;
+  uint64_t trim_delay;  // so long nothing must have been needed, as was learned; 0: the fixed rules say when
 
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
@@ -217,11 +220,13 @@ inline void count_faulted(Heap &heap, size_t bytes) {
 // Bytes in live blocks, those kept on allocation lists included. Any thread.
 uint64_t live_bytes_bound(const Heap &heap);
 
-// Waits, from now on, until so many bytes more are live; earlier no ReuseWatch::at is set.
-void watch_reuse(Heap &heap, uint64_t bytes);
+// Waits, from now on, until so many bytes more are live; earlier no ReuseWatch::at is set. Meanwhile it looks
+// how long no eighth of them is taken.
+void watch_reuse(Heap &heap, uint64_t now, uint64_t bytes);
+void end_watch(Heap &heap);
+void look_for_reuse(Heap &heap);
 
 // Counts free memory that is taken into use, resident or not.
-void look_for_reuse(Heap &heap);
 inline void count_taken(Heap &heap, size_t bytes) {
   heap.counters.taken_bytes.add(bytes);
   if (heap.counters.taken_bytes.get() >= heap.reuse.look_at) [[unlikely]]

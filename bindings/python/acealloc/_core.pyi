@@ -77,6 +77,8 @@ class Loop:
         live: int,
         taken: int,
         reused_at: int,
+        quiet: int,
+        quiet_at: int,
     ) -> str: ...
 
 class Heap:

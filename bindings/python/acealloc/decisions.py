@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from ._core import Learner, Loop
 
 VERSION = 1
-_SEEN = ("t", "occasion", "slack", "whole", "live", "taken", "reused_at")
+_SEEN = ("t", "occasion", "slack", "whole", "live", "taken", "reused_at", "quiet", "quiet_at")
 
 
 class NoLog(ValueError):

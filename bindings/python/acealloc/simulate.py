@@ -330,12 +330,15 @@ def targets(count: int = 4000, seeds: Sequence[int] = (1, 2, 3), **prices: int) 
                 if settled:
                     most = sorted(settled)[int(len(settled) * 0.95)]
                     note("after a change: settled within so many intervals (95%)", 10, most, where)
-        for name, trace in (("two kinds", two_kinds(random.Random(seed), 10 * count)),
-                            ("mean 1", stationary(random.Random(seed), 10 * count, 1.0))):  # fmt: skip
-            part, whole = (measure("", some, seed, **prices) for some in (trace[:count], trace))
-            falls = (whole.learned - whole.best_fixed) / 10 / max(part.learned - part.best_fixed, 1)
-            note("regret per interval over ten times as many intervals / over these", 1.0, falls,
-                 "%s, seed %d" % (name, seed))  # fmt: skip
+        regrets = [0, 0]
+        for program in range(5):
+            rng = random.Random(100 * seed + program)
+            for trace in (two_kinds(rng, 1000), stationary(rng, 1000, 0.1), stationary(rng, 1000, 1.0)):
+                for i, some in enumerate((trace, trace[:100])):
+                    outcome = measure("", some, seed, **prices)
+                    regrets[i] += outcome.learned - outcome.best_fixed
+        note("regret per interval over 1000 intervals / over the first 100", 1.0, regrets[0] / 10 / max(regrets[1], 1),
+             "seed %d" % seed)  # fmt: skip
         policy = Learned(Learner(**prices))
         outcome = measure("", adversary(Learner(**prices), count, policy), seed, **prices)
         note("memory needed again whenever it was just given back: cost / offline optimum", 3.0, outcome.to_offline,
@@ -356,10 +359,9 @@ def targets(count: int = 4000, seeds: Sequence[int] = (1, 2, 3), **prices: int) 
 
 
 def playbook_costs(seed: int, **prices: int) -> Tuple[float, float, float]:
-    """The regret of the first 20 intervals without and with the playbook of such a program; and the cost of 400
-    with that of the opposite, as a ratio to none."""
+    """The regret of the first 20 intervals without and with the playbook of such a program, of 32 programs in all (none
+    whose intervals are as long as the break-even time on average: there all delays cost the same); and the cost of 400 intervals with the playbook of the opposite rhythm, as a ratio to none."""
     book = Learner(**prices)
-    long, short = 50.0, 0.5
 
     def learned(mean: float) -> str:
         policy = Learned(Learner(**prices))
@@ -372,8 +374,12 @@ def playbook_costs(seed: int, **prices: int) -> Tuple[float, float, float]:
             learner.load_playbook(text)
         return sum(play(book, trace, Learned(learner)))
 
-    start = stationary(random.Random(seed + 100), 20, short)
-    best = min(sum(play(book, start, Fixed(book, delay))) for delay in GRID)
-    cold, warm = cost_of(start) - best, cost_of(start, learned(short)) - best
-    many = stationary(random.Random(seed + 200), 400, short)
-    return cold, warm, cost_of(many, learned(long)) / cost_of(many)
+    cold = warm = 0
+    for mean in (0.1, 0.3, 3.0, 10.0):
+        text = learned(mean)
+        for program in range(8):
+            start = stationary(random.Random(1000 * seed + program), 20, mean)
+            best = min(sum(play(book, start, Fixed(book, delay))) for delay in GRID)
+            cold, warm = cold + cost_of(start) - best, warm + cost_of(start, text) - best
+    many = stationary(random.Random(seed + 200), 400, 0.5)
+    return cold, warm, cost_of(many, learned(50.0)) / cost_of(many)

@@ -46,13 +46,13 @@ class PyLearner {
   void learn(unsigned context, unsigned chosen, uint64_t slack, uint64_t length, uint64_t reused,
              bool may_defer) {
     learner_.learn(prices_, {checked(context, kContexts, "context"), checked(chosen, kExperts, "expert"),
-                             may_defer, false, slack, slack, length, reused});
+                             may_defer, false, slack, slack, length, reused, length, 0});
   }
   uint64_t cost(uint64_t slack, uint64_t length, uint64_t reused, uint64_t delay) const {
-    return cost_of(prices_, {0, 0, true, false, slack, slack, length, reused}, delay);
+    return cost_of(prices_, {0, 0, true, false, slack, slack, length, reused, length, 0}, delay);
   }
   uint64_t least_cost(uint64_t slack, uint64_t length, uint64_t reused) const {
-    return ace::least_cost(prices_, {0, 0, true, false, slack, slack, length, reused});
+    return ace::least_cost(prices_, {0, 0, true, false, slack, slack, length, reused, length, 0});
   }
   uint64_t break_even() const { return break_even_ns(prices_); }
   uint64_t delay(unsigned expert, bool may_defer) const {
@@ -96,7 +96,7 @@ class PyLoop {
   }
   std::string step(int process, unsigned id, const std::string &heap, uint64_t now, const std::string &occasion,
                    bool may_defer, bool is_short, uint64_t slack, uint64_t whole, uint64_t live, uint64_t taken,
-                   uint64_t reused_at) {
+                   uint64_t reused_at, uint64_t quiet, uint64_t quiet_at) {
     LoopView view{};
     view.now = now;
     view.occasion = occasion_named(occasion);
@@ -107,6 +107,8 @@ class PyLoop {
     view.live = live;
     view.taken = taken;
     view.reused_at = reused_at;
+    view.quiet = quiet;
+    view.quiet_at = quiet_at;
     const LoopStep step = loop_.at(prices_, view);
     char line[1024];
     return {line, format_step(line, sizeof line, process, id, heap.c_str(), view, step)};
@@ -155,7 +157,8 @@ void acepy::bind_loop(py::module_ &module) {
            "Begins with what a playbook says.")
       .def("step", &PyLoop::step, py::kw_only(), py::arg("pid"), py::arg("id"), py::arg("heap"), py::arg("t"),
            py::arg("occasion"), py::arg("defer"), py::arg("short"), py::arg("slack"), py::arg("whole"),
-           py::arg("live"), py::arg("taken"), py::arg("reused_at"), "What it decides, as the log's line.");
+           py::arg("live"), py::arg("taken"), py::arg("reused_at"), py::arg("quiet"), py::arg("quiet_at"),
+           "What it decides, as the log's line.");
   module.attr("EXPERTS") = kExperts;
   module.attr("CONTEXTS") = [] {
     std::vector<std::string> names;

@@ -15,8 +15,8 @@ constexpr Prices kPrices;
 const uint64_t kUnit = break_even_ns(kPrices);  // a function of integers alone
 
 Interval interval_of(double units, uint16_t context = 0, uint64_t slack = 64 * kMiB) {
-  return {context, 0, true, false, slack, slack, static_cast<uint64_t>(units * static_cast<double>(kUnit)),
-          slack};
+  const auto length = static_cast<uint64_t>(units * static_cast<double>(kUnit));
+  return {context, 0, true, false, slack, slack, length, slack, length, 0};
 }
 
 // The learner's choice in a context after so many intervals of a length.
@@ -51,6 +51,20 @@ TEST(Cost, OfADelay) {
   EXPECT_EQ(cost_of(kPrices, interval, kUnit), bought + holding_cost(kPrices, interval.slack, kUnit));
   EXPECT_EQ(cost_of(kPrices, interval, 4 * kUnit), holding_cost(kPrices, interval.slack, interval.length));
   EXPECT_EQ(least_cost(kPrices, interval), bought);
+}
+
+TEST(Cost, OfADelayIsThatOfTheQuietTime) {
+  // Needed all along, but for half a unit, from a quarter on.
+  Interval interval = interval_of(2);
+  interval.quiet = kUnit / 2;
+  interval.before_quiet = kUnit / 4;
+  const uint64_t bought = release_cost(kPrices, interval.slack) + refault_cost(kPrices, interval.slack);
+  const uint64_t held = holding_cost(kPrices, interval.slack, interval.length);
+  EXPECT_EQ(cost_of(kPrices, interval, 0), bought) << "at once is at once";
+  EXPECT_EQ(cost_of(kPrices, interval, kUnit / 8),
+            bought + holding_cost(kPrices, interval.slack, kUnit / 4 + kUnit / 8));
+  EXPECT_EQ(cost_of(kPrices, interval, kUnit / 2), held) << "it was never quiet for longer";
+  EXPECT_EQ(cost_of(kPrices, interval, kUnit), held);
 }
 
 TEST(Cost, WholeSuperslabsCountAsMuchLessAsTheyCost) {
@@ -184,9 +198,9 @@ TEST(Learner, TheIntervalBeforeIsAContext) {
 
 TEST(Learner, NonsenseIsNotLearned) {
   Learner learner;
-  learner.learn(kPrices, {kContexts, 0, true, false, kMiB, kMiB, 1, 1});
-  learner.learn(kPrices, {0, kExperts, true, false, kMiB, kMiB, 1, 1});
-  learner.learn(kPrices, {0, 0, true, false, 0, 0, 1, 0});
+  learner.learn(kPrices, {kContexts, 0, true, false, kMiB, kMiB, 1, 1, 1, 0});
+  learner.learn(kPrices, {0, kExperts, true, false, kMiB, kMiB, 1, 1, 1, 0});
+  learner.learn(kPrices, {0, 0, true, false, 0, 0, 1, 0, 1, 0});
   EXPECT_EQ(learner.context(0).samples, 0u);
 }
 

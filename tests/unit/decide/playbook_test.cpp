@@ -40,7 +40,8 @@ TEST_F(Playbook, OfNothingLearnedIsItsFirstLine) { EXPECT_EQ(text(), kHead); }
 TEST_F(Playbook, ComesBackAsItWas) {
   Learner learner;
   for (int i = 0; i < 100; ++i)
-    learner.learn(Prices{}, {7, 1, true, false, 1 << 26, 1 << 26, uint64_t{1} << (i % 40), 1 << 26});
+    learner.learn(Prices{}, {7, 1, true, false, 1 << 26, 1 << 26, uint64_t{1} << (i % 40), 1 << 26,
+                             uint64_t{1} << (i % 40), 0});
   contexts[7] = learner.context(7);
   const std::string written = text();
   EXPECT_THAT(written, StartsWith(kHead));
@@ -101,7 +102,7 @@ TEST_F(Playbook, DamageIsToldAndNothingIsTaken) {
 TEST_F(Playbook, AnyPrefixAndAnyChangedByteIsReadOrRefused) {
   Learner learner;
   for (uint16_t c = 0; c < kContexts; ++c)
-    learner.learn(Prices{}, {c, 1, true, false, 1 << 26, 1 << 26, 1 << 30, 1 << 26});
+    learner.learn(Prices{}, {c, 1, true, false, 1 << 26, 1 << 26, 1 << 30, 1 << 26, 1 << 30, 0});
   for (unsigned c = 0; c < kContexts; ++c) contexts[c] = learner.context(c);
   const std::string whole = text();
   const auto check = [&](const std::string &given) {

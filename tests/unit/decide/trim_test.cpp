@@ -97,7 +97,7 @@ class DueRule : public testing::TestWithParam<DueCase> {};
 TEST_P(DueRule, Decides) {
   const DueCase &c = GetParam();
   TrimDecision decision =
-      decide_when_due({kMoment, c.asked, kDelay, c.resident, c.live, c.carved, c.quiet, false});
+      decide_when_due({kMoment, c.asked, kDelay, c.resident, c.live, c.carved, c.quiet, 0, 0});
   EXPECT_EQ(decision.action, c.action) << c.what;
   EXPECT_EQ(decision.budget, c.budget) << c.what;
   EXPECT_EQ(decision.due, c.due) << c.what;
@@ -116,15 +116,22 @@ INSTANTIATE_TEST_SUITE_P(
                     DueCase{"busy for long, all turned over", kOld, 10 * kMiB, kMiB, 9 * kMiB, false, kLater, 0,
                             kMoment + 10 * kDelay, true}));
 
-TEST(LearnedDelay, DoesNotWaitUntilTheProgramIsQuiet) {
-  const DeferredView busy{kMoment, kMoment - 1, kDelay, 10 * kMiB, kMiB, 4 * kMiB, false, true};
-  TrimDecision decision = decide_when_due(busy);
+TEST(LearnedDelay, CountsFromWhenSomethingWasNeededLast) {
+  constexpr uint64_t kLearned = 1000;
+  DeferredView view{kMoment,  kMoment - 1, kDelay,   10 * kMiB,         kMiB,
+                    4 * kMiB, false,       kLearned, kMoment - kLearned};
+  TrimDecision decision = decide_when_due(view);
   EXPECT_EQ(decision.action, kNow);
-  EXPECT_EQ(decision.budget, 5 * kMiB) << "what it turns over it keeps";
-  EXPECT_GT(decision.due, kMoment) << "and the rest comes back too once it is quiet";
-  DeferredView turned_over = busy;
-  turned_over.taken_bytes = 20 * kMiB;
-  EXPECT_EQ(decide_when_due(turned_over).action, kLater);
+  EXPECT_EQ(decision.budget, SIZE_MAX);
+  EXPECT_EQ(decision.due, 0u);
+
+  view.needed_last = kMoment - kLearned + 300;
+  decision = decide_when_due(view);
+  EXPECT_EQ(decision.action, kLater);
+  EXPECT_EQ(decision.due, kMoment + 300);
+
+  view.live_bytes = view.resident_bytes;
+  EXPECT_EQ(decide_when_due(view).action, TrimAction::kNothing) << "all of it was needed meanwhile";
 }
 
 }  // namespace
