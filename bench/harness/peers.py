@@ -176,6 +176,8 @@ def by_user(text, found):
             text, "is taken" if name in found else "may hold letters, digits, '.', '_', '+' and '-' and not end with "
             "'%s'" % HINTED))  # fmt: skip
     base, colon, settings = value.partition(":")
+    if colon and base in found and found[base].hinted:
+        raise Trouble("--peer %s: a peer that is told of collections has no other settings: name the plain one" % text)
     if colon and base in found:
         return [dataclasses.replace(found[base], name=name, options=settings_of(text, base, settings))]
     if value.startswith("ace:"):

@@ -204,8 +204,8 @@ def matching(programs, patterns):
     chosen = []
     for pattern in patterns:
         def fit(program, pattern=pattern.lower()):
-            names = (program.name.lower(), ("%s/%s" % (program.host, program.name)).lower())
-            return any(fnmatch.fnmatch(name, pattern) for name in names)
+            name = "%s/%s" % (program.host, program.name) if "/" in pattern else program.name
+            return fnmatch.fnmatch(name.lower(), pattern)
 
         fits = [p for p in programs if fit(p)]
         if not fits:

@@ -43,12 +43,12 @@ def histogram_of(times):
 
 
 def largest_call(program, mib):
-    """The most bytes that one madvise or munmap of the trim covers; None without strace."""
+    """The most bytes that one madvise of the trim covers, and how many there are; None without strace."""
     if not shutil.which("strace"):
         return None
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
-        command = ["strace", "-f", "-o", trace, "-e", "trace=madvise,munmap", program, "trim", str(mib), Path(folder) / "times"]
+        command = ["strace", "-f", "-o", trace, "-e", "trace=madvise", program, "trim", str(mib), Path(folder) / "times"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit("stall failed under strace: " + done.stderr.strip())

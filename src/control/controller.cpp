@@ -10,6 +10,7 @@
 #include "control/container.h"
 #include "control/decision_log.h"
 #include "control/playbook.h"
+#include "heap/tiers.h"
 #include "os/os.h"
 #include "wire/options.h"
 
@@ -120,7 +121,7 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
   view.may_defer = may_defer;
   view.is_short = is_memory_short(now);
   view.slack = resident > more ? resident - more : 0;
-  view.whole = std::min(view.slack, heap.counters.superslabs_free.get() * (kSuperslabSize - kSlabSize));
+  view.whole = std::min(view.slack, bytes_that_return_huge(heap));
   view.live = live;
   view.taken = heap.counters.taken_bytes.get();
   view.reused_at = heap.reuse.at;

@@ -64,7 +64,7 @@ bool open_log(const char *path, unsigned first_id) {
   if (g_process == process) return true;
   g_process = process;
   char line[128];
-  const int length = snprintf(line, sizeof line, "{\"ace_log\":1,\"pid\":%d,\"page\":%zu,\"first_id\":%u}\n",
+  const int length = snprintf(line, sizeof line, "{\"ace_log\":2,\"pid\":%d,\"page\":%zu,\"first_id\":%u}\n",
                               process, os().page_size, first_id);
   if (write_all(g_file, line, static_cast<size_t>(length))) return true;
   return fail(path), false;

@@ -70,8 +70,6 @@ bool is_occasion(ace_hint_code hint) {
          hint == ACE_HINT_PRESSURE;
 }
 
-bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
-
 struct Verdict {
   TrimDecision decision;
   bool learned;
@@ -110,12 +108,14 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
   return {decide_at_hint(view), false, 0};
 }
 
-// A larger one whose memory was not needed yet is remembered instead: some runtimes collect twice in a row, and
-// the second collection finds next to nothing.
+// A larger one of late, whose memory was not needed yet, is remembered instead: some runtimes collect twice in
+// a row, and the second collection finds next to nothing.
 void note_trim(Heap &heap, uint64_t now, size_t given) {
   const uint64_t faulted = heap.counters.faulted_bytes.get();
   const uint64_t needed = faulted - heap.faulted_at_trim;
-  if (given == 0 || (heap.last_trim_bytes > needed && given < heap.last_trim_bytes - needed)) return;
+  const bool recent = heap.last_trim != 0 && now - heap.last_trim < kBusyDelays * options().idle_delay_ns;
+  if (given == 0) return;
+  if (recent && heap.last_trim_bytes > needed && given < heap.last_trim_bytes - needed) return;
   heap.last_trim_bytes = given;
   heap.last_trim = now;
   heap.faulted_at_trim = faulted;

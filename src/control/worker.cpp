@@ -2,9 +2,11 @@
 
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <utility>
 
 #include "control/hints.h"
 #include "decide/trim.h"
@@ -21,6 +23,7 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
 bool g_running, g_stopping;
+pid_t g_process;   // in which the worker runs: the child of a raw clone has none
 unsigned g_forks;  // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
 std::atomic<bool> g_ended_by_fork{false};  // and trims wait
@@ -43,7 +46,7 @@ void trim_if_due(Heap &heap, void *context) {
   auto &round = *static_cast<Round *>(context);
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
   pthread_mutex_lock(&g_lock);
-  if (heap.trim_due != 0 && heap.trim_due <= round.now) {
+  if (heap.trim_due != 0 && heap.trim_due <= round.now && !g_stopping) {
     const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
                       heap.trim_asked,
@@ -90,16 +93,25 @@ void work() {
 
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
-  if (!g_running && g_forks == 0) g_running = os().start_thread(work);
+  if (g_running || g_forks != 0) return;
+  g_running = os().start_thread(work);
+  g_process = getpid();
 }
 
-// The lock is held. Was there one?
-bool stop() {
-  if (!g_running) return false;
+// The lock is held.
+void stop() {
+  if (g_process != getpid()) g_running = false;
+  if (!g_running) return;
   g_stopping = true;
   pthread_cond_broadcast(&g_changed);
   while (g_stopping) pthread_cond_wait(&g_changed, &g_lock);
-  return true;
+}
+
+void trim_if_pending(Heap &heap, void *) {
+  pthread_mutex_lock(&g_lock);
+  const bool pending = std::exchange(heap.trim_due, 0) != 0;
+  pthread_mutex_unlock(&g_lock);
+  if (pending) purge_pages(heap, SIZE_MAX);
 }
 
 }  // namespace
@@ -152,9 +164,11 @@ void stop_worker() {
 void pause_worker() {
   pthread_mutex_lock(&g_lock);
   ++g_forks;
-  const bool had = stop();
+  stop();
+  const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
   pthread_mutex_unlock(&g_lock);
-  if (had) os().await_thread_end();
+  os().await_thread_end();
+  if (pending) visit_heaps(trim_if_pending, nullptr);
 }
 
 void lock_worker() { pthread_mutex_lock(&g_lock); }

@@ -2,8 +2,12 @@
 // otherwise, or by the host's own ace_tick.
 #pragma once
 #include "heap/heap.h"
+#include "wire/options.h"
 
 namespace ace {
+
+// Can memory of this heap go back later?
+inline bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
 
 // Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `delay`: as was
 // learned, so long nothing must have been needed by then, or it waits for more; 0: the fixed rules say when.
@@ -18,8 +22,8 @@ uint64_t run_due_trims();
 void stop_worker();
 
 // Around fork. Before it the worker ends, so that a process of one thread is one again: CPython warns of
-// others, and the child has none of them. In both it is started anew by the first hint after which a trim is
-// due.
+// others, and the child has none of them. What was to go back later goes back then, since nobody may come any
+// more. A trim that another thread asks for meanwhile is done by the worker that the next hint starts.
 void pause_worker();
 void lock_worker();
 void unlock_worker();

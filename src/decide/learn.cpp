@@ -88,6 +88,7 @@ uint64_t delay_of(uint64_t break_even, uint16_t expert, bool may_defer) {
 }
 
 uint64_t cost_of(const Prices &prices, const Interval &interval, uint64_t delay) {
+  if (interval.slack == 0) return 0;
   if (delay != 0 && interval.quiet <= delay) return holding_cost(prices, interval.slack, interval.length);
   const uint64_t held = delay == 0 ? 0 : std::min(interval.before_quiet + delay, interval.length);
   return holding_cost(prices, interval.slack, held) + release_cost(prices, interval.priced) +

@@ -22,6 +22,9 @@ struct TrimView {
   uint64_t last_trim, last_trim_bytes, faulted_since;
 };
 
+// A trim, or a collection, is recent for so many idle delays.
+inline constexpr uint64_t kBusyDelays = 10;
+
 enum class TrimAction : uint8_t { kNothing, kNow, kLater };
 
 struct TrimDecision {

@@ -198,9 +198,8 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;
-  const bool came_huge = head.bitmap_pages == kAllBitmapPages && head.head_pages == kPagesPerSlab - kSparePages;
   if (head.is_huge) a.resident += kSparePages * kPage;
-  a.expect(came_huge || head.head_pages == 1 + std::popcount(head.bitmap_pages) + a.tail_pages,
+  a.expect(head.head_pages == 1 + std::popcount(head.bitmap_pages) + a.tail_pages,
            "superslab %p: resident pages of its head", static_cast<void *>(superslab));
   a.metadata += head.head_pages * kPage;
 }

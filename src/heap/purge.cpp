@@ -101,9 +101,13 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
   if (superslab->head.is_huge.load(std::memory_order_relaxed) && dead.meets(present)) {
     constexpr size_t kSpare = kSparePages * kPage;
     os().end_huge(superslab, kSuperslabSize);
-    if (budget >= kSpare && purge(heap, superslab->heap_area, kSpare)) {
-      superslab->head.is_huge.store(false, std::memory_order_relaxed);
-      given = kSpare;
+    // Another purger may be at other slabs of it: one alone gives the spare pages back.
+    if (budget >= kSpare && superslab->head.is_huge.exchange(false, std::memory_order_relaxed)) {
+      if (purge(heap, superslab->heap_area, kSpare)) {
+        given = kSpare;
+      } else {
+        superslab->head.is_huge.store(true, std::memory_order_relaxed);
+      }
     }
   }
   given += purge_runs(heap, superslab, dead, present, budget - given);

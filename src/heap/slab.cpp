@@ -195,6 +195,7 @@ bool take_next_slab(Heap &heap, unsigned bin) {
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (retire_unused(heap, bin) && take_free_slab(heap, claim_free(heap, Tier::kHot, true), bin)) return true;
   if (take_listed_slab(heap, claim_listed(slabs.sparse), true)) return true;
+  if (take_free_slab(heap, swap_for_huge(heap), bin)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kHot, false), bin)) return true;
   if (take_free_slab(heap, claim_free(heap, Tier::kDraining, false), bin)) return true;
   return take_free_slab(heap, add_superslab(heap), bin);

@@ -1,6 +1,9 @@
 #include "heap/tiers.h"
 
+#include <algorithm>
+
 #include "base/experiment.h"
+#include "control/worker.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -97,8 +100,10 @@ bool release(Heap &heap, Superslab *superslab) {
 // of theirs.
 constexpr uint64_t kHugeFrom = uint64_t{kHugeFromMiB} << 20;
 
+bool may_be_huge() { return options().huge_pages && !kTailPrefix && os().page_size == kPage; }
+
 bool wants_huge(const Heap &heap) {
-  if (!options().huge_pages || kTailPrefix) return false;
+  if (!may_be_huge()) return false;
   const uint64_t resident = heap.counters.resident_bytes();
   const size_t limit = heap.limit.load(std::memory_order_relaxed);
   return resident >= kHugeFrom && resident + kSuperslabSize <= heap.counters.peak_resident_bytes.get() &&
@@ -116,9 +121,21 @@ void count_huge(Heap &heap, Superslab *superslab) {
   count_faulted(heap, kSuperslabSize - kSlabSize + kSparePages * kPage);
 }
 
-// The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap. Of a heap
-// whose host says when memory has fallen free all stay: a trim decides, and knows what for.
-bool is_hinted(const Heap &heap) { return kHints && heap.counters.hints.get() != 0; }
+// Of an empty superslab more than the release guard keeps: it stays all the same in mode off, where nothing
+// goes back by itself; and where the host says when memory has fallen free and the worker may come later, which
+// it does when the heap has been quiet. So a heap that swells again at once maps nothing anew.
+bool stays_for_now(Heap &heap) {
+  if (options().mode == Mode::kOff) return true;
+  if (!kHints || heap.counters.hints.get() == 0 || !may_defer(heap)) return false;
+  const uint64_t now = os().now();
+  schedule_trim(heap, now, now + options().idle_delay_ns, 0);
+  return true;
+}
+
+// Resident pages but no block.
+bool is_empty_and_resident(const Heap &heap, Superslab *superslab) {
+  return superslab->head.tier == Tier::kFree && superslab != heap.home && resident_pages(superslab) != 0;
+}
 
 }  // namespace
 
@@ -153,6 +170,28 @@ SlabRow *add_superslab(Heap &heap) {
   return &first;
 }
 
+SlabRow *swap_for_huge(Heap &heap) {
+  constexpr unsigned kTries = 8;
+  if (!wants_huge(heap)) return nullptr;
+  unsigned tries = kTries;
+  for (Superslab *s = open_list(heap, Tier::kFree); s != nullptr && tries != 0;
+       s = s->head.open_next, --tries) {
+    if (s->head.tier != Tier::kFree || resident_pages(s) != 0) continue;
+    return release(heap, s) ? add_superslab(heap) : nullptr;
+  }
+  return nullptr;
+}
+
+uint64_t bytes_that_return_huge(const Heap &heap) {
+  const uint64_t resident = heap.counters.resident_bytes();
+  if (!may_be_huge() || resident <= kHugeFrom) return 0;
+  uint64_t bytes = 0;
+  for (Superslab *s = heap.open[0]; s != nullptr; s = s->head.open_next) {
+    if (is_empty_and_resident(heap, s)) bytes += resident_pages(s) * kPage;
+  }
+  return std::min(bytes, resident - kHugeFrom);
+}
+
 void take_slab(Heap &heap, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   SuperslabHead &head = superslab->head;
@@ -175,8 +214,9 @@ void give_slab(Heap &heap, SlabRow &row) {
   heap.counters.slabs_in_use.subtract(1);
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
-  if (kEagerFree && !heap.trimming && !is_hinted(heap) &&
-      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4)
+  // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
+  if (kEagerFree && !heap.trimming &&
+      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4 && !stays_for_now(heap))
     release(heap, superslab);
 }
 

@@ -15,11 +15,20 @@ void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge);
 // superslab as soon as it is listed; nullptr where the system has none.
 SlabRow *add_superslab(Heap &heap);
 
+// Where the heap may grow by a huge page, and has a superslab without blocks or resident pages, which can
+// become none: gives that back and takes a new one. As add_superslab; nullptr where there is no such.
+SlabRow *swap_for_huge(Heap &heap);
+
+// Of what is resident and free, how much would come back as huge pages: empty superslabs, beyond the first 16
+// MiB. The holder's.
+uint64_t bytes_that_return_huge(const Heap &heap);
+
 // A free slab of the superslab goes into use.
 void take_slab(Heap &heap, SlabRow &row);
 
 // A slab without live blocks becomes free; a superslab without slabs in use becomes FREE, and when more of them
-// are spare than the release guard keeps, one goes back to the shared pool: `row` may be gone afterwards.
+// are spare than the release guard keeps, one goes back to the shared pool, at once (`row` may be gone
+// afterwards) or, of a heap that is told of collections, when the worker finds the heap quiet.
 void give_slab(Heap &heap, SlabRow &row);
 
 // Gives superslabs of tier FREE back to the shared pool, up to `budget` resident bytes, but for those that a

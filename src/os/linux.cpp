@@ -111,18 +111,18 @@ bool start_thread(void (*run)()) {
   return started;
 }
 
-// A thread is counted until the kernel is done with it, which pthread_join does not wait for. A moment at most;
+// A thread is counted until the kernel is done with it, which pthread_join does not wait for. A moment at most:
 // a number that was given away anew shall not be waited for.
 void await_thread_end() {
   constexpr uint64_t kPatience = 100'000'000;
-  const pid_t thread = g_thread.exchange(0, std::memory_order_relaxed);
-  for (const uint64_t begin = now(); thread != 0 && now() - begin < kPatience; sched_yield()) {
-    if (tgkill(getpid(), thread, 0) != 0) return;
-  }
+  pid_t thread = g_thread.load(std::memory_order_relaxed);
+  if (thread == 0) return;
+  const uint64_t begin = now();
+  while (tgkill(getpid(), thread, 0) == 0 && now() - begin < kPatience) sched_yield();
+  g_thread.compare_exchange_strong(thread, 0, std::memory_order_relaxed);
 }
 
-OsTable g_real{map,       unmap,    purge,        resize,           move, now,
-               fill_huge, end_huge, start_thread, await_thread_end, 0};
+OsTable g_real{map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, await_thread_end, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

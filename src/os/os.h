@@ -12,7 +12,7 @@ struct OsTable {
   // touched, and it is marked so that transparent huge pages do not make it so.
   void *(*map)(size_t size, size_t alignment);
   // Ends a mapping, or a part of one in whole pages. False where the system refuses (a mapping split in two
-  // may exceed its count of mappings): the memory then stays mapped.
+  // may exceed its count of mappings): some of the memory then stays mapped.
   bool (*unmap)(void *start, size_t size);
   // The pages stay mapped and read as zero; they are no longer resident. False where the system refuses.
   bool (*purge)(void *start, size_t size);
@@ -32,7 +32,8 @@ struct OsTable {
   // Runs `run` on a thread of its own ("ace-worker"), detached, with all signals blocked. False where the
   // system refuses.
   bool (*start_thread)(void (*run)());
-  // Waits until the system counts that thread no longer; its run() is about to return, or has.
+  // Waits until the system counts that thread no longer, whose run() is about to return, or has; not at all where
+  // there is none.
   void (*await_thread_end)();
   size_t page_size;
 };

@@ -343,11 +343,12 @@ def test_unknown_and_missing_peers_are_told_apart():
     [
         ("x", "NAME=PATH"), ("a=/bin/true", "is taken"), ("x y=/bin/true", "letters"), ("x=/no/file", "no file"),
         ("x-hinted=/bin/true", "not end with"), ("x=ace:mode=off", "no ACE here"), ("x=a:fast", "SETTING=VALUE"),
+        ("x=a-hinted:y=1", "name the plain one"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_peer_is_said(text, wrong):
     with pytest.raises(Trouble, match=wrong):
-        peers.by_user(text, {"a": A})
+        peers.by_user(text, {"a": A, "a-hinted": peers.Peer("a-hinted", "library", "/a", "mallctl")})
 
 
 def test_a_library_without_malloc_is_no_peer(tmp_path):

@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from ._core import Learner, Loop
 
-VERSION = 1
+VERSION = 2
 _SEEN = ("t", "occasion", "slack", "whole", "live", "taken", "reused_at", "quiet", "quiet_at")
 
 

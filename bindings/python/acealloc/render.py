@@ -217,12 +217,12 @@ def explanation(log: Log, steps: int) -> Group:
         changes = heap.changes()
         if changes and steps > 0:
             table = _table("Changes of mind%s" % (", the last %d of %d" % (steps, len(changes)) if len(changes) > steps
-                                                  else ""), ["at", "context", "free then", "held before", "held now"])
+                                                  else ""), ["at", "context", "free then", "held before, in break-even times", "held now"])
             begin = heap.steps[0]["t"]
             for step, before in changes[-steps:]:
                 opened = step["opened"]
                 table.add_row(duration(step["t"] - begin), opened["context"], size(step["slack"]),
-                              _hold(heap, before, step["defer"]), _hold(heap, opened["chosen"], step["defer"]))
+                              _hold(before, step["defer"]), _hold(opened["chosen"], step["defer"]))
             parts.append(table)
         if not heap.whole:
             parts.append(warning("this loop began before a fork, in another process: it is not replayed"))
@@ -237,19 +237,24 @@ def explanation(log: Log, steps: int) -> Group:
     return Group(*parts)
 
 
-def _hold(heap: HeapLog, expert: int, may_defer: bool) -> str:
-    delay = heap.learner().delay(expert, bool(may_defer))
-    return "not at all" if delay == 0 else "for ever" if delay == 2**64 - 1 else duration(delay)
+_DELAYS = ("not at all", "1/8", "1/4", "1/2", "1", "3/2", "2", "4")
+
+
+def _hold(expert: int, may_defer: bool) -> str:
+    """How long an expert holds: in break-even times, which differ from interval to interval."""
+    if not may_defer:
+        return "not at all" if expert < 4 else "for ever"
+    return _DELAYS[expert]
 
 
 def _heap_of_log(heap: HeapLog) -> Table:
-    table = _table('Heap "%s" of process %d: %d steps, break-even after %s' % (
+    table = _table('Heap "%s" of process %d: %d steps, break-even after %s for small pages' % (
         heap.name, heap.pid, len(heap.steps), duration(heap.learner().break_even)),
-        ["context", "intervals", "cost", "by the prior", "least possible", "gained", "held most often"])
+        ["context", "intervals", "cost", "by the prior", "least possible", "gained", "held most often, in break-even times"])
     for name, one in heap.contexts().items():
         held = max(one.choices, key=lambda choice: one.choices[choice])
         table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),
-                      ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(heap, *held))
+                      ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(*held))
     return table
 
 

@@ -233,7 +233,7 @@ TEST_F(Files, TheLogHasALineForEachStep) {
   std::vector<std::string> all;
   for (std::string line; std::getline(lines, line);) all.push_back(line);
   ASSERT_EQ(all.size(), 2u + 5u);
-  EXPECT_EQ(all[0].find("{\"ace_log\":1,"), 0u);
+  EXPECT_EQ(all[0].find("{\"ace_log\":2,"), 0u);
   EXPECT_NE(all[1].find("\"playbook\":\"\""), std::string::npos);
   for (size_t i = 2; i < all.size(); ++i) {
     EXPECT_NE(all[i].find("\"opened\""), std::string::npos);

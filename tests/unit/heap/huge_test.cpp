@@ -1,4 +1,6 @@
 // Huge pages: which superslabs come as one, how they count, and how they end.
+#include <thread>
+
 #include "heap/tiers.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
@@ -81,6 +83,59 @@ TEST_F(Huge, APurgeEndsThoseThatItTouches) {
   EXPECT_EQ(fake.huge_pages(), all - 1 - 1) << "and the last one, whose slabs were not all assigned";
   EXPECT_FALSE(one->head.is_huge);
   EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Huge, OfTwoPurgersOneGivesTheSparePagesBack) {
+  auto blocks = fill_bytes(28 * kMiB);
+  Superslab *one = superslab_of(blocks[blocks.size() - blocks.size() / 4]);
+  ASSERT_TRUE(one->head.is_huge);
+  const auto free_slabs = [&](unsigned from, unsigned to) {
+    for (void *block : blocks) {
+      if (superslab_of(block) == one && slab_index_of(block) >= from && slab_index_of(block) < to)
+        ace_heap_free(heap, block);
+    }
+  };
+  free_slabs(2, 8);
+  fake.hold(test::OsCall::kPurge);
+  std::thread other([&] { ace_trim_shared(heap, SIZE_MAX); });
+  while (!fake.is_held()) std::this_thread::yield();  // it is about to give the first spare pages back
+  free_slabs(8, 16);
+  ace_trim(heap, SIZE_MAX);
+  fake.let_go();
+  other.join();
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Huge, ABudgetBelowTheSparePagesLeavesThem) {
+  auto blocks = fill_bytes(28 * kMiB);
+  free_all(blocks);
+  EXPECT_LE(ace_trim(heap, 2 * kPage), 2 * kPage);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Huge, WhatTheWorkerHasEmptiedComesBackAsHugePagesToo) {
+  auto blocks = fill_bytes(28 * kMiB);
+  const int before = fake.huge_pages();
+  ASSERT_GE(before, 5);
+  free_all(blocks);
+  ace_trim_shared(heap, SIZE_MAX);  // as the worker does: superslabs stay in the heap
+  EXPECT_EQ(fake.huge_pages(), 0);
+  fill_bytes(28 * kMiB);
+  EXPECT_GE(fake.huge_pages(), before - 1);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Huge, WhatWouldReturnAsHugePagesIsCounted) {
+  EXPECT_EQ(bytes_that_return_huge(*heap), 0u);
+  auto blocks = fill_bytes(40 * kMiB);
+  EXPECT_EQ(bytes_that_return_huge(*heap), 0u) << "nothing is free";
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  OptionGuard off("mode", "off");  // so that empty superslabs stay
+  free_all(blocks);
+  EXPECT_GE(bytes_that_return_huge(*heap), 23 * kMiB);
+  EXPECT_LE(bytes_that_return_huge(*heap), 26 * kMiB);
+  OptionGuard small("huge_pages", "off");
+  EXPECT_EQ(bytes_that_return_huge(*heap), 0u);
 }
 
 TEST_F(Huge, SlabsThatWereNeverAssignedGoBackToo) {

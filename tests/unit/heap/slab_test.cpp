@@ -5,6 +5,7 @@
 
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
@@ -186,7 +187,9 @@ TEST_F(Slab, DrainingSuperslabsAreUsedLast) {
   EXPECT_EQ(superslab_of(fill(1, 512)[0]), superslab_of(first[0]));
 }
 
-TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilATrim) {
+TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilTheWorkerComes) {
+  test::FakeOs fake;
+  make(0, 0, nullptr, nullptr, 0);
   auto blocks = fill(20 * 31 * kBlocks, kSize);
   const ace_stats full = stats();
   ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
@@ -196,6 +199,26 @@ TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilATrim) {
   blocks = fill(20 * 31 * kBlocks, kSize);
   EXPECT_EQ(stats().faulted_bytes, full.faulted_bytes) << "what was held is used again";
   free_all(blocks);
+  fake.advance(options().idle_delay_ns);
+  ace_tick();
+  EXPECT_LT(stats().resident_bytes, kSuperslabSize) << "though no collection ended";
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
+TEST_F(Slab, OfAHeapWithoutAWorkerTheyDoNot) {
+  auto blocks = fill(20 * 31 * kBlocks, kSize);
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  free_all(blocks);
+  EXPECT_LE(stats().superslabs_free, 8u);
+}
+
+TEST_F(Slab, InModeOffTheyStayUntilATrim) {
+  test::OptionGuard off("mode", "off");
+  auto blocks = fill(20 * 31 * kBlocks, kSize);
+  const uint64_t mapped = stats().mapped_bytes;
+  free_all(blocks);
+  EXPECT_EQ(stats().mapped_bytes, mapped);
   ace_trim(heap, SIZE_MAX);
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
 }
