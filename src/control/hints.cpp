@@ -135,12 +135,22 @@ void follow(Heap &heap, ace_hint_code hint, const Verdict &verdict, uint64_t now
   }
 }
 
+// The host says when memory has fallen free, so that what is empty may wait for that, or for the worker, which
+// comes when the heap has been quiet.
+bool give_back_later(Heap &heap) {
+  if (!may_defer(heap)) return false;
+  const uint64_t now = os().now();
+  schedule_trim(heap, now, now + options().idle_delay_ns, 0);
+  return true;
+}
+
 }  // namespace
 
 bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   if (hint < ACE_HINT_COLLECT_BEGIN || hint > ACE_HINT_PRESSURE) return false;
   heap.counters.hints.add(1);
   wake_after_fork();
+  if (kHints) heap.on_spare = give_back_later;
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
   if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);

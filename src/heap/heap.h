@@ -142,6 +142,9 @@ struct Heap {
   uint32_t flags;
   ace_limit_fn on_limit;
   void *on_limit_context;
+  // Asked where a superslab is empty that need not be kept: true if somebody comes for it later. nullptr:
+  // nobody.
+  bool (*on_spare)(Heap &heap);
   bool in_limit_callback;
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool is_thread_heap;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/experiment.h"
-#include "control/worker.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -121,15 +120,10 @@ void count_huge(Heap &heap, Superslab *superslab) {
   count_faulted(heap, kSuperslabSize - kSlabSize + kSparePages * kPage);
 }
 
-// Of an empty superslab more than the release guard keeps: it stays all the same in mode off, where nothing
-// goes back by itself; and where the host says when memory has fallen free and the worker may come later, which
-// it does when the heap has been quiet. So a heap that swells again at once maps nothing anew.
-bool stays_for_now(Heap &heap) {
-  if (options().mode == Mode::kOff) return true;
-  if (!kHints || heap.counters.hints.get() == 0 || !may_defer(heap)) return false;
-  const uint64_t now = os().now();
-  schedule_trim(heap, now, now + options().idle_delay_ns, 0);
-  return true;
+// More superslabs are empty than the release guard keeps. In mode off nothing goes back by itself, and where
+// somebody comes for them later a heap that swells again at once maps nothing anew.
+bool stay_for_now(Heap &heap) {
+  return options().mode == Mode::kOff || (heap.on_spare != nullptr && heap.on_spare(heap));
 }
 
 // Resident pages but no block.
@@ -216,7 +210,7 @@ void give_slab(Heap &heap, SlabRow &row) {
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
   if (kEagerFree && !heap.trimming &&
-      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4 && !stays_for_now(heap))
+      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4 && !stay_for_now(heap))
     release(heap, superslab);
 }
 

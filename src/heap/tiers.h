@@ -27,8 +27,8 @@ uint64_t bytes_that_return_huge(const Heap &heap);
 void take_slab(Heap &heap, SlabRow &row);
 
 // A slab without live blocks becomes free; a superslab without slabs in use becomes FREE, and when more of them
-// are spare than the release guard keeps, one goes back to the shared pool, at once (`row` may be gone
-// afterwards) or, of a heap that is told of collections, when the worker finds the heap quiet.
+// are spare than the release guard keeps, one goes back to the shared pool, unless somebody comes for it later
+// (Heap::on_spare): `row` may be gone afterwards.
 void give_slab(Heap &heap, SlabRow &row);
 
 // Gives superslabs of tier FREE back to the shared pool, up to `budget` resident bytes, but for those that a
