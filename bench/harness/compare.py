@@ -195,7 +195,7 @@ def tables(rows, ours=()):
 
 
 def count_from_the_least_start(table):
-    """Whoever has taken much before the first request would gain by that, were its excess counted from its own start."""
+    """Whoever has taken much before the first request would gain by that, were its excess counted from then."""
     rows = [row for by_peer in table.rows.values() for by_round in by_peer.values() for row in by_round.values()]
     starts = [row["start"] for row in rows if row.get("start")]
     for row in rows if starts else ():

@@ -1,8 +1,8 @@
 """What a service holds after its last request: python -m harness.idle BUILD FOLDER [SECONDS]
 
 Runs bench/vm/rhythm on LuaJIT and CPython under all peers at once: `short`, three cycles before the rest, and `long`,
-sixty, and looks at each process's resident memory for SECONDS (600) of rest. Writes idle.csv, idle.txt and idle.png into
-FOLDER. All run at the same time, since nothing but memory is looked at.
+sixty, and looks at each process's resident memory for SECONDS (600) of rest. Writes idle.csv, idle.txt and idle.png
+into FOLDER. All run at the same time, since nothing but memory is looked at.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import csv
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -96,8 +97,6 @@ def main():
     options.folder.mkdir(parents=True, exist_ok=True)
     found, missing = peers.find(options.build.resolve(), options.peer)
     names = PEERS.split(",") + [text.partition("=")[0] for text in options.peer]
-    import tempfile
-
     services = []
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -105,8 +104,9 @@ def main():
                 for length in CYCLES:
                     for peer in peers.choose(names, found, missing):
                         if not peer.why_not(kind):
-                            services.append(Service(host, kind, interpreter, records, length, peer, options.build.resolve(),
-                                                    Path(scratch), options.seconds))  # fmt: skip
+                            service = Service(host, kind, interpreter, records, length, peer, options.build.resolve(),
+                                              Path(scratch), options.seconds)  # fmt: skip
+                            services.append(service)
             watch(services, options.seconds)
         finally:
             for service in services:
@@ -162,6 +162,7 @@ def draw(services, path):
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
     from harness.pictures import base_of, colours_of
 
     hosts = list(dict.fromkeys(s.host for s in services))
@@ -169,9 +170,10 @@ def draw(services, path):
     figure, panels = plt.subplots(len(hosts), len(CYCLES), figsize=(11, 3.6 * len(hosts)), squeeze=False, sharex=True)
     for s in services:
         panel = panels[hosts.index(s.host)][list(CYCLES).index(s.length)]
+        width = 2.2 if base_of(s.peer.name) in ("ace", "learn") else 1.2
         panel.plot([max(at, 0.1) for at, _ in s.samples], [(resident - s.start) / MB for _, resident in s.samples],
                    color=colours[s.peer.name], linestyle="--" if s.peer.hinted else "-", label=s.peer.name,
-                   linewidth=2.2 if base_of(s.peer.name) in ("ace", "learn") else 1.2, drawstyle="steps-post")  # fmt: skip
+                   linewidth=width, drawstyle="steps-post")  # fmt: skip
         panel.set_title("%s, %d requests before the rest" % (s.host, CYCLES[s.length] + 1), fontsize=10)
     for panel in panels.flat:
         panel.set_xscale("log")
@@ -189,4 +191,4 @@ if __name__ == "__main__":
     try:
         main()
     except Trouble as trouble:
-        raise SystemExit("harness.idle: %s" % trouble)
+        raise SystemExit("harness.idle: %s" % trouble) from None

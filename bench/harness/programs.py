@@ -138,8 +138,8 @@ def swell_programs(hosts, quick):
 
 
 def rhythm_programs(hosts, quick):
-    """hosts: (host, kind, path). Some ten seconds each, or five for a quick look; and (again) 60 cycles at once before a
-    rest."""
+    """hosts: (host, kind, path). Some ten seconds each, or five for a quick look; and (again) 60 cycles at once before
+    a rest."""
     selection = Selection()
     for host, kind, path in hosts:
         is_python = kind == "cpython"
@@ -203,11 +203,8 @@ def matching(programs, patterns):
         return programs
     chosen = []
     for pattern in patterns:
-        def fit(program, pattern=pattern.lower()):
-            name = "%s/%s" % (program.host, program.name) if "/" in pattern else program.name
-            return fnmatch.fnmatch(name.lower(), pattern)
-
-        fits = [p for p in programs if fit(p)]
+        form = "%s/%s" if "/" in pattern else "%.0s%s"
+        fits = [p for p in programs if fnmatch.fnmatch((form % (p.host, p.name)).lower(), pattern.lower())]
         if not fits:
             names = sorted({p.name for p in programs})
             raise Trouble("no program fits '%s'; there are %s" % (pattern, ", ".join(names) or "none"))

@@ -1,8 +1,8 @@
 """How long allocations take while a heap gives gigabytes back: python -m harness.stall PROGRAM FOLDER [MIB] [ROUNDS]
 
 PROGRAM is bench/stall. Runs it with and without the trim in turn, and writes into FOLDER stall.csv (a row a run),
-stall-times.csv.gz (how often each time in nanoseconds was seen), stall.txt and stall.png. Where strace is installed, it also
-says how much the largest system call gave back.
+stall-times.csv.gz (how often each time in nanoseconds was seen), stall.txt and stall.png. Where strace is installed, it
+also says how much the largest system call gave back.
 """
 
 import csv
@@ -48,7 +48,8 @@ def largest_call(program, mib):
         return None
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
-        command = ["strace", "-f", "-o", trace, "-e", "trace=madvise", program, "trim", str(mib), Path(folder) / "times"]
+        strace = ["strace", "-f", "-o", trace, "-e", "trace=madvise"]
+        command = [*strace, program, "trim", str(mib), Path(folder) / "times"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise SystemExit("stall failed under strace: " + done.stderr.strip())
@@ -82,14 +83,16 @@ def main():
         for mode in MODES:
             file.writelines("%s,%d,%d\n" % (mode, ns, times[mode][ns]) for ns in sorted(times[mode]))
     histograms = {mode: histogram_of(times[mode]) for mode in MODES}
-    lines = ["%d MiB, %d runs each; nanoseconds of one allocation or free, the clock's own 20 to 30 ns in them" % (mib, rounds),
+    lines = ["%d MiB, %d runs each; nanoseconds of one allocation or free, the clock's own 20 to 30 ns in them" % (
+                 mib, rounds),
              "%-9s" % "" + "".join("%12s" % ("longest" if p == 100 else "p%g" % p) for p in PERCENTILES)]  # fmt: skip
     for mode in MODES:
         values = (histograms[mode].get_value_at_percentile(p) for p in PERCENTILES)
         lines.append("%-9s" % mode + "".join("%12d" % value for value in values))
     found = largest_call(program, min(mib, 1024))
     if found:
-        lines.append("one call gives back at most %d KiB (%d calls, %d MiB, strace)" % (found[0] >> 10, found[1], min(mib, 1024)))
+        lines.append("one call gives back at most %d KiB (%d calls, %d MiB, strace)" % (
+            found[0] >> 10, found[1], min(mib, 1024)))  # fmt: skip
     (folder / "stall.txt").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     draw(histograms, mib, folder / "stall.png")
@@ -105,9 +108,10 @@ def draw(histograms, mib, path):
     ticks = (0, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999)
     for mode, histogram in histograms.items():
         shares = [100 - 100 / 10 ** (i / 20) for i in range(int(20 * 7.5))]
+        label = "while %.0f GiB go back" % (mib / 1024) if mode == "trim" else "nothing goes back"
         panel.plot([1 / (1 - share / 100) for share in shares],
                    [histogram.get_value_at_percentile(share) for share in shares],
-                   color=COLOURS[mode], label="while %.0f GiB go back" % (mib / 1024) if mode == "trim" else "nothing goes back")  # fmt: skip
+                   color=COLOURS[mode], label=label)  # fmt: skip
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xticks([1 / (1 - tick / 100) for tick in ticks], ["%g%%" % tick for tick in ticks])

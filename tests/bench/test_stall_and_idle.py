@@ -1,5 +1,5 @@
-"""bench/stall and the harness around it, and the harness that looks at what services hold when they rest: in small, on the
-real library. Times are not judged."""
+"""bench/stall and the harness around it, and the harness that looks at what services hold when they rest: in small, on
+the real library. Times are not judged."""
 
 import csv
 import gzip

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ._core import Learner, Option
+from ._core import Option
 from .decisions import HeapLog, Log
 from .report import Host, Report
 from .simulate import GRID, Outcome, Target
@@ -217,7 +217,8 @@ def explanation(log: Log, steps: int) -> Group:
         changes = heap.changes()
         if changes and steps > 0:
             table = _table("Changes of mind%s" % (", the last %d of %d" % (steps, len(changes)) if len(changes) > steps
-                                                  else ""), ["at", "context", "free then", "held before, in break-even times", "held now"])
+                                                  else ""),
+                           ["at", "context", "free then", "held before, in break-even times", "held now"])
             begin = heap.steps[0]["t"]
             for step, before in changes[-steps:]:
                 opened = step["opened"]
@@ -250,7 +251,8 @@ def _hold(expert: int, may_defer: bool) -> str:
 def _heap_of_log(heap: HeapLog) -> Table:
     table = _table('Heap "%s" of process %d: %d steps, break-even after %s for small pages' % (
         heap.name, heap.pid, len(heap.steps), duration(heap.learner().break_even)),
-        ["context", "intervals", "cost", "by the prior", "least possible", "gained", "held most often, in break-even times"])
+        ["context", "intervals", "cost", "by the prior", "least possible", "gained",
+         "held most often, in break-even times"])
     for name, one in heap.contexts().items():
         held = max(one.choices, key=lambda choice: one.choices[choice])
         table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),

@@ -360,7 +360,8 @@ def targets(count: int = 4000, seeds: Sequence[int] = (1, 2, 3), **prices: int) 
 
 def playbook_costs(seed: int, **prices: int) -> Tuple[float, float, float]:
     """The regret of the first 20 intervals without and with the playbook of such a program, of 32 programs in all (none
-    whose intervals are as long as the break-even time on average: there all delays cost the same); and the cost of 400 intervals with the playbook of the opposite rhythm, as a ratio to none."""
+    whose intervals are as long as the break-even time on average: there all delays cost the same); and the cost of 400
+    intervals with the playbook of the opposite rhythm, as a ratio to none."""
     book = Learner(**prices)
 
     def learned(mean: float) -> str:

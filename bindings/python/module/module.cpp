@@ -38,14 +38,13 @@ void bind_heap(py::module_ &module) {
                    "A heap of its own, with blocks named by their addresses (int).\n\n"
                    "The GIL is its lock: any thread may use it. A wrong address raises BadAddress, a closed\n"
                    "heap RuntimeError. Closing it, or losing the last reference, ends all its blocks.")
-      .def(
-          py::init<const std::string &, size_t, unsigned, py::object, bool>(), py::arg("name") = "heap",
-          py::kw_only(), py::arg("limit") = 0, py::arg("kind_groups") = 1, py::arg("on_limit") = py::none(),
-          py::arg("worker") = false,
-          "name: for reports. limit: most resident bytes, 0 for none. kind_groups: how many groups of kinds\n"
-          "get slabs of their own. on_limit(missing): called when an allocation would exceed the limit; it "
-          "may\n"
-          "free blocks; true to try once more. worker: let a background thread give memory back later.")
+      .def(py::init<const std::string &, size_t, unsigned, py::object, bool>(), py::arg("name") = "heap",
+           py::kw_only(), py::arg("limit") = 0, py::arg("kind_groups") = 1, py::arg("on_limit") = py::none(),
+           py::arg("worker") = false,
+           "name: for reports. limit: most resident bytes, 0 for none. kind_groups: how many groups of kinds\n"
+           "get slabs of their own. on_limit(missing): called when an allocation would exceed the limit; it "
+           "may\n"
+           "free blocks; true to try once more. worker: let a background thread give memory back later.")
       .def("alloc", &Heap::alloc, py::arg("size"), py::arg("kind") = 0, py::kw_only(), py::arg("zero") = false,
            py::arg("alignment") = 16,
            "The address of a new block of at least `size` bytes. MemoryError where the limit or the system\n"
