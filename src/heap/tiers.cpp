@@ -126,11 +126,6 @@ bool stay_for_now(Heap &heap) {
   return options().mode == Mode::kOff || (heap.on_spare != nullptr && heap.on_spare(heap));
 }
 
-// Resident pages but no block.
-bool is_empty_and_resident(const Heap &heap, Superslab *superslab) {
-  return superslab->head.tier == Tier::kFree && superslab != heap.home && resident_pages(superslab) != 0;
-}
-
 }  // namespace
 
 void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
@@ -181,7 +176,7 @@ uint64_t bytes_that_return_huge(const Heap &heap) {
   if (!may_be_huge() || resident <= kHugeFrom) return 0;
   uint64_t bytes = 0;
   for (Superslab *s = heap.open[0]; s != nullptr; s = s->head.open_next) {
-    if (is_empty_and_resident(heap, s)) bytes += resident_pages(s) * kPage;
+    if (s->head.tier == Tier::kFree && s != heap.home) bytes += resident_pages(s) * kPage;
   }
   return std::min(bytes, resident - kHugeFrom);
 }

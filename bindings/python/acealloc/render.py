@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 from rich import box
@@ -223,7 +224,7 @@ def explanation(log: Log, steps: int) -> Group:
             for step, before in changes[-steps:]:
                 opened = step["opened"]
                 table.add_row(duration(step["t"] - begin), opened["context"], size(step["slack"]),
-                              _hold(before, step["defer"]), _hold(opened["chosen"], step["defer"]))
+                              _hold(heap, before, step["defer"]), _hold(heap, opened["chosen"], step["defer"]))
             parts.append(table)
         if not heap.whole:
             parts.append(warning("this loop began before a fork, in another process: it is not replayed"))
@@ -238,14 +239,13 @@ def explanation(log: Log, steps: int) -> Group:
     return Group(*parts)
 
 
-_DELAYS = ("not at all", "1/8", "1/4", "1/2", "1", "3/2", "2", "4")
-
-
-def _hold(expert: int, may_defer: bool) -> str:
+def _hold(heap: HeapLog, expert: int, may_defer: bool) -> str:
     """How long an expert holds: in break-even times, which differ from interval to interval."""
-    if not may_defer:
-        return "not at all" if expert < 4 else "for ever"
-    return _DELAYS[expert]
+    learner = heap.learner()
+    delay = learner.delay(expert, bool(may_defer))
+    if delay == 0:
+        return "not at all"
+    return "for ever" if delay == 2**64 - 1 else str(Fraction(delay, learner.break_even).limit_denominator(8))
 
 
 def _heap_of_log(heap: HeapLog) -> Table:
@@ -256,7 +256,7 @@ def _heap_of_log(heap: HeapLog) -> Table:
     for name, one in heap.contexts().items():
         held = max(one.choices, key=lambda choice: one.choices[choice])
         table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),
-                      ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(*held))
+                      ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(heap, *held))
     return table
 
 
