@@ -131,8 +131,10 @@ def show(store, rows, wanted, console):
     good = list(good_rows(rows).values())
     subject = subject_of(good, wanted)
     tables = compare.tables(good, store.forms_of_ace())
-    console.print(grid("targets of %s" % subject, *targets.rows(tables, subject), subject, left=2))
-    console.print(targets.HELP + "\n", style="dim")
+    heading, lines = targets.rows(tables, subject)
+    if lines:
+        console.print(grid("targets of %s" % subject, heading, lines, subject, left=2))
+        console.print(targets.HELP + "\n", style="dim")
     for table in tables:
         for metric in table.metrics:
             heading, lines = ratio_rows(table, subject, metric, digits=2)
@@ -152,7 +154,10 @@ def write_markdown(store, rows, wanted, pictures):
     subject = subject_of(good, wanted)
     lines = ["# %s and its rivals" % ("ACE" if subject == "ace" else subject), ""]
     tables = compare.tables(good, store.forms_of_ace())
-    lines += ["## Targets", "", *markdown(*targets.rows(tables, subject)), "", targets.HELP, "", "## Tables", ""]
+    heading, reached = targets.rows(tables, subject)
+    if reached:
+        lines += ["## Targets", "", *markdown(heading, reached), "", targets.HELP, ""]
+    lines += ["## Tables", ""]
     lines += [HELP.format(subject=subject, rounds=compare.FEWEST_ROUNDS), ""]
     for table in tables:
         lines += ["## %s" % table.title, ""]

@@ -174,12 +174,14 @@ def verdict(ratio: Ratio | None, limit):
 
 
 def rows(tables, subject, digits=3):
-    """The heading and the rows of the table of targets: texts."""
+    """The heading and the rows of the table of targets: texts. Of parts that were not run nothing is said."""
     by_place = {(table.part, table.host): table for table in tables}
     lines = []
     for target in TARGETS:
         table = by_place.get((target.part, target.host))
-        measured = target.measure(table, subject, target.limit) if table else None
+        if table is None:
+            continue
+        measured = target.measure(table, subject, target.limit)
         ratio, label = measured or (None, "")
         where = target.host if target.host.startswith(target.part) else "%s, %s" % (target.part, target.host)
         number = "" if ratio is None else "%.*f%s" % (digits, ratio.value, " (%s)" % label if label else "")

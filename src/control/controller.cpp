@@ -30,35 +30,38 @@ pthread_once_t g_measured_once = PTHREAD_ONCE_INIT;
 Prices g_measured;
 std::atomic<unsigned> g_next_id{1};
 
+// A smaller heap is left to the fixed rules: measuring the prices takes some of the memory that it could save.
+constexpr uint64_t kLearnFrom = uint64_t{16} << 20;
+
 size_t controller_size() { return round_up(sizeof(Controller), os().page_size); }
 
-// Takes fresh memory into use for the first time, a MiB at a time, and gives it back: half of the MiBs took
+// Takes fresh memory into use for the first time, a part at a time, and gives it back: half of the parts took
 // less than what is noted. Memory that has just been used costs less, but a heap's has not. Where the clock
 // stands still the defaults stay.
 void measure_pages() {
-  constexpr size_t kCount = 5;
-  void *memory = os().map(kCount * kMiBytes, os().page_size);
+  constexpr size_t kCount = 5, kPerMiB = 4, kPart = kMiBytes / kPerMiB;
+  void *memory = os().map(kCount * kPart, os().page_size);
   if (memory == nullptr) return;
   uint64_t fault[kCount], release[kCount];
   bool released = true;
   for (size_t i = 0; i < kCount; ++i) {
     const uint64_t begin = os().now();
-    for (size_t at = 0; at < kMiBytes; at += os().page_size)
-      static_cast<volatile std::byte *>(memory)[i * kMiBytes + at] = std::byte{1};
+    for (size_t at = 0; at < kPart; at += os().page_size)
+      static_cast<volatile std::byte *>(memory)[i * kPart + at] = std::byte{1};
     fault[i] = os().now() - begin;
   }
   for (size_t i = 0; i < kCount && released; ++i) {
     const uint64_t begin = os().now();
-    released = os().purge(static_cast<std::byte *>(memory) + i * kMiBytes, kMiBytes);
+    released = os().purge(static_cast<std::byte *>(memory) + i * kPart, kPart);
     release[i] = os().now() - begin;
   }
-  os().unmap(memory, kCount * kMiBytes);
+  os().unmap(memory, kCount * kPart);
   if (!released) return;
   std::sort(fault, fault + kCount);
   std::sort(release, release + kCount);
   if (fault[kCount / 2] == 0 || release[kCount / 2] == 0) return;
-  g_measured.refault_ns = fault[kCount / 2];
-  g_measured.release_ns = release[kCount / 2];
+  g_measured.refault_ns = fault[kCount / 2] * kPerMiB;
+  g_measured.release_ns = release[kCount / 2] * kPerMiB;
 }
 
 // The same of a superslab as a huge page, where the system has any; the dearer of two times, since the first
@@ -111,9 +114,10 @@ Prices prices() {
 unsigned next_loop_id() { return g_next_id.load(std::memory_order_relaxed); }
 
 bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, LoopStep &step) {
+  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  if (heap.controller == nullptr && resident < kLearnFrom) return false;
   Controller *controller = controller_of(heap);
   if (controller == nullptr) return false;
-  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
   const uint64_t more = live + heap.stuck_bytes.load(std::memory_order_relaxed);
   LoopView view{};
   view.now = now;

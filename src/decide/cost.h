@@ -11,7 +11,7 @@ namespace ace {
 struct Prices {
   uint64_t release_ns = 120'000;              // to give a resident MiB back
   uint64_t refault_ns = 600'000;              // to take an absent one into use again
-  uint64_t byte_seconds = uint64_t{8} << 30;  // what one second of processor time buys: option memory_price
+  uint64_t byte_seconds = uint64_t{1} << 30;  // what one second of processor time buys: option memory_price
   // Both, of memory that goes back as whole superslabs and comes again as huge pages; 0: as any other.
   uint64_t whole_ns = 0;
 };

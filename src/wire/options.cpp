@@ -59,8 +59,8 @@ bool parse_switch(const char *text, Setting<bool> Options::*field, Options &opti
 
 // The seed paper's profiles, for throughput and for memory, are prices.
 bool parse_price(const char *text, Setting<size_t> Options::*field, Options &options) {
-  if (strcmp(text, "full") == 0) text = "64g";
-  if (strcmp(text, "conservative") == 0) text = "1g";
+  if (strcmp(text, "full") == 0) text = "8g";
+  if (strcmp(text, "conservative") == 0) text = "128m";
   Options trial;
   if (!parse_bytes(text, field, trial) || trial.*field < size_t{1} << 20 || trial.*field > size_t{1} << 50)
     return false;

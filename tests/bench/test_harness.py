@@ -160,7 +160,7 @@ def test_excess_counts_from_the_least_start_of_all():
 
 def verdicts(rows):
     heading, lines = targets.rows(compare.tables(rows), "ace", digits=2)
-    assert len(lines) == len(targets.TARGETS) and all(len(line) == len(heading) for line in lines)
+    assert all(len(line) == len(heading) for line in lines)
     return {(line[0], line[1]): line[3:] for line in lines}
 
 
@@ -181,7 +181,7 @@ def test_targets_of_lua():
     assert found["luajit", "processor time / snmalloc"] == ["1.00 (1 program)", "1.00 to 1.00", "missed"]
     assert found["luajit", "processor time / its best peer, worst program"][0] == "1.11 (x / own)"
     assert found["luajit", "peak RSS / own"][-1] == "met"
-    assert found["lua5.4", "processor time / the best peer over all"] == ["", "", "not measured"]
+    assert {where for where, _ in found} == {"luajit"}, "nothing is said of what was not run"
     found = verdicts([{**r, "part": "lua", "host": "lua5.4"} for r in rows])
     assert found["lua5.4", "processor time / the best peer over all"][0] == "0.80 (mimalloc, 2 programs)", (
         "the best over all, of those that ran all")  # fmt: skip
@@ -446,7 +446,7 @@ def test_a_report_from_raw_files(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "exit status 1: it broke" in said and "picture:" in said
     text = (tmp_path / "report.md").read_text()
-    assert "| luajit | processor time / mimalloc | 0.82 |  |  | not measured |" in text
+    assert "| luajit | processor time / mimalloc | 0.82 |  |  | not measured |" in text and "lua5.4" not in text
     assert "| x | 0.667 [0.500, 0.750] | 0.500 [0.333, 0.600] |" in text and "| all | 0.667" in text
     assert (tmp_path / "ratios-luajit.png").stat().st_size > 5000
     assert cli.main(["report", str(tmp_path), "--subject", "nobody"]) == 2

@@ -55,20 +55,37 @@ class Controlled : public HeapTest {
   std::vector<void *> blocks, kept;
 };
 
-TEST_F(Controlled, ACollapseIsGivenBackOnceItIsQuiet) {
+TEST_F(Controlled, TheFirstCollapseIsGivenBackAtOnce) {
   swell();
   shrink();
   collect();
+  EXPECT_NE(learner_of(*heap), nullptr);
+  EXPECT_LT(stats().resident_bytes, 4 * kMiB);
+}
+
+TEST_F(Controlled, ASmallHeapIsLeftToTheFixedRules) {
+  blocks = fill(12 * kMiB / 64, 64);
+  shrink();
+  collect();
+  EXPECT_EQ(learner_of(*heap), nullptr);
+  EXPECT_LT(stats().resident_bytes, 2 * kMiB);
+}
+
+TEST_F(Controlled, AHeapThatIsKeptGivesBackOnceItIsQuiet) {
+  swell();
+  std::vector<void *> dropped(blocks.begin() + static_cast<ptrdiff_t>(blocks.size() * 5 / 8), blocks.end());
+  free_all(dropped);
+  collect();
   const uint64_t before = stats().resident_bytes;
-  advance(0.1);
+  advance(0.15);
   auto some = fill(2 * kMiB / 64, 64);
-  free_all(some);  // two eighths of what is waited for
-  advance(0.1);
+  free_all(some);  // an eighth of what is free: a quarter of the break-even time counts anew
+  advance(0.15);
   ace_tick();
   EXPECT_GE(stats().resident_bytes, before);
-  advance(0.1);
+  advance(0.15);
   ace_tick();
-  EXPECT_LT(stats().resident_bytes, 4 * kMiB);
+  EXPECT_LT(stats().resident_bytes, before - 8 * kMiB);
 }
 
 TEST_F(Controlled, AProgramThatSwellsAgainAtOnceIsSoonLeftAlone) {

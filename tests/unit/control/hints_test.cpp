@@ -151,6 +151,7 @@ TEST_F(Hints, PartialCollectionsOfHeapsWithoutWorkerKeepALittle) {
 // A runtime that collects twice in a row, as Lua programs do: the second trim is next to nothing, and the first
 // is remembered all the same.
 TEST_F(Hints, ASmallTrimDoesNotHideThatALargeOneWasRefaulted) {
+  OptionGuard mode("mode", "static");
   OptionGuard delay("idle_delay", "100ms");
   make(0, 0, nullptr, nullptr, 0);
   auto collect = [&] {

@@ -51,9 +51,9 @@ class Deferred : public HeapTest {
 
 class DeferredByTick : public Deferred {
  protected:
-  DeferredByTick() : delay("idle_delay", "100ms") { make_with_worker(); }
+  DeferredByTick() { make_with_worker(); }
   FakeOs fake;
-  OptionGuard delay;
+  OptionGuard mode{"mode", "static"}, delay{"idle_delay", "100ms"};
 };
 
 TEST_F(DeferredByTick, NothingIsDueWhereNothingWasAsked) { EXPECT_EQ(ace_tick(), UINT64_MAX); }

@@ -103,8 +103,8 @@ TEST(Options, GoodValuesAndTheirNumbers) {
               {"mode", "static", 1},
               {"mode", "learn", 3},
               {"memory_price", "512m", 512u << 20},
-              {"memory_price", "full", 64ull << 30},
-              {"memory_price", "conservative", 1ull << 30},
+              {"memory_price", "full", 8ull << 30},
+              {"memory_price", "conservative", 128u << 20},
               {"domains", "obj", 4},
               {"domains", "mem,raw", 1 | 2},
               {"report", "/some/file", 0}};
