@@ -68,8 +68,7 @@ void update(uint32_t (&weights)[kExperts], const uint64_t (&losses)[kExperts]) {
 }  // namespace
 
 // What is known beforehand: a program that says that it waits does; a heap that has collapsed rests most of the
-// time; what a partial collection frees is used again soon. Half of the weight is the
-// prior's.
+// time; what a partial collection frees is used again soon. Half of the weight is the prior's.
 uint16_t prior_of(uint16_t context) {
   switch (occasion_of(context)) {
     case Occasion::kIdle:

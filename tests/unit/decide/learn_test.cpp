@@ -36,7 +36,7 @@ TEST(Cost, AtTheBreakEvenHoldingCostsAsMuchAsReleasingAndTakingAgain) {
 }
 
 TEST(Cost, ASecondOfTheDefaultPriceIsASecond) {
-  EXPECT_EQ(holding_cost(kPrices, uint64_t{8} << 30, 1'000'000'000), 1'000'000'000u);
+  EXPECT_EQ(holding_cost(kPrices, uint64_t{1} << 30, 1'000'000'000), 1'000'000'000u);
 }
 
 TEST(Cost, NothingOverflows) {
