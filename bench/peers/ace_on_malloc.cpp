@@ -146,6 +146,11 @@ int ace_heap_try_realloc(ace_heap *, void *p, size_t size, ace_kind, void **resu
 }
 
 size_t ace_heap_set_limit(ace_heap *, size_t) noexcept { return 0; }
+int ace_heap_walk_next(ace_heap *, uintptr_t *, ace_visit_fn, void *) noexcept { return 0; }
+size_t ace_trim(ace_heap *heap, size_t) noexcept {
+  give_back(*heap);
+  return 0;
+}
 
 int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) noexcept {
   ++heap->hints;
@@ -167,6 +172,9 @@ int ace_heap_stats(ace_heap *, ace_stats *stats, size_t size) noexcept {
 int ace_heap_stats_shared(ace_heap *heap, ace_stats *stats, size_t size) noexcept {
   return ace_heap_stats(heap, stats, size);
 }
+
+int ace_stats_field(unsigned, ace_field_info *) noexcept { return -1; }
+const char *ace_heap_name(const ace_heap *heap) noexcept { return heap->name; }
 
 int ace_heap_report(ace_heap *heap, int fd, const char *format) noexcept {
   return report_heap(*heap, fd, format);

@@ -171,6 +171,12 @@ ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
 typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
 ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
 
+/* The same in pieces, for holders who must not be stopped for long: each call visits the blocks of one area of
+ * 2 MiB or of one large block, that of the lowest address above `*position`, in the order of their addresses,
+ * and moves `*position` there. Begin with 0. Returns 1, or 0 where there is nothing left. Between two calls the
+ * heap may be used: a block that was made meanwhile may be seen or not. What `visit` returns ends that call. */
+ACE_API int ace_heap_walk_next(ace_heap *heap, uintptr_t *position, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
+
 /* Checks every invariant of the heap (lists, states, counts, bytes that add up). 0 where all hold; otherwise
  * 1, and the first broken one is described in `message` (NULL or `length` bytes). */
 ACE_API int ace_heap_audit(ace_heap *heap, char *message, size_t length) ACE_NOEXCEPT;

@@ -86,6 +86,10 @@ int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) noexcept {
   return walk_heap(*heap, visit, context);
 }
 
+int ace_heap_walk_next(ace_heap *heap, uintptr_t *position, ace_visit_fn visit, void *context) noexcept {
+  return walk_next(*heap, position, visit, context) ? 1 : 0;
+}
+
 int ace_heap_audit(ace_heap *heap, char *message, size_t length) noexcept {
   return audit_heap(*heap, message, length) ? 0 : 1;
 }

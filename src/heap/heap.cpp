@@ -75,6 +75,21 @@ int walk_mid(Superslab *superslab, ace_visit_fn visit, void *context) {
   return 0;
 }
 
+int walk_superslab(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *context) {
+  switch (superslab->head.prefix.pool) {
+    case Pool::kTiny:
+      for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+        if (int answer = walk_slab(superslab, i, heap.bins, visit, context)) return answer;
+      }
+      return 0;
+    case Pool::kMid:
+      return walk_mid(superslab, visit, context);
+    default:
+      if (superslab->head.remote.count.load(std::memory_order_relaxed) != 0) return 0;
+      return visit(large_block(superslab), large_block_size(superslab), 0, context);
+  }
+}
+
 // Before a heap becomes larger than it ever was, the pages that it holds for nothing go back: those that one
 // size has done with make room for another's.
 void look_before_growth(Heap &heap, uint64_t resident) {
@@ -208,19 +223,25 @@ bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab) {
 }
 
 int walk_heap(Heap &heap, ace_visit_fn visit, void *context) {
-  for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
-    for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
-      if (int answer = walk_slab(s, i, heap.bins, visit, context)) return answer;
+  for (const SuperslabList *list : {&heap.tiny, &heap.mid, &heap.large}) {
+    for (Superslab *s = list->first; s != nullptr; s = s->head.next) {
+      if (int answer = walk_superslab(heap, s, visit, context)) return answer;
     }
   }
-  for (Superslab *s = heap.mid.first; s != nullptr; s = s->head.next) {
-    if (int answer = walk_mid(s, visit, context)) return answer;
-  }
-  for (Superslab *s = heap.large.first; s != nullptr; s = s->head.next) {
-    if (s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
-    if (int answer = visit(large_block(s), large_block_size(s), 0, context)) return answer;
-  }
   return 0;
+}
+
+bool walk_next(Heap &heap, uintptr_t *position, ace_visit_fn visit, void *context) {
+  Superslab *next = nullptr;
+  for (const SuperslabList *list : {&heap.tiny, &heap.mid, &heap.large}) {
+    for (Superslab *s = list->first; s != nullptr; s = s->head.next) {
+      if (address_of(s) > *position && (next == nullptr || s < next)) next = s;
+    }
+  }
+  if (next == nullptr) return false;
+  *position = address_of(next);
+  walk_superslab(heap, next, visit, context);
+  return true;
 }
 
 }  // namespace ace

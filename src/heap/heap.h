@@ -246,7 +246,9 @@ void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
 // False where a visitor has it pinned: it stays linked, and the holder tries again later.
 bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
 
+// See ace_heap_walk and ace_heap_walk_next.
 int walk_heap(Heap &heap, ace_visit_fn visit, void *context);
+bool walk_next(Heap &heap, uintptr_t *position, ace_visit_fn visit, void *context);
 
 }  // namespace ace
 

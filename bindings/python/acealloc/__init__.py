@@ -9,7 +9,8 @@
     ...     returned = heap.stats()["returned_bytes"]
 
 A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
-`ace run -- python3 app.py`.
+`ace run -- python3 app.py`; then `phase`, `idle`, `memory_limit`, `census` and their like speak to the heap that it
+lives on (acealloc/vm.py).
 """
 
 from ._core import (
@@ -32,6 +33,20 @@ from ._core import (
     tick,
     version,
 )
+from .vm import (
+    Census,
+    NotActive,
+    TypeRow,
+    active,
+    census,
+    idle,
+    memory_limit,
+    on_pressure,
+    phase,
+    pinned,
+    stats,
+    trim,
+)
 
 __version__ = version()
 
@@ -41,17 +56,29 @@ __all__ = [
     "KIND_MAX",
     "AuditError",
     "BadAddress",
+    "Census",
     "Heap",
     "Hint",
     "Learner",
     "Loop",
+    "NotActive",
     "Option",
+    "TypeRow",
     "abi_version",
+    "active",
+    "census",
+    "idle",
+    "memory_limit",
+    "on_pressure",
     "option_get",
     "option_set",
     "options",
+    "phase",
     "phases",
+    "pinned",
+    "stats",
     "stats_fields",
     "tick",
+    "trim",
     "version",
 ]

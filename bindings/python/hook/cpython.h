@@ -26,6 +26,26 @@ struct ace_py_method {
 };
 constexpr int kPyMethodVarArgs = 1;
 
+// PyModuleDef_Slot and PyModuleDef, with the object's header of a build with a GIL.
+struct ace_py_slot {
+  int slot;
+  void *value;
+};
+struct ace_py_module {
+  struct {
+    ace_py_ssize_t references;
+    void *type;
+    PyObject *(*init)(void);
+    ace_py_ssize_t index;
+    PyObject *copy;
+  } base;
+  const char *name, *description;
+  ace_py_ssize_t size;
+  ace_py_method *methods;
+  ace_py_slot *slots;
+  void *traverse, *clear, *free;
+};
+
 // X(result, name, parameters)
 #define ACE_CPYTHON_FUNCTIONS(X)                                                                     \
   X(const char *, Py_GetVersion, (void))                                                             \
@@ -46,8 +66,35 @@ constexpr int kPyMethodVarArgs = 1;
   X(void, PyErr_Clear, (void))                                                                       \
   X(void, Py_DecRef, (PyObject *))
 
+// What the built-in module needs besides; without it the interpreter is entered all the same.
+#define ACE_CPYTHON_MODULE_FUNCTIONS(X)                                \
+  X(int, PyImport_AppendInittab, (const char *, PyObject *(*)(void)))  \
+  X(PyObject *, PyModuleDef_Init, (ace_py_module *))                   \
+  X(int, PyArg_ParseTuple, (PyObject *, const char *, ...))            \
+  X(PyObject *, PyObject_CallObject, (PyObject *, PyObject *))         \
+  X(int, PyCallable_Check, (PyObject *))                               \
+  X(int, PyObject_IsInstance, (PyObject *, PyObject *))                \
+  X(PyObject *, PyDict_New, (void))                                    \
+  X(int, PyDict_SetItemString, (PyObject *, const char *, PyObject *)) \
+  X(PyObject *, PyList_New, (ace_py_ssize_t))                          \
+  X(ace_py_ssize_t, PyList_Size, (PyObject *))                         \
+  X(PyObject *, PyList_GetItem, (PyObject *, ace_py_ssize_t))          \
+  X(unsigned long, PyType_GetFlags, (PyObject *))                      \
+  X(void, PyErr_SetString, (PyObject *, const char *))                 \
+  X(void, PyErr_WriteUnraisable, (PyObject *))                         \
+  X(void, Py_IncRef, (PyObject *))
+
 #define ACE_CPYTHON_DECLARE(result, name, parameters) [[gnu::weak]] result name parameters;
 ACE_CPYTHON_FUNCTIONS(ACE_CPYTHON_DECLARE)
+ACE_CPYTHON_MODULE_FUNCTIONS(ACE_CPYTHON_DECLARE)
 #undef ACE_CPYTHON_DECLARE
+
+// PyObject, which CPython's own statically allocated ones are as well.
+struct PyObject {
+  ace_py_ssize_t references;
+  void *type;
+};
+[[gnu::weak]] extern PyObject PyType_Type;
+[[gnu::weak]] extern PyObject *PyExc_MemoryError, *PyExc_RuntimeError, *PyExc_TypeError, *PyExc_ValueError;
 
 }  // extern "C"

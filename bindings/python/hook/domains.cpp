@@ -13,6 +13,9 @@
 // Pointers that are none of ours go to the allocator that was there before us.
 #include <pthread.h>
 
+#include <utility>
+
+#include "python/hook/census.h"
 #include "python/hook/cpython.h"
 #include "python/hook/hook.h"
 
@@ -197,6 +200,30 @@ void unlock_both() {
   pthread_mutex_unlock(&g_vm_lock);
 }
 
+// ---- the limit, and who is told before it is reached. Under a GIL, in the holder's calls
+
+size_t g_limit;         // what was asked for; the heap's own is lower until somebody was told
+void (*g_tell_near)();  // nullptr: nobody is told
+
+ace_heap *limited_heap() { return g_vm_heap != nullptr ? g_vm_heap : g_raw_heap; }
+
+void arm_limit() {
+  ace_heap_set_limit(limited_heap(), g_tell_near == nullptr ? g_limit : g_limit - g_limit / 8);
+}
+
+int near_limit(ace_heap *heap, size_t, void *) {
+  if (g_tell_near == nullptr || ace_heap_set_limit(heap, g_limit) == g_limit) return 0;
+  g_tell_near();
+  return 1;
+}
+
+void arm_limit_after(ace_hint_code code) {
+  if (g_tell_near == nullptr || code != ACE_HINT_COLLECT_END) return;
+  ace_stats stats{};
+  ace_heap_stats_shared(limited_heap(), &stats, sizeof stats);
+  if (stats.live_bytes < g_limit - g_limit / 4) arm_limit();
+}
+
 // ---- installation
 
 ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
@@ -205,6 +232,7 @@ ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
   config.name = name;
   config.kind_groups = kind_groups;
   config.limit = limit;
+  config.on_limit = near_limit;
   return ace_heap_create(&config);
 }
 
@@ -226,6 +254,7 @@ bool install(const Plan &plan) {
     g_vm_heap = g_raw_heap = nullptr;
     return false;
   }
+  g_limit = plan.limit;
   // After ACE's own handlers, which the first heap has registered: ours then run before them, in the order in
   // which the locks are taken elsewhere.
   pthread_atfork(lock_both, unlock_both, unlock_both);
@@ -250,16 +279,62 @@ void go_straight() {
   if (!g_many_gils) g_straight = g_vm_heap;
 }
 
-void hint(ace_hint_code code, uint64_t value, bool full_collection) {
+void hint(ace_hint_code code, uint64_t value, bool also_raw) {
   if (g_vm_heap != nullptr) {
     Locked locked(g_vm_lock, g_many_gils);
     ace_hint(g_vm_heap, code, value);
+    if (also_raw) arm_limit_after(code);
   }
   // The collector frees next to nothing in raw, but a full collection is a good moment to give back memory.
-  if (full_collection && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {
+  if (also_raw && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {
     Locked locked(g_raw_lock);
     ace_hint(g_raw_heap, code, value);
   }
+}
+
+size_t trim() {
+  size_t returned = 0;
+  if (g_vm_heap != nullptr) {
+    Locked locked(g_vm_lock, g_many_gils);
+    returned += ace_trim(g_vm_heap, SIZE_MAX);
+  }
+  if (g_raw_heap != nullptr) {
+    Locked locked(g_raw_lock);
+    returned += ace_trim(g_raw_heap, SIZE_MAX);
+  }
+  return returned;
+}
+
+size_t set_limit(size_t limit) {
+  Locked locked(g_vm_lock, g_many_gils);
+  const size_t former = std::exchange(g_limit, limit);
+  arm_limit();
+  return former;
+}
+
+void tell_near_limit(void (*tell)()) {
+  Locked locked(g_vm_lock, g_many_gils);
+  g_tell_near = tell;
+  arm_limit();
+}
+
+const char *read_stats(Domain domain, ace_stats &stats) {
+  ace_heap *heap = domain == kRaw ? g_raw_heap : g_vm_heap;
+  if (heap == nullptr) return nullptr;
+  Locked locked(domain == kRaw ? g_raw_lock : g_vm_lock, domain == kRaw || g_many_gils);
+  ace_heap_stats(heap, &stats, sizeof stats);
+  return ace_heap_name(heap);
+}
+
+bool step_census(Census &census) {
+  if (!census.is_raw()) {
+    Locked locked(g_vm_lock, g_many_gils);
+    if (g_vm_heap != nullptr && census.step(g_vm_heap)) return true;
+    census.begin_raw();
+    return g_raw_heap != nullptr;
+  }
+  Locked locked(g_raw_lock);
+  return census.step(g_raw_heap);
 }
 
 Standing standing() {

@@ -111,6 +111,8 @@ preload::Entry enter_cpython() {
   plan.assume_many_gils = minor > 13 && (domains & (1u << kMem | 1u << kObj)) != 0;
   if (!install(plan)) return refuse("the system gave no memory for a heap", true);
   g_found.domains = kDomainNames[domains];
+  // Its interpreters have other objects' headers, and objects that are not in our heaps.
+  if (!free_threaded) add_builtin(minor);
 
   g_found.debug_hooks = ace_option_number("debug_hooks") != 0;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();

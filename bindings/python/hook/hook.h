@@ -3,11 +3,15 @@
 //   enter.cpp    is this CPython, may it be entered, and with what
 //   domains.cpp  its three allocator domains, served from two heaps
 //   phases.cpp   its collector, heard through gc.callbacks
+//   builtin.cpp  the module _ace, for the program itself
+//   census.cpp   what the memory consists of
 //   report.cpp   how it stands at exit
 #pragma once
 #include "ace/ace.h"
 
 namespace ace::python {
+
+class Census;
 
 // CPython's own numbers for its allocator domains.
 enum Domain : int { kRaw = 0, kMem = 1, kObj = 2 };
@@ -30,8 +34,9 @@ bool install(const Plan &plan);
 // From now on mem and obj go straight to their heap, unless several GILs exist. Under the GIL.
 void go_straight();
 
-// Passes a hint of the collector on to the heaps. Under the GIL of the main interpreter.
-void hint(ace_hint_code code, uint64_t value, bool full_collection);
+// Passes a hint on to the heap of mem and obj; `also_raw`: and to that of raw, as that of a full collection.
+// Under the GIL of the main interpreter.
+void hint(ace_hint_code code, uint64_t value, bool also_raw);
 
 // How the domains stand; for the report.
 struct Standing {
@@ -42,6 +47,19 @@ struct Standing {
   bool many_gils;
 };
 Standing standing();
+
+// For the built-in module, under a GIL. Each takes the lock that its heap needs.
+size_t trim();  // bytes given back
+// The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
+// what was set before.
+size_t set_limit(size_t limit);
+// From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
+// after a full collection that left clearly less. nullptr: nobody is told.
+void tell_near_limit(void (*tell)());
+// Fills `stats` and returns the heap's name; nullptr where this domain was not taken.
+const char *read_stats(Domain domain, ace_stats &stats);
+// Looks at some of the heaps; false once all were looked at.
+bool step_census(Census &census);
 
 // ace_heap_report under the lock that the heap needs; a null heap has nothing to report. No thread may be
 // inside mem or obj.
@@ -55,6 +73,11 @@ bool ask_to_attach();
 
 // True once collections are heard.
 bool attached();
+
+// ---- builtin.cpp
+
+// Before CPython is initialised: adds the module _ace. False where this build lacks what it needs.
+bool add_builtin(int minor_version);
 
 // ---- enter.cpp
 

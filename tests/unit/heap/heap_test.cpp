@@ -1,6 +1,7 @@
 // The heap as a whole: its limit, its walk, its end.
 #include "heap/heap.h"
 
+#include <algorithm>
 #include <set>
 
 #include "heap/address_map.h"
@@ -175,6 +176,35 @@ TEST_F(HeapWalk, StopsWithTheVisitorsAnswer) {
   };
   EXPECT_EQ(ace_heap_walk(heap, visit, &visits), 42);
   EXPECT_EQ(visits, 3);
+}
+
+TEST_F(HeapWalk, InPiecesItSeesTheSameInOrder) {
+  fill(100'000, 64);
+  fill(300, 20'000);
+  auto large = fill(3, 3'000'000);
+  std::vector<void *> pieces;
+  auto visit = [](void *block, size_t, ace_kind, void *context) {
+    static_cast<std::vector<void *> *>(context)->push_back(block);
+    return 0;
+  };
+  uintptr_t position = 0;
+  unsigned calls = 0;
+  while (ace_heap_walk_next(heap, &position, visit, &pieces) != 0) ++calls;
+  EXPECT_GE(calls, 4u + 3 + 3);
+  EXPECT_TRUE(std::is_sorted(pieces.begin(), pieces.end()));
+  std::set<void *> all;
+  for (const test::Seen &s : test::walk(heap)) all.insert(s.block);
+  EXPECT_EQ(std::set<void *>(pieces.begin(), pieces.end()), all);
+  EXPECT_EQ(pieces.size(), all.size());
+
+  // Areas that come and go meanwhile are no trouble.
+  position = 0;
+  pieces.clear();
+  while (ace_heap_walk_next(heap, &position, visit, &pieces) != 0) {
+    if (!large.empty()) ace_heap_free(heap, large.back());
+    if (!large.empty()) large.pop_back();
+  }
+  EXPECT_GE(pieces.size(), 100'300u);
 }
 
 TEST(HeapEnd, TakesAllBlocksAlong) {

@@ -1,0 +1,222 @@
+"""The heap that this interpreter lives on, where it was started by `ace run` (or with the preloaded library).
+
+    with acealloc.phase("request"):
+        serve()
+    with acealloc.idle():
+        time.sleep(60)
+    with acealloc.memory_limit(extra=64 << 20):
+        run_what_nobody_trusts()
+    print(acealloc.census())
+
+Elsewhere `active()` is False; phases do nothing then, so that a program may send them always, and what would have to
+answer raises NotActive.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+try:
+    import _ace  # built into an interpreter that ACE has entered
+except ImportError:
+    _ace = None
+
+
+class NotActive(RuntimeError):
+    """This interpreter does not live on ACE."""
+
+    def __init__(self, what: str):
+        super().__init__("%s needs an interpreter on ACE: start it by `ace run -- python3 ...`" % what)
+
+
+def active() -> bool:
+    """Does this interpreter allocate from ACE?
+
+    False, too, where the preloaded library entered but another allocator has taken its place (-X dev), and in
+    subinterpreters that have a GIL of their own, which cannot reach the library.
+    """
+    return _ace is not None and any(heap["refills"] for heap in _ace.stats().values())
+
+
+def _entered(what: str) -> Any:
+    if _ace is None:
+        raise NotActive(what)
+    return _ace
+
+
+@contextmanager
+def phase(name: str = "burst") -> Iterator[None]:
+    """Says that many allocations follow which belong together: a request, a parse, an import.
+
+    It is counted as the phase `burst` in reports. May be nested. `name` is for the reader alone.
+    """
+    if _ace is None:
+        yield
+        return
+    _ace.hint("burst_begin")
+    try:
+        yield
+    finally:
+        _ace.hint("burst_end")
+
+
+@contextmanager
+def idle() -> Iterator[None]:
+    """Says that the program waits now, for about a second or longer: free memory may go back."""
+    if _ace is None:
+        yield
+        return
+    _ace.hint("idle_begin")
+    try:
+        yield
+    finally:
+        _ace.hint("idle_end")
+
+
+def trim() -> int:
+    """Gives all free memory back now and returns its bytes. Takes about 0.1 ms a MiB, under the GIL."""
+    return int(_entered("trim").trim())
+
+
+def stats() -> Dict[str, Dict[str, int]]:
+    """The statistics of the interpreter's heaps: "python" (mem and obj) and "python raw"; fields as in Heap.stats()."""
+    return dict(_entered("stats").stats())
+
+
+@contextmanager
+def memory_limit(limit: Optional[int] = None, *, extra: Optional[int] = None) -> Iterator[None]:
+    """While it lasts the interpreter's objects may not take more memory: beyond it comes MemoryError.
+
+    limit: so many resident bytes of the heap "python" in all; 0 for none. extra: so many beyond what its blocks take
+    now. The former limit is restored at the end, so that a program survives what was too much. Threads of the
+    interpreter share the limit. What comes from elsewhere (NumPy's arrays, C libraries) does not count.
+    """
+    if (limit is None) == (extra is None):
+        raise TypeError("memory_limit takes either limit or extra")
+    entered = _entered("memory_limit")
+    if extra is not None:
+        heaps = entered.stats()
+        limit = (heaps.get("python") or heaps["python raw"])["live_bytes"] + extra
+    assert limit is not None
+    if limit < 0:
+        raise ValueError("a limit is a number of bytes, 0 for none")
+    former = entered.set_limit(limit)
+    try:
+        yield
+    finally:
+        entered.set_limit(former)
+
+
+def on_pressure(listener: Optional[Callable[[], object]]) -> None:
+    """`listener()` is called once seven eighths of the memory limit are in use, to drop caches and the like.
+
+    By the main thread, between two bytecodes, so not before the code that allocates next has a chance to hit the
+    limit. Again after a full collection that left less than three quarters in use. None: nobody is called.
+    """
+    _entered("on_pressure").set_listener(listener)
+
+
+@dataclass(frozen=True)
+class TypeRow:
+    """What the objects of one type take.
+
+    name: the type's, with its module; "(no object)": tables and buffers of objects, "(raw)": the raw domain.
+    type: itself; None for these two. count: objects. bytes: of their blocks. pages: of 4 KiB, that hold some of them.
+    sparse_pages: those of them of which three quarters are free. held_bytes: the free bytes of these pages, shared out
+    to the objects on them: what could go back if they did not live.
+    """
+
+    name: str
+    type: Optional[type]
+    count: int
+    bytes: int
+    pages: int
+    sparse_pages: int
+    held_bytes: int
+
+    @property
+    def domain(self) -> str:
+        """The allocator domain: obj for objects, mem for what they hold (before 3.12 dictionaries' tables are obj)."""
+        return "obj" if self.type is not None else "raw" if self.name == "(raw)" else "mem"
+
+
+@dataclass(frozen=True)
+class Census:
+    """A count of an interpreter's objects by type. seconds: how long it took; steps: in how many parts."""
+
+    rows: List[TypeRow]
+    seconds: float
+    steps: int
+
+    def __getitem__(self, wanted: type) -> TypeRow:
+        for row in self.rows:
+            if row.type is wanted:
+                return row
+        raise KeyError(wanted)
+
+    def __str__(self) -> str:
+        return table(self.rows)
+
+
+def table(rows: List[TypeRow], length: int = 20) -> str:
+    """The first rows as text."""
+    lines = ["%12s %12s %8s %8s %12s  %s" % ("objects", "bytes", "pages", "sparse", "held bytes", "type")]
+    for row in rows[:length]:
+        figures = (row.count, row.bytes, row.pages, row.sparse_pages, row.held_bytes, row.name)
+        lines.append("%12d %12d %8d %8d %12d  %s" % figures)
+    if len(rows) > length:
+        lines.append("... and %d types more" % (len(rows) - length))
+    return "\n".join(lines)
+
+
+def census(pause: float = 0.005) -> Census:
+    """Counts all objects of this interpreter by type, the most bytes first.
+
+    It looks at the heap in parts of about `pause` seconds (an area of 2 MiB at least, about a millisecond), between
+    which other threads run; so the figures of a program that goes on meanwhile are those of no single moment. Objects
+    are known by their headers (bindings/python/hook/census.h says how), not asked, so nothing of the program is
+    called. Static objects of the interpreter and of extensions are not in the heap.
+    """
+    entered = _entered("census")
+    types = _all_types()
+    begin = time.perf_counter()
+    entered.census_begin(types)
+    steps = 1
+    while entered.census_step(int(pause * 1e9)):
+        steps += 1
+        time.sleep(0)  # lets the GIL go
+    found = entered.census_end()
+    names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
+    rows = [
+        TypeRow(name, kind, *figures)
+        for name, kind, figures in zip(names, types + [None, None], found)  # type: ignore[list-item]
+        if figures[0]
+    ]
+    rows.sort(key=lambda row: row.bytes, reverse=True)
+    return Census(rows, time.perf_counter() - begin, steps)
+
+
+def pinned(pause: float = 0.005) -> List[TypeRow]:
+    """Which types keep mostly empty pages from going back: a census, the most held bytes first."""
+    rows = [row for row in census(pause).rows if row.held_bytes]
+    return sorted(rows, key=lambda row: row.held_bytes, reverse=True)
+
+
+def _all_types() -> List[type]:
+    seen = {object}
+    waiting = [object]
+    while waiting:
+        for kind in type.__subclasses__(waiting.pop()):
+            if kind not in seen:
+                seen.add(kind)
+                waiting.append(kind)
+    return list(seen)
+
+
+def _name_of(kind: type) -> str:
+    module = type.__getattribute__(kind, "__module__")
+    name = type.__getattribute__(kind, "__qualname__")
+    return str(name) if module == "builtins" else "%s.%s" % (module, name)

@@ -1,0 +1,219 @@
+"""What a program may ask of the heap that its interpreter lives on (acealloc/vm.py), and what it may tell it."""
+
+import json
+import pathlib
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# The module alone: the package's compiled part is not there for every interpreter.
+VM = "import sys; sys.path.append(%r); import vm\n" % str(REPOSITORY / "bindings" / "python" / "acealloc")
+
+
+@pytest.fixture
+def answer(run, python):
+    """answer(code, env={}): runs it with the module `vm` and gives what it printed as JSON."""
+
+    def run_code(code, env=None):
+        return json.loads(run([python.path, "-c", VM + "import json\n" + code], env).check_sound().stdout)
+
+    return run_code
+
+
+POPULATION = """
+import collections, gc
+class Plain:
+    def __init__(self): self.x, self.y = 1, []
+class Slotted:
+    __slots__ = ('a', 'b')
+class Weakly:
+    __slots__ = ('a', '__weakref__')
+class Text(str): pass
+class Number(int): pass
+class Pair(tuple): pass
+Named = collections.namedtuple('Named', 'a b')
+class Table(dict): pass
+KINDS = Plain, Slotted, Weakly, Text, Number, Pair, Named, Table
+kept = []
+for n in range(5000):
+    kept += [Plain(), Slotted(), Weakly(), Text('t%d' % n), Number(10**20 + n), Pair((n, n)), Named(n, n), Table(a=n)]
+    kept.append(bytearray(100 + n % 50))
+kept += [1.5 * n for n in range(3000)]
+del kept[10::20]
+"""
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"ACE_KINDS": "on"}, {"PYTHONMALLOC": "ace_debug"}], ids=["plain", "kinds", "debug"]
+)
+def test_census_counts_what_there_is(answer, env):
+    """Beside gc.get_objects, for types that the collector knows, and the program's own count, for all."""
+    code = POPULATION + """
+gc.collect()
+census = vm.census()
+print(json.dumps({
+    'kept': {k.__name__: sum(type(o) is k for o in kept) for k in KINDS + (bytearray, float)},
+    'tracked': {k.__name__: sum(type(o) is k for o in gc.get_objects()) for k in KINDS if k is not Slotted},
+    'sizes': {k.__name__: sum(sys.getsizeof(o) for o in kept if type(o) is k) for k in KINDS},
+    'rows': {r.name: (r.count, r.bytes, r.pages, r.domain) for r in census.rows},
+    'same': census[Plain].count, 'live': vm.stats()['python']['live_bytes'],
+    'whole': sum(r.bytes for r in census.rows if r.name != '(raw)'), 'text': str(census)}))
+"""  # fmt: skip
+    found = answer(code, env)
+    rows = {name.replace("__main__.", ""): row for name, row in found["rows"].items()}
+    for name, count in found["kept"].items():
+        # Others than the kept ones live in the interpreter's own tables.
+        assert count <= rows[name][0] <= count + (300 if name in ("bytearray", "float") else 0), name
+    for name, count in found["tracked"].items():
+        assert count <= rows[name][0], name
+    assert found["same"] == rows["Plain"][0] and rows["Plain"][3] == "obj"
+    for name, size in found["sizes"].items():
+        if name in ("Plain", "Table"):
+            continue  # getsizeof counts tables of their own
+        assert 0.9 * size <= rows[name][1], name
+        assert rows[name][1] <= 1.4 * size + 48 * found["kept"][name], name
+        assert rows[name][2] * 4096 >= rows[name][1] * 0.9, name
+    # All that is live was counted, but for what was made meanwhile.
+    assert abs(found["whole"] - found["live"]) < 0.05 * found["live"] + 200_000
+    assert "__main__.Plain" in found["text"]
+
+
+def test_census_goes_in_steps(answer):
+    code = """
+import threading, time
+kept = [[] for _ in range(600000)]
+ticks, done = 0, False
+def tick():
+    global ticks
+    while not done: ticks += 1; time.sleep(0)
+thread = threading.Thread(target=tick); thread.start()
+before = ticks
+census = vm.census(pause=0)
+between = ticks - before
+done = True; thread.join()
+print(json.dumps([census.steps, between, census[list].count]))
+"""
+    steps, between, lists = answer(code)
+    assert steps >= 10
+    assert between > 0, "others run between the steps"
+    assert lists >= 600000
+
+
+def test_pinned_names_who_keeps_pages(answer):
+    code = """
+import gc
+class Survivor:
+    __slots__ = ('a', 'b')
+class Filler:
+    __slots__ = ('a', 'b')
+kept, filler = [], []
+for n in range(200000): (kept if n % 400 == 0 else filler).append((Survivor if n % 400 == 0 else Filler)())
+del filler
+gc.collect(); vm.trim()
+print(json.dumps([(r.name, r.sparse_pages, r.held_bytes) for r in vm.pinned()[:3]]))
+"""
+    (name, pages, held), *_ = answer(code)
+    assert name == "__main__.Survivor"
+    assert pages > 200
+    assert held > 0.8 * pages * 4096
+
+
+def test_a_limit_is_survived(answer):
+    code = """
+def swell():
+    kept = []
+    while len(kept) < 2000000: kept.append([len(kept)])
+swelled = peak = 0
+with vm.memory_limit(extra=20 << 20):
+    limit = vm.stats()['python']['limit_bytes']
+    try: swell()
+    except MemoryError: swelled = 1
+    again = [[n] for n in range(1000)]
+peak = vm.stats()['python']['peak_resident_bytes']
+swell()
+print(json.dumps([swelled, limit, peak, vm.stats()['python']['limit_bytes']]))
+"""
+    swelled, limit, peak, after = answer(code)
+    assert swelled == 1
+    assert peak <= limit
+    assert after == 0
+
+
+def test_pressure_is_told_in_time(answer):
+    """A cache that is dropped when the limit comes near lets the program go on."""
+    code = """
+import gc
+cache, told = [], 0
+def listener():
+    global told
+    told += 1; cache.clear(); gc.collect()
+with vm.memory_limit(extra=32 << 20):
+    vm.on_pressure(listener)
+    for n in range(3000000): cache.append([n])
+    vm.on_pressure(None)
+print(json.dumps([told, vm.stats()['python']['limit_failures']]))
+"""
+    told, failures = answer(code)
+    assert told >= 3
+    assert failures == 0
+
+
+def test_a_listener_that_fails_harms_nothing(run, python):
+    code = VM + """
+def listener(): raise KeyError('from the listener')
+with vm.memory_limit(extra=8 << 20):
+    vm.on_pressure(listener)
+    try: kept = [[n] for n in range(1000000)]
+    except MemoryError: print('survived')
+for wrong in (1, 'x'):
+    try: vm.on_pressure(wrong)
+    except TypeError: print('refused')
+"""
+    result = run([python.path, "-c", code]).check_sound()
+    assert result.stdout == "survived\nrefused\nrefused\n"
+    assert "from the listener" in result.stderr
+
+
+def test_phases_are_counted(answer):
+    code = """
+with vm.phase('request'):
+    with vm.phase('parse'): kept = [[n] for n in range(300000)]
+del kept
+with vm.idle(): pass
+stats = vm.stats()['python']
+print(json.dumps([vm.active(), stats['hints'], stats['returned_bytes'] + stats['released_bytes'], vm.trim()]))
+"""
+    active, hints, returned, _ = answer(code)
+    assert active
+    assert hints >= 6
+    assert returned > 8e6, "who waits holds nothing for nothing"
+
+
+def test_without_ace_phases_do_nothing_and_the_rest_says_why(run, python):
+    code = VM + """
+with vm.phase('request'), vm.idle(): print(vm.active())
+def limit():
+    with vm.memory_limit(1 << 20): pass
+for call in (vm.census, vm.pinned, vm.trim, vm.stats, lambda: vm.on_pressure(None), limit):
+    try: call()
+    except vm.NotActive as error: print(error)
+"""
+    result = run([python.path, "-c", code], stock=True)
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0 and lines[0] == "False" and len(lines) == 7, result
+    assert all("ace run -- python3" in line for line in lines[1:])
+
+
+def test_bad_arguments(run, python):
+    code = VM + """
+import _ace
+for call in (lambda: _ace.hint('lunch'), lambda: _ace.hint(3), lambda: _ace.hint(), lambda: _ace.set_limit('x'),
+             lambda: _ace.census_step(1), lambda: _ace.census_end(), lambda: _ace.census_begin(3),
+             lambda: _ace.census_begin(), lambda: _ace.census_begin([int, 3]), lambda: _ace.set_listener(),
+             lambda: vm.memory_limit().__enter__(), lambda: vm.memory_limit(extra=-10**15).__enter__()):
+    try: call()
+    except Exception as error: print(type(error).__name__)
+    else: print('nothing')
+"""
+    result = run([python.path, "-c", code]).check_sound()
+    assert "nothing" not in result.stdout and len(result.stdout.splitlines()) == 12, result
