@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness import cpython, machine, matrix, measure, peers, pictures, programs, report
+from harness import cpython, machine, matrix, measure, peers, pictures, programs, report, service
 from harness.errors import Trouble
 from harness.results import Store, good_rows, key_of, write
 
@@ -23,6 +23,7 @@ PEERS = {
     "cpython": "own,glibc,mimalloc,jemalloc,tcmalloc,bump,ace",
     "swell": "own,glibc,glibc-hinted,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,tcmalloc,ace",
     "rhythm": "own,glibc-hinted,mimalloc-hinted,jemalloc-hinted,ace",
+    "services": "own,glibc,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,ace",
     "micro": "glibc,mimalloc,jemalloc,tcmalloc,ace",
 }
 QUICK_PEERS = {
@@ -31,6 +32,7 @@ QUICK_PEERS = {
     "cpython": "own,mimalloc,ace",
     "swell": "own,mimalloc,jemalloc-hinted,ace",
     "rhythm": "own,jemalloc-hinted,ace",
+    "services": "own,mimalloc-hinted,ace",
     "micro": "glibc,mimalloc,ace",
 }
 
@@ -103,7 +105,7 @@ def above_zero(text):
 def hosts_of(part, options):
     """(host, kind, path) of the VMs that a part runs on, and why others are missing."""
     found, skipped = [], []
-    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",)}
+    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",), "services": ("cpython",)}
     wanted |= dict.fromkeys(("swell", "rhythm"), ("luajit", "lua", "cpython"))
     for kind in wanted.get(part, ()):
         if kind == "cpython":
@@ -128,6 +130,8 @@ def select(part, options, say):
         selection = programs.swell_programs(hosts, quick)
     elif part == "rhythm":
         selection = programs.rhythm_programs(hosts, quick)
+    elif part == "services":
+        selection = service.programs([(host, path) for host, _, path in hosts], ROOT, quick, say)
     elif part == "cpython":
         short = getattr(options, "short", False)
         selection = cpython.programs([(host, path) for host, _, path in hosts], ROOT, quick, say, short)
@@ -146,12 +150,15 @@ def list_all(options, console):
     for part, what in programs.PARTS.items():
         console.print("[bold]%s[/bold]  %s" % (part, what))
         console.print("  peers: %s" % PEERS[part].replace(",", ", "), soft_wrap=True)
-        if part == "cpython":
+        if part in ("cpython", "services"):  # whose environments may not be made yet
             hosts, skipped = hosts_of(part, options)
             for host, _, path in hosts:
-                listed = ", ".join(cpython.names())
+                names = cpython.names() if part == "cpython" else [name for name, *_ in service.COMMANDS]
+                listed = ", ".join(names)
                 console.print("  %s (%s): %s" % (host, path, listed), soft_wrap=True, highlight=False)
-            console.print("  with --short: %s" % ", ".join(cpython.names(short=True)), soft_wrap=True, highlight=False)
+            if part == "cpython":
+                listed = ", ".join(cpython.names(short=True))
+                console.print("  with --short: %s" % listed, soft_wrap=True, highlight=False)
         else:
             selection = select(part, options, console.print)
             skipped = selection.skipped

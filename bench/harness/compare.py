@@ -36,12 +36,15 @@ PEAK = Metric("peak RSS", "peak_rss")
 REST = Metric("RSS at rest", "rss_rest")
 AREA = Metric("RSS over time", "area")
 EXCESS = Metric("memory over time at rest, beyond the least that any has at the start", "excess")
+P99 = Metric("time of a request, p99", "p99_seconds")
+DIRTY = Metric("private dirty memory at rest", "private_dirty")
 METRICS = {
     "luajit": (CPU, PEAK),
     "lua": (CPU, PEAK),
     "cpython": (VALUE, PEAK),
     "swell": (CPU, PEAK, REST, AREA),
     "rhythm": (CPU, PEAK, REST, AREA, EXCESS),
+    "services": (CPU, P99, PEAK, REST, AREA, EXCESS, DIRTY),
     "micro": (CPU, CLOCK, PEAK),
 }
 
@@ -189,7 +192,7 @@ def tables(rows, ours=()):
         by_peer = table.rows.setdefault((row["program"], row["args"]), {})
         by_peer.setdefault(row["peer"], {})[row["round"]] = row
     for table in found.values():
-        if table.part == "rhythm":
+        if table.part in ("rhythm", "services"):
             count_from_the_least_start(table)
     return list(found.values())
 

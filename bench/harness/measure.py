@@ -89,6 +89,10 @@ def choose_core(wanted):
 def run(program, peer, bench, loops=None):
     """Runs it once. Returns the row's measured columns and the samples. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="ace-bench-") as scratch:
+        if program.way == "service":
+            from harness import service
+
+            return service.run(program, peer, bench, Path(scratch))
         return _Run(program, peer, bench, Path(scratch), loops).result()
 
 
@@ -245,25 +249,7 @@ class _Run:
         peer, kind = self.peer, self.program.host_kind
         if peer.path and (peer.kind == "library" or kind != "micro") and peer.path not in record["files"]:
             raise Failed("%s was not loaded into it" % Path(peer.path).name)
-        if not peer.reports(kind):
-            return {}
-        lines = read_lines(self.report_file)
-        hosts = [line for line in lines if "host" in line]
-        heaps = [line for line in lines if "name" in line]
-        if not hosts or not all(host["active"] for host in hosts):
-            reasons = "; ".join(host["reason"] for host in hosts if host["reason"]) or "no host was entered"
-            raise Failed("%s was not active: %s" % (peer.name, reasons))
-        broken = [heap["audit"] for heap in heaps if heap["audit"] not in ("ok", "not audited")]
-        if broken:
-            raise Failed("a heap is damaged: %s" % broken[0])
-        if peer.hinted and any(heap["purge_by"] != peer.purge for heap in heaps):
-            raise Failed("it was not purged by %s" % peer.purge)
-        return {
-            "purges": sum(heap.get("purges", 0) for heap in heaps) if peer.hinted or peer.kind == "ace" else None,
-            "purge_seconds": sum(heap.get("purge_ns", 0) for heap in heaps) / 1e9
-            if peer.hinted or peer.kind == "ace"
-            else None,
-        }
+        return reported(peer, kind, self.report_file)
 
     def output_hash(self):
         if not self.program.compares_output:
@@ -314,6 +300,29 @@ class _Run:
             "note": " ".join("%s=%g" % (n, said[n]) for n in ("refills", "hot_share", "warm_share", "cold_share")
                              if said.get(n) is not None),
         }  # fmt: skip
+
+
+def reported(peer, kind, report_file):
+    """What the library inside wrote at the end, if it writes anything. Raises Failed where it was not active."""
+    if not peer.reports(kind):
+        return {}
+    lines = read_lines(report_file)
+    hosts = [line for line in lines if "host" in line]
+    heaps = [line for line in lines if "name" in line]
+    if not hosts or not all(host["active"] for host in hosts):
+        reasons = "; ".join(host["reason"] for host in hosts if host["reason"]) or "no host was entered"
+        raise Failed("%s was not active: %s" % (peer.name, reasons))
+    broken = [heap["audit"] for heap in heaps if heap["audit"] not in ("ok", "not audited")]
+    if broken:
+        raise Failed("a heap is damaged: %s" % broken[0])
+    if peer.hinted and any(heap["purge_by"] != peer.purge for heap in heaps):
+        raise Failed("it was not purged by %s" % peer.purge)
+    if not peer.hinted and peer.kind != "ace":
+        return {}
+    return {
+        "purges": sum(heap.get("purges", 0) for heap in heaps),
+        "purge_seconds": sum(heap.get("purge_ns", 0) for heap in heaps) / 1e9,
+    }
 
 
 def resident_bytes(pid):

@@ -47,7 +47,7 @@ class Peer:
 
     def why_not(self, host_kind, part=""):
         """Why it cannot be put under such a host, or into such a part; "" where it can."""
-        if self.kind == BUMP and part in ("swell", "rhythm"):
+        if self.kind == BUMP and part in ("swell", "rhythm", "services"):
             return "it gives no memory back"
         if host_kind == "micro":
             if self.kind == "own":

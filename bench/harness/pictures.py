@@ -31,7 +31,7 @@ def draw_all(store, rows, subject):
             paths = [draw_variants(table, subject, variants, store.folder)]
         else:
             paths = [draw_ratios(table, subject, colours, store.folder)]
-        if table.part in ("swell", "rhythm"):
+        if table.part in ("swell", "rhythm", "services"):
             paths.append(draw_swell(table, good, series, colours, store.folder))
         pictures[table.part, table.host] = [path for path in paths if path]
     return pictures

@@ -16,6 +16,7 @@ PARTS = {
     "cpython": "CPython: programs of pyperformance, by pyperf",
     "swell": "memory that swells and rests, in all of these: one record survives in 10, 100, 1000",
     "rhythm": "a service that works, collects and rests in a rhythm that changes, in all of these",
+    "services": "servers under load and at rest: Flask under gunicorn, asyncio, a worker that reads JSON and CSV",
     "micro": "operations of the allocator alone, without a VM",
 }
 SUITE = "are-we-fast-yet"
@@ -34,7 +35,7 @@ class Program:
     folder: str = ""
     compares_output: bool = True
     unsteady: str = ""  # a regular expression: what in the output may differ from run to run
-    way: str = "plain"  # what the harness gets from a run: plain, swell, pyperf, micro
+    way: str = "plain"  # what the harness gets from a run: plain, swell, pyperf, micro, service
     pinned: bool = True
     api: str = ""  # micro: plain or heap
     settings: dict = field(default_factory=dict, hash=False)
