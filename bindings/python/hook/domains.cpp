@@ -226,6 +226,8 @@ void arm_limit_after(ace_hint_code code) {
 
 // ---- installation
 
+Plan g_plan;
+
 ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
   ace_heap_config config{};
   config.struct_size = sizeof config;
@@ -239,6 +241,23 @@ ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
 void set(Domain domain, const ace_py_allocator &allocator) {
   ace_py_allocator copy = allocator;
   PyMem_SetAllocator(domain, &copy);
+}
+
+void set_all() {
+  const bool takes_raw = g_raw_heap != nullptr, takes_vm = g_vm_heap != nullptr;
+  const bool listens = takes_vm && g_plan.own_gils && !g_plan.assume_many_gils;
+  if (takes_raw) {
+    set(kRaw, {nullptr, raw_allocate, listens ? listening_raw_allocate_zeroed : raw_allocate_zeroed,
+               raw_reallocate, raw_release});
+  } else if (listens) {
+    ace_py_allocator listening = g_original[kRaw];
+    listening.allocate_zeroed = listening_original_allocate_zeroed;
+    set(kRaw, listening);
+  }
+  if (g_plan.domains & 1u << kMem) set(kMem, VmDomain<kMem, 0>::kAllocator);
+  if (g_plan.domains & 1u << kObj) {
+    set(kObj, g_plan.segregate ? VmDomain<kObj, 1>::kAllocator : VmDomain<kObj, 0>::kAllocator);
+  }
 }
 
 }  // namespace
@@ -261,18 +280,16 @@ bool install(const Plan &plan) {
 
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
   g_many_gils = plan.assume_many_gils;
-  const bool listens = takes_vm && plan.own_gils && !plan.assume_many_gils;
-  if (takes_raw) {
-    set(kRaw, {nullptr, raw_allocate, listens ? listening_raw_allocate_zeroed : raw_allocate_zeroed,
-               raw_reallocate, raw_release});
-  } else if (listens) {
-    ace_py_allocator listening = g_original[kRaw];
-    listening.allocate_zeroed = listening_original_allocate_zeroed;
-    set(kRaw, listening);
-  }
-  if (takes_mem) set(kMem, VmDomain<kMem, 0>::kAllocator);
-  if (takes_obj) set(kObj, plan.segregate ? VmDomain<kObj, 1>::kAllocator : VmDomain<kObj, 0>::kAllocator);
+  g_plan = plan;
+  set_all();
   return true;
+}
+
+void install_again() {
+  g_straight = nullptr;
+  g_vm_used = g_raw_used = false;
+  ask_to_attach_anew();
+  set_all();
 }
 
 void go_straight() {

@@ -6,6 +6,7 @@
 //   builtin.cpp  the module _ace, for the program itself
 //   census.cpp   what the memory consists of
 //   report.cpp   how it stands at exit
+//   embed.cpp    for those who embed CPython (ace_python.h); not in the preloaded library
 #pragma once
 #include "ace/ace.h"
 
@@ -30,6 +31,9 @@ struct Plan {
 // Makes the heaps and puts our functions into CPython's domains. False where there is no memory: nothing has
 // changed then. Before CPython's first allocation.
 bool install(const Plan &plan);
+
+// Puts them there once more, for another initialisation of CPython after its end.
+void install_again();
 
 // From now on mem and obj go straight to their heap, unless several GILs exist. Under the GIL.
 void go_straight();
@@ -70,6 +74,9 @@ void report_heap(ace_heap *heap, int fd, const char *format);
 // To be called when mem or obj are used, until it returns true: asks the main thread to attach to the
 // collector as soon as CPython is initialised. Under a GIL.
 bool ask_to_attach();
+
+// After CPython's end: what was attached has gone with it.
+void ask_to_attach_anew();
 
 // True once collections are heard.
 bool attached();

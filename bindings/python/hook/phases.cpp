@@ -69,11 +69,13 @@ int attach(void *) {
 bool ask_to_attach() {
   if (g_asked) return true;
   if (!Py_IsInitialized()) return false;
-  // Where the queue is full this is tried again at the next call. Several GILs, or a second initialisation
-  // after a finalisation, may come here again; they find it asked.
+  // Where the queue is full this is tried again at the next call. Several GILs may come here again;
+  // they find it asked.
   g_asked = Py_AddPendingCall(attach, nullptr) == 0;
   return g_asked;
 }
+
+void ask_to_attach_anew() { g_asked = g_attached = false; }
 
 bool attached() { return g_attached; }
 
