@@ -41,7 +41,7 @@ COMMANDS = (
 def programs(hosts, root, quick, say):
     """hosts: (host, path)."""
     selection = Selection()
-    cycles, requests, rest = (2, 100, 1.0) if quick else (4, 400, 2.0)
+    cycles, requests, rest = (2, 100, 1.0) if quick else (3, 400, 4.0)
     for host, path in hosts[:1] if quick else hosts:
         python = environment(host, path, root, say)
         for name, words, protocol in COMMANDS:

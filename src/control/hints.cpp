@@ -89,7 +89,11 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
                                                                  : Occasion::kPartial;
       LoopStep step;
       if (step_loop(heap, occasion, may_defer(heap), now, step) && mode == Mode::kLearn) {
-        if (step.closed && !step.opened) cancel_trim(heap);  // what it was for is in use again
+        if (step.closed && !step.opened) {
+          // What it was for is in use again. Other memory may have fallen free since, of which nobody has told.
+          cancel_trim(heap);
+          if (may_defer(heap)) schedule_trim(heap, now, now + options().idle_delay_ns, 0);
+        }
         return {{step.action, SIZE_MAX, step.due, false}, true, step.delay};
       }
     }
@@ -141,6 +145,11 @@ bool give_back_later(Heap &heap) {
   if (!may_defer(heap)) return false;
   const uint64_t now = os().now();
   schedule_trim(heap, now, now + options().idle_delay_ns, 0);
+  // What is free in current slabs the worker cannot reach. Not too often: the next allocations fill their lists anew.
+  if (now - heap.spare_retired >= options().idle_delay_ns) {
+    heap.spare_retired = now;
+    heap.retire_asked = true;
+  }
   return true;
 }
 

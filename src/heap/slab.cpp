@@ -227,6 +227,16 @@ void offer_what_waits(Heap &heap) {
   offer_if(heap, [](SlabRow &row) { return free_in_resident_pages(row) >= offer_at(row.prefix); });
 }
 
+void settle_after_free(Heap &heap, SlabRow &row) {
+  settle_freed(heap, row);
+  if (!heap.retire_asked) [[likely]]
+    return;
+  heap.retire_asked = false;
+  heap.trimming = true;  // what becomes empty is the worker's
+  retire_all(heap);
+  heap.trimming = false;
+}
+
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
   heap.counters.refills.add(1);

@@ -19,6 +19,9 @@ bool refill_bin(Heap &heap, unsigned bin);
 // After blocks of the slab got their free bits and were counted, where nothing is due any more: lists, states.
 [[gnu::noinline]] void settle_freed(Heap &heap, SlabRow &row);
 
+// The same for a free of the host's; retires the current slabs where that was asked for (Heap::retire_asked).
+[[gnu::noinline]] void settle_after_free(Heap &heap, SlabRow &row);
+
 // Experiment phase_refill: the collection is over, and what it left waiting is offered.
 void offer_what_waits(Heap &heap);
 
@@ -54,7 +57,7 @@ inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, const
   heap.slabs[prefix.bin].used_blocks.subtract(1);
   --prefix.used;
   if (--prefix.due == 0) [[unlikely]]
-    settle_freed(heap, row);
+    settle_after_free(heap, row);
   return true;
 }
 

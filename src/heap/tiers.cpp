@@ -126,6 +126,17 @@ bool stay_for_now(Heap &heap) {
   return options().mode == Mode::kOff || (heap.on_spare != nullptr && heap.on_spare(heap));
 }
 
+// Whoever frees without a collector gives no hint when much has fallen free. So many slabs, and that share of
+// those in use, are worth a look later.
+constexpr uint64_t kSpareSlabs = 16, kSpareShare = 16;
+
+void look_for_spare(Heap &heap) {
+  const uint64_t emptied = heap.counters.slabs_emptied.get();
+  if (emptied < heap.spare_at || heap.on_spare == nullptr || heap.trimming || is_collecting(heap)) return;
+  heap.spare_at = emptied + std::max(kSpareSlabs, heap.counters.slabs_in_use.get() / kSpareShare);
+  if (options().mode != Mode::kOff) heap.on_spare(heap);
+}
+
 }  // namespace
 
 void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
@@ -201,6 +212,7 @@ void give_slab(Heap &heap, SlabRow &row) {
   head.free_slabs |= uint32_t{1} << row.prefix.index;
   if (was_closed) open_superslab(heap, superslab);
   heap.counters.slabs_in_use.subtract(1);
+  look_for_spare(heap);
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
