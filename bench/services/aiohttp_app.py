@@ -2,9 +2,8 @@
 
 import sys
 
-from aiohttp import web
-
 import work
+from aiohttp import web
 
 
 async def small(request):

@@ -1,8 +1,7 @@
 """A Flask application, for gunicorn with several worker processes: gunicorn --preload -w 2 flask_app:app"""
 
-from flask import Flask, Response
-
 import work
+from flask import Flask, Response
 
 app = Flask(__name__)
 

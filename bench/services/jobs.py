@@ -1,7 +1,7 @@
 """A worker that takes jobs from a queue: python jobs.py PORT
 
-A line "small NUMBER" or "large NUMBER" comes by a socket, and a line goes back. A large job reads its upload as JSON and
-then as CSV, as imports of files do.
+A line "small NUMBER" or "large NUMBER" comes by a socket, and a line goes back. A large job reads its upload as JSON
+and then as CSV, as imports of files do.
 """
 
 import csv

@@ -1,8 +1,8 @@
 """What the services do for a request: the same in all of them.
 
 small   builds the answer to a usual request: some records, as JSON
-large   parses an upload of a few megabytes, adds it up by groups, and answers with the sums; one record in 500 stays in a
-        cache of bounded size, as sessions and results do
+large   parses an upload of a few megabytes, adds it up by groups, and answers with the sums; one record in 500 stays in
+        a cache of bounded size, as sessions and results do
 """
 
 import json

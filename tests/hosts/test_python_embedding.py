@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 
 import pytest
-
 from conftest import BUILD, REPOSITORY
 
 HERE = pathlib.Path(__file__).parent
@@ -29,23 +28,31 @@ def flags(python):
     tool = pathlib.Path(python.path).resolve().with_name(name)
     if not tool.exists():
         return None
-    said = [subprocess.run([tool, *words], capture_output=True, text=True) for words in (["--includes"], ["--ldflags", "--embed"])]
-    if any(one.returncode != 0 for one in said):
+    said = [said_by(tool, *words) for words in (["--includes"], ["--ldflags", "--embed"])]
+    if None in said:
         return None
-    folder = subprocess.run(
-        [python.path, "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"], capture_output=True, text=True
-    ).stdout.strip()
-    return " ".join(one.stdout for one in said).split() + ["-Wl,-rpath,%s" % folder, "-L%s" % folder], folder
+    folder = said_by(python.path, "-c", "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))")
+    return " ".join(said).split() + ["-Wl,-rpath,%s" % folder, "-L%s" % folder]
+
+
+def said_by(*command):
+    """What it prints; None where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def build(compiler, source, host, *more):
+    own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings/python")]
+    command = [*compiler, "-Wall", "-Wextra", "-Werror", *own, source, "-o", host, *ARCHIVES, *more, "-lpthread"]
+    subprocess.run(list(map(str, command)), check=True)
+    return host
 
 
 def test_embedding(python, tmp_path):
     found = flags(python)
     if found is None:
         pytest.skip("no headers or no library to embed %s" % python.name)
-    host = tmp_path / "host"
-    own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings/python")]
-    command = ["cc", "-std=c11", "-O1", "-Wall", "-Werror", *own, HERE / "python_embed.c", "-o", host, *ARCHIVES, *found[0], "-lpthread"]
-    subprocess.run(list(map(str, command)), check=True)
+    host = build(["cc", "-std=c11", "-O1"], HERE / "python_embed.c", tmp_path / "host", *found)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_", "PYTHON"))}
     # An isolated interpreter looks for its library where it was built.
     clean["PATH"] = "%s:/usr/bin:/bin" % pathlib.Path(python.path).parent
@@ -56,7 +63,5 @@ def test_embedding(python, tmp_path):
 def test_the_header_is_cpp(tmp_path):
     source = tmp_path / "host.cpp"
     source.write_text('#include "ace_python.h"\nint main() { return ace_python_install() == nullptr; }\n')
-    own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings/python")]
-    host = tmp_path / "host"
-    subprocess.run(["c++", "-Wall", "-Wextra", "-Wpedantic", "-Werror", *own, source, "-o", host, *ARCHIVES, "-lpthread"], check=True)
+    host = build(["c++", "-Wpedantic"], source, tmp_path / "host")
     assert subprocess.run([host]).returncode == 0, "a program without CPython is told so"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 try:
-    import _ace  # built into an interpreter that ACE has entered
+    import _ace  # type: ignore[import-not-found]  # built into an interpreter that ACE has entered
 except ImportError:
     _ace = None
 
@@ -192,7 +192,7 @@ def census(pause: float = 0.005) -> Census:
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
         TypeRow(name, kind, *figures)
-        for name, kind, figures in zip(names, types + [None, None], found)  # type: ignore[list-item]
+        for name, kind, figures in zip(names, types + [None, None], found)
         if figures[0]
     ]
     rows.sort(key=lambda row: row.bytes, reverse=True)
