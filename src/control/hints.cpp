@@ -145,7 +145,8 @@ bool give_back_later(Heap &heap) {
   if (!may_defer(heap)) return false;
   const uint64_t now = os().now();
   schedule_trim(heap, now, now + options().idle_delay_ns, 0);
-  // What is free in current slabs the worker cannot reach. Not too often: the next allocations fill their lists anew.
+  // What is free in current slabs the worker cannot reach. Not too often: the next allocations fill their lists
+  // anew.
   if (now - heap.spare_retired >= options().idle_delay_ns) {
     heap.spare_retired = now;
     heap.retire_asked = true;
@@ -166,7 +167,10 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   // In the phase that ends: what a collection gives back counts as the collection's.
   if (kHints && options().mode != Mode::kOff && is_occasion(hint))
     follow(heap, hint, decide(heap, hint, now), now);
+  if (hint == ACE_HINT_FORK_CHILD && options().mode != Mode::kOff) seal_slabs(heap);
   if (hint == ACE_HINT_COLLECT_END) {
+    // A full collection writes to all objects that it knows: what was shared with the parent is so no longer.
+    if (heap.sealed && heap.phases.collection_is_full) unseal_slabs(heap);
     heap.last_collection_end = now;
     heap.phases.collection_is_full = true;
   }

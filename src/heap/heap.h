@@ -147,9 +147,11 @@ struct Heap {
   bool (*on_spare)(Heap &heap);
   uint64_t spare_at;       // so many emptied slabs (Counters::slabs_emptied) are the next occasion for that
   uint64_t spare_retired;  // when the current slabs were last retired for it,
-  bool retire_asked;       // and that they are to be once more, at the next free that is not in the midst of anything
+  bool
+      retire_asked;  // and that they are to be once more, at the next free that is not in the midst of anything
   bool in_limit_callback;
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
+  bool sealed;    // partly used slabs are passed over: seal_slabs
   bool is_thread_heap;
   char name[32];
   [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;

@@ -237,6 +237,26 @@ void settle_after_free(Heap &heap, SlabRow &row) {
   heap.trimming = false;
 }
 
+void seal_slabs(Heap &heap) {
+  retire_all(heap);
+  for (Superslab *s = heap.tiny.first; s != nullptr; s = s->head.next) {
+    for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
+      SlabRow &row = s->row(i);
+      if (row.prefix.pool != Pool::kTiny) continue;
+      if (row.prefix.state != SlabState::kPartial && row.prefix.state != SlabState::kSparse) continue;
+      unlist(heap, row);
+      row.prefix.state = SlabState::kFull;
+      row.prefix.due = row.prefix.used;
+    }
+  }
+  heap.sealed = true;
+}
+
+void unseal_slabs(Heap &heap) {
+  heap.sealed = false;
+  offer_what_waits(heap);
+}
+
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
   heap.counters.refills.add(1);

@@ -25,6 +25,13 @@ bool refill_bin(Heap &heap, unsigned bin);
 // Experiment phase_refill: the collection is over, and what it left waiting is offered.
 void offer_what_waits(Heap &heap);
 
+// In the child of a fork, which shares its pages with the parent until one of them writes: slabs that are
+// partly used are passed over until they are empty, since a block in a hole of theirs copies the whole page.
+// What is freed there meanwhile is written down outside of them.
+void seal_slabs(Heap &heap);
+// Their holes are used again.
+void unseal_slabs(Heap &heap);
+
 inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
   SlabPrefix &prefix = row.prefix;
   ACE_ASSERT(prefix.used >= count);

@@ -92,6 +92,39 @@ assert [r['name'] for r in kept] == ['record %d' % i for i in range(0, 100000, 1
     assert max(rests[2:]) <= max(rests[:2]) * 1.1, rests
 
 
+def test_a_forked_child_leaves_shared_pages_alone(run, python):
+    """Where objects died all over the heap, a child's new ones would copy a page for each hole that they fill."""
+    code = """
+import gc, os
+class Record:
+    __slots__ = ('a', 'b', 'c')
+gc.disable()
+records = [Record() for _ in range(400000)]
+del records[::4]
+def private():
+    with open('/proc/self/smaps_rollup') as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith('Private_Dirty')) * 1024
+def child():
+    before = private()
+    new = [Record() for _ in range(60000)]
+    print(private() - before, flush=True)
+    os._exit(0)
+pid = os.fork() or child()
+print(os.waitpid(pid, 0)[1])
+"""
+
+    def dirtied(mode):
+        result = run([python.path, "-c", code], {"ACE_MODE": mode})
+        assert result.returncode == 0, result
+        lines = result.stdout.split()
+        assert lines[1] == "0"
+        return int(lines[0])
+
+    sealed, filled = dirtied("learn"), dirtied("off")
+    assert filled > 10e6, "each page has a hole for one object in four"
+    assert sealed < 0.6 * filled, (sealed, filled)
+
+
 def test_mode_off_keeps_it(run, python):
     code = (
         RESIDENT

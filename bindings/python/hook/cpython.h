@@ -66,6 +66,9 @@ struct ace_py_module {
   X(void, PyErr_Clear, (void))                                                                       \
   X(void, Py_DecRef, (PyObject *))
 
+// Does the calling thread hold the GIL? Asked before a fork; where it is missing forks are not told of.
+extern "C" [[gnu::weak]] int PyGILState_Check(void);
+
 // What the built-in module needs besides; without it the interpreter is entered all the same.
 #define ACE_CPYTHON_MODULE_FUNCTIONS(X)                                \
   X(int, PyImport_AppendInittab, (const char *, PyObject *(*)(void)))  \

@@ -190,14 +190,32 @@ void *listening_original_allocate_zeroed(void *context, size_t count, size_t siz
 
 // ---- fork: no lock may stay taken in the child
 
-void lock_both() {
+// A fork from C code may come without the GIL, when another thread is inside the heap. Written before the fork.
+thread_local bool g_fork_has_gil;
+
+void tell_of_fork(ace_hint_code code) {
+  if (g_vm_heap != nullptr && g_fork_has_gil) hint(code, 0, false);
+  if (g_raw_heap == nullptr) return;
+  Locked locked(g_raw_lock);
+  ace_hint(g_raw_heap, code, 0);
+}
+
+// What is free goes back, so that it need not be copied page by page.
+void before_fork() {
+  g_fork_has_gil = &PyGILState_Check != nullptr && PyGILState_Check() != 0;
+  tell_of_fork(ACE_HINT_FORK_BEFORE);
   pthread_mutex_lock(&g_vm_lock);
   pthread_mutex_lock(&g_raw_lock);
 }
 
-void unlock_both() {
+void after_fork() {
   pthread_mutex_unlock(&g_raw_lock);
   pthread_mutex_unlock(&g_vm_lock);
+}
+
+void after_fork_in_child() {
+  after_fork();
+  tell_of_fork(ACE_HINT_FORK_CHILD);
 }
 
 // ---- the limit, and who is told before it is reached. Under a GIL, in the holder's calls
@@ -276,7 +294,7 @@ bool install(const Plan &plan) {
   g_limit = plan.limit;
   // After ACE's own handlers, which the first heap has registered: ours then run before them, in the order in
   // which the locks are taken elsewhere.
-  pthread_atfork(lock_both, unlock_both, unlock_both);
+  pthread_atfork(before_fork, after_fork, after_fork_in_child);
 
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
   g_many_gils = plan.assume_many_gils;

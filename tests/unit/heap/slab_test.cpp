@@ -41,6 +41,57 @@ TEST_F(Slab, IsCarvedInAddressOrder) {
   EXPECT_EQ(offset_in_slab(blocks[0]), 0u);
 }
 
+class SealedSlab : public Slab {
+ protected:
+  // Two slabs of which every other block is free, in the child of a fork.
+  void make_sealed() {
+    slabs = fill_slabs(2);
+    for (auto &slab : slabs) {
+      for (size_t i = 0; i < slab.size(); i += 2) ace_heap_free(heap, slab[i]);
+    }
+    EXPECT_EQ(ace_hint(heap, ACE_HINT_FORK_CHILD, 0), 0);
+  }
+  bool is_of_old_slab(const void *p) const {
+    return &row_of(p) == &row_of(slabs[0][0]) || &row_of(p) == &row_of(slabs[1][0]) ||
+           &row_of(p) == &row_of(next);
+  }
+  std::vector<std::vector<void *>> slabs;
+};
+
+TEST_F(SealedSlab, ItsHolesArePassedOver) {
+  make_sealed();
+  for (void *p : fill(3 * kBlocks, kSize)) ASSERT_FALSE(is_of_old_slab(p));
+}
+
+TEST_F(SealedSlab, WhatIsFreedThereIsSeen) {
+  make_sealed();
+  for (size_t i = 1; i < slabs[0].size(); i += 2) {
+    EXPECT_EQ(state_of(slabs[0][1]), SlabState::kFull);
+    ace_heap_free(heap, slabs[0][i]);
+  }
+  EXPECT_EQ(state_of(slabs[0][1]), SlabState::kFree);
+}
+
+TEST_F(SealedSlab, AFullCollectionEndsIt) {
+  make_sealed();
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  EXPECT_FALSE(is_of_old_slab(fill(1, kSize)[0])) << "it was a partial one";
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  unsigned old = 0;
+  for (void *p : fill(2 * kBlocks, kSize)) old += is_of_old_slab(p);
+  EXPECT_GE(old, kBlocks);
+}
+
+TEST_F(SealedSlab, InModeOffNothingIs) {
+  test::OptionGuard off("mode", "off");
+  make_sealed();
+  unsigned old = 0;
+  for (void *p : fill(2 * kBlocks, kSize)) old += is_of_old_slab(p);
+  EXPECT_GE(old, kBlocks);
+}
+
 TEST_F(Slab, TakesPagesOneByOne) {
   for (unsigned page = 1; page <= kPagesPerSlab; ++page) {
     fill(kBlocksPerPage, kSize);
