@@ -89,10 +89,11 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
                                                                  : Occasion::kPartial;
       LoopStep step;
       if (step_loop(heap, occasion, may_defer(heap), now, step) && mode == Mode::kLearn) {
-        if (step.closed && !step.opened) {
-          // What it was for is in use again. Other memory may have fallen free since, of which nobody has told.
-          cancel_trim(heap);
-          if (may_defer(heap)) schedule_trim(heap, now, now + options().idle_delay_ns, 0);
+        if (!step.opened && may_defer(heap)) {
+          // The interval's memory waits for its time, has gone back, or is in use again. What has fallen free
+          // since goes back by the fixed rule: once the heap is quiet.
+          if (step.closed) cancel_trim(heap);
+          return {{TrimAction::kLater, 0, now + options().idle_delay_ns, false}, false, 0};
         }
         return {{step.action, SIZE_MAX, step.due, false}, true, step.delay};
       }

@@ -63,6 +63,23 @@ TEST_F(Controlled, TheFirstCollapseIsGivenBackAtOnce) {
   EXPECT_LT(stats().resident_bytes, 4 * kMiB);
 }
 
+TEST_F(Controlled, WhatFallsFreeLaterGoesBackOnceItIsQuiet) {
+  swell();
+  auto some = fill(4 * kMiB / 64, 64);
+  shrink();
+  collect();
+  const uint64_t purges = stats().purges;
+  free_all(some);
+  collect();
+  EXPECT_EQ(stats().purges, purges) << "the interval of the large one is open";
+  for (int i = 0; i < 3; ++i) {
+    fake.advance(100 * kMillisecond);
+    ace_tick();
+  }
+  EXPECT_GT(stats().purges, purges);
+  EXPECT_LT(stats().resident_bytes, kMiB);
+}
+
 TEST_F(Controlled, ASmallHeapIsLeftToTheFixedRules) {
   blocks = fill(12 * kMiB / 64, 64);
   shrink();
