@@ -174,14 +174,18 @@ def verdict(ratio: Ratio | None, limit):
 
 
 def rows(tables, subject, digits=3):
-    """The heading and the rows of the table of targets: texts. Of parts that were not run nothing is said."""
+    """The heading and the rows of the table of targets: texts. Nothing is said of parts that were not run, or
+    not against those that their targets are about."""
     by_place = {(table.part, table.host): table for table in tables}
-    lines = []
+    found = {}
     for target in TARGETS:
-        table = by_place.get((target.part, target.host))
-        if table is None:
+        if table := by_place.get((target.part, target.host)):
+            found[target] = target.measure(table, subject, target.limit)
+    told = {(target.part, target.host) for target, measured in found.items() if measured}
+    lines = []
+    for target, measured in found.items():
+        if (target.part, target.host) not in told:
             continue
-        measured = target.measure(table, subject, target.limit)
         ratio, label = measured or (None, "")
         where = target.host if target.host.startswith(target.part) else "%s, %s" % (target.part, target.host)
         number = "" if ratio is None else "%.*f%s" % (digits, ratio.value, " (%s)" % label if label else "")
