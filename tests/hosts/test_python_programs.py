@@ -135,7 +135,7 @@ if __name__ == '__main__':
 @pytest.mark.parametrize("domains", ["raw,mem,obj", "mem,obj"])
 @pytest.mark.parametrize("kinds", ["off", "on"])
 def test_subinterpreters(run, python, tmp_path, domains, kinds):
-    """From 3.12 on these have a GIL of their own: the heap must be locked from the first one on."""
+    """From 3.12 on these have a GIL of their own: each has a heap of its own from the first one on."""
     program = script(
         tmp_path,
         """
@@ -159,7 +159,11 @@ print('done')
     )
     result = run([python.path, "-W", "ignore", program], {"ACE_DOMAINS": domains, "ACE_KINDS": kinds}).check_sound()
     assert (result.stdout, result.stderr) == ("done\n", "")
-    assert result.host()["locked"] == (python.version >= (3, 12))
+    many = python.version >= (3, 12)
+    assert result.host()["many_gils"] == many
+    others = [heap for heap in result.heaps if heap["name"] == "python interpreter"]
+    assert bool(others) == many and len(others) <= 5, "those of ended interpreters serve the next"
+    assert all(heap["refills"] > 100 for heap in others[:1])
 
 
 def test_extension_modules(run, python, tmp_path):

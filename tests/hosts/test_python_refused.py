@@ -28,6 +28,9 @@ int Py_IsInitialized(void) { return 0; }
 OTHER(Py_AddPendingCall) OTHER(PyMem_SetupDebugHooks) OTHER(PyImport_ImportModuleLevel) OTHER(PyObject_GetAttrString)
 OTHER(PyCFunction_NewEx) OTHER(PyList_Append) OTHER(PyTuple_GetItem) OTHER(PyDict_GetItemString) OTHER(PyLong_AsLong)
 OTHER(PyUnicode_AsUTF8AndSize) OTHER(Py_BuildValue) OTHER(PyErr_Clear) OTHER(Py_DecRef)
+#ifndef INTERPRETERS_ALIKE
+OTHER(PyThreadState_GetUnchecked) OTHER(PyThreadState_GetInterpreter) OTHER(PyInterpreterState_Main)
+#endif
 #endif
 int main(void) {
   for (int i = 0; i < 3; ++i) printf("%d", domains[i].functions[0] != NULL);
@@ -38,9 +41,10 @@ int main(void) {
 
 @pytest.fixture
 def stand_in(tmp_path):
-    def build(version, free_threaded=False, incomplete=False):
+    def build(version, free_threaded=False, incomplete=False, alike=False):
         program = tmp_path / "stand-in"
         defines = ['-DVERSION="%s"' % version, "-DFREE_THREADED=%d" % free_threaded] + ["-DINCOMPLETE"] * incomplete
+        defines += ["-DINTERPRETERS_ALIKE"] * alike
         command = ["cc", "-rdynamic", *defines, "-x", "c", "-", "-o", program]
         subprocess.run(command, input=STAND_IN, text=True, check=True)
         return program
@@ -64,12 +68,20 @@ def test_a_free_threaded_build_without_raw_is_refused(run, stand_in):
     assert not host["active"] and host["reason"].startswith("a free-threaded build") and host["domains"] == ""
 
 
-@pytest.mark.parametrize("version, locked", [("3.13.5", False), ("3.14.0", True), ("3.20.1", True)])
-def test_a_version_newer_than_what_was_tried_is_locked(run, stand_in, version, locked):
+@pytest.mark.parametrize("version, many", [("3.13.5", False), ("3.14.0", True), ("3.20.1", True)])
+def test_a_version_newer_than_what_was_tried_looks_for_its_interpreter(run, stand_in, version, many):
     result = run([stand_in(version)], {"ACE_VERBOSE": "on"})
     assert (result.returncode, result.stdout) == (0, "111")
-    assert result.host()["locked"] == locked
-    assert ("newer than what was tried" in result.stderr) == locked
+    assert result.host()["many_gils"] == many
+    assert ("newer than what was tried" in result.stderr) == many
+
+
+@pytest.mark.parametrize("version, entered", [("3.11.9", "111"), ("3.12.0", "000"), ("3.14.0", "000")])
+def test_a_build_that_hides_its_interpreters_is_refused(run, stand_in, version, entered):
+    """From 3.12 on each may have a GIL of its own."""
+    result = run([stand_in(version, alike=True)], {"PYTHONMALLOC": "ace"})
+    assert (result.returncode, result.stdout) == (0, entered)
+    assert ("does not export what tells interpreters apart" in result.stderr) == (entered == "000")
 
 
 @pytest.mark.parametrize("version", ["2.7.18", "3.7.16", "4.0.0", ""])

@@ -66,6 +66,14 @@ struct ace_py_module {
   X(void, PyErr_Clear, (void))                                                                       \
   X(void, Py_DecRef, (PyObject *))
 
+// By which interpreters are told apart, from 3.12 on; one of the first two is there.
+extern "C" {
+[[gnu::weak]] void *PyThreadState_GetUnchecked(void);
+[[gnu::weak]] void *_PyThreadState_UncheckedGet(void);
+[[gnu::weak]] void *PyThreadState_GetInterpreter(void *thread_state);
+[[gnu::weak]] void *PyInterpreterState_Main(void);
+}
+
 // Does the calling thread hold the GIL? Asked before a fork; where it is missing forks are not told of.
 extern "C" [[gnu::weak]] int PyGILState_Check(void);
 

@@ -4,11 +4,11 @@
 // but makes up one call in a hundred: a second heap behind a mutex is cheap enough there, keeps the blocks of
 // many threads together, and can tell foreign pointers.
 //
-// From 3.12 on an interpreter may have a GIL of its own, and then calls to mem and obj overlap. Objects may
-// be freed by another interpreter than their own, so the heap stays one, and a mutex guards it from the moment
-// that a second interpreter is made. That moment is known: its state, far above 64 KiB, is a single element
-// asked of PyMem_RawCalloc, by a thread that holds a GIL; as there was only one GIL until then, nobody is
-// inside the heap. Some other request that looks like it costs speed, nothing else.
+// From 3.12 on an interpreter may have a GIL of its own, and then calls to mem and obj overlap: from the moment
+// that a second interpreter is made each has a heap of its own (interpreters.cpp). That moment is known: its
+// state, far above 64 KiB, is a single element asked of PyMem_RawCalloc, by a thread that holds a GIL; as there
+// was only one GIL until then, nobody is inside the heap. Some other request that looks like it costs speed,
+// nothing else.
 //
 // Pointers that are none of ours go to the allocator that was there before us.
 #include <pthread.h>
@@ -32,7 +32,10 @@ ace_heap *g_vm_heap;
 ace_heap *g_straight;
 bool g_many_gils;
 bool g_vm_used;  // after CPython's initialisation
-pthread_mutex_t g_vm_lock = PTHREAD_MUTEX_INITIALIZER;
+
+// Where there are many GILs, for the few calls of threads that run no interpreter. Made when first needed.
+ace_heap *g_stray_heap;
+pthread_mutex_t g_stray_lock = PTHREAD_MUTEX_INITIALIZER;
 
 // Guarded by g_raw_lock.
 ace_heap *g_raw_heap;
@@ -56,12 +59,24 @@ class Locked {
 
 // ---- mem and obj
 
-// Makes the calling thread the heap's holder where the GIL alone does not.
-class Holder : Locked {
+// The heap that the calling thread may use, and what makes it the holder where the GIL does not. A heap of
+// nullptr has no memory.
+class Holder {
  public:
-  Holder() : Locked(g_vm_lock, g_many_gils) {
+  Holder()
+      : heap_(g_many_gils ? heap_of_this_interpreter(g_vm_heap) : g_vm_heap),
+        locked_(g_stray_lock, heap_ == nullptr) {
+    if (heap_ == nullptr) {
+      if (g_stray_heap == nullptr) g_stray_heap = make_interpreter_heap();
+      heap_ = g_stray_heap;
+    }
     if (!g_vm_used) g_vm_used = ask_to_attach();
   }
+  ace_heap *heap() const { return heap_; }
+
+ private:
+  ace_heap *heap_;
+  Locked locked_;
 };
 
 template <Domain kDomain, ace_kind kKind>
@@ -115,22 +130,25 @@ struct VmDomain {
 
   [[gnu::noinline]] static void *allocate_slowly(size_t size) {
     Holder holder;
-    return allocate_in(g_vm_heap, size);
+    return holder.heap() == nullptr ? nullptr : allocate_in(holder.heap(), size);
   }
 
   [[gnu::noinline]] static void *allocate_zeroed_slowly(size_t count, size_t size) {
     Holder holder;
-    return ace_heap_calloc(g_vm_heap, count, size, kKind);
+    return holder.heap() == nullptr ? nullptr : ace_heap_calloc(holder.heap(), count, size, kKind);
   }
 
   [[gnu::noinline]] static void *reallocate_slowly(void *p, size_t size) {
     Holder holder;
-    return reallocate_in(g_vm_heap, p, size);
+    return holder.heap() == nullptr ? nullptr : reallocate_in(holder.heap(), p, size);
   }
 
   [[gnu::noinline]] static void release_slowly(void *p) {
     Holder holder;
-    release_in(g_vm_heap, p);
+    // Where the stray heap has no memory any heap passes the block on to its owner, if it is one of ours.
+    if (holder.heap() != nullptr) return release_in(holder.heap(), p);
+    if (ace_owner_of(p) != nullptr) return ace_free(p);
+    g_original[kDomain].release(g_original[kDomain].context, p);
   }
 };
 
@@ -169,6 +187,7 @@ void *raw_reallocate(void *, void *p, size_t size) {
 }
 
 void raw_release(void *, void *p) {
+  if (g_many_gils && p != nullptr) end_interpreter(p);
   {
     Locked locked(g_raw_lock);
     if (ace_heap_try_free(g_raw_heap, p)) [[likely]]
@@ -187,6 +206,10 @@ void *listening_original_allocate_zeroed(void *context, size_t count, size_t siz
   listen_for_interpreters(count, size);
   return g_original[kRaw].allocate_zeroed(context, count, size);
 }
+void listening_original_release(void *context, void *p) {
+  if (g_many_gils && p != nullptr) end_interpreter(p);
+  g_original[kRaw].release(context, p);
+}
 
 // ---- fork: no lock may stay taken in the child
 
@@ -204,13 +227,15 @@ void tell_of_fork(ace_hint_code code) {
 void before_fork() {
   g_fork_has_gil = &PyGILState_Check != nullptr && PyGILState_Check() != 0;
   tell_of_fork(ACE_HINT_FORK_BEFORE);
-  pthread_mutex_lock(&g_vm_lock);
+  lock_interpreters();
+  pthread_mutex_lock(&g_stray_lock);
   pthread_mutex_lock(&g_raw_lock);
 }
 
 void after_fork() {
   pthread_mutex_unlock(&g_raw_lock);
-  pthread_mutex_unlock(&g_vm_lock);
+  pthread_mutex_unlock(&g_stray_lock);
+  unlock_interpreters();
 }
 
 void after_fork_in_child() {
@@ -230,7 +255,8 @@ void arm_limit() {
 }
 
 int near_limit(ace_heap *heap, size_t, void *) {
-  if (g_tell_near == nullptr || ace_heap_set_limit(heap, g_limit) == g_limit) return 0;
+  if (g_tell_near == nullptr || heap != limited_heap() || ace_heap_set_limit(heap, g_limit) == g_limit)
+    return 0;
   g_tell_near();
   return 1;
 }
@@ -270,6 +296,7 @@ void set_all() {
   } else if (listens) {
     ace_py_allocator listening = g_original[kRaw];
     listening.allocate_zeroed = listening_original_allocate_zeroed;
+    listening.release = listening_original_release;
     set(kRaw, listening);
   }
   if (g_plan.domains & 1u << kMem) set(kMem, VmDomain<kMem, 0>::kAllocator);
@@ -316,7 +343,6 @@ void go_straight() {
 
 void hint(ace_hint_code code, uint64_t value, bool also_raw) {
   if (g_vm_heap != nullptr) {
-    Locked locked(g_vm_lock, g_many_gils);
     ace_hint(g_vm_heap, code, value);
     if (also_raw) arm_limit_after(code);
   }
@@ -329,10 +355,7 @@ void hint(ace_hint_code code, uint64_t value, bool also_raw) {
 
 size_t trim() {
   size_t returned = 0;
-  if (g_vm_heap != nullptr) {
-    Locked locked(g_vm_lock, g_many_gils);
-    returned += ace_trim(g_vm_heap, SIZE_MAX);
-  }
+  if (g_vm_heap != nullptr) returned += ace_trim(g_vm_heap, SIZE_MAX);
   if (g_raw_heap != nullptr) {
     Locked locked(g_raw_lock);
     returned += ace_trim(g_raw_heap, SIZE_MAX);
@@ -341,14 +364,12 @@ size_t trim() {
 }
 
 size_t set_limit(size_t limit) {
-  Locked locked(g_vm_lock, g_many_gils);
   const size_t former = std::exchange(g_limit, limit);
   arm_limit();
   return former;
 }
 
 void tell_near_limit(void (*tell)()) {
-  Locked locked(g_vm_lock, g_many_gils);
   g_tell_near = tell;
   arm_limit();
 }
@@ -356,20 +377,26 @@ void tell_near_limit(void (*tell)()) {
 const char *read_stats(Domain domain, ace_stats &stats) {
   ace_heap *heap = domain == kRaw ? g_raw_heap : g_vm_heap;
   if (heap == nullptr) return nullptr;
-  Locked locked(domain == kRaw ? g_raw_lock : g_vm_lock, domain == kRaw || g_many_gils);
+  Locked locked(g_raw_lock, domain == kRaw);
   ace_heap_stats(heap, &stats, sizeof stats);
   return ace_heap_name(heap);
 }
 
 bool step_census(Census &census) {
   if (!census.is_raw()) {
-    Locked locked(g_vm_lock, g_many_gils);
     if (g_vm_heap != nullptr && census.step(g_vm_heap)) return true;
     census.begin_raw();
     return g_raw_heap != nullptr;
   }
   Locked locked(g_raw_lock);
   return census.step(g_raw_heap);
+}
+
+ace_heap *make_interpreter_heap() {
+  ace_heap *heap = make_heap("python interpreter", g_plan.segregate ? 2 : 1, g_plan.limit);
+  // Nobody tells of its collections. That there are hints at all says that a worker may look at it.
+  if (heap != nullptr) ace_hint(heap, ACE_HINT_BURST_END, 0);
+  return heap;
 }
 
 Standing standing() {
@@ -385,7 +412,7 @@ Standing standing() {
 
 void report_heap(ace_heap *heap, int fd, const char *format) {
   if (heap == nullptr) return;
-  Locked locked(heap == g_raw_heap ? g_raw_lock : g_vm_lock);
+  Locked locked(heap == g_raw_heap ? g_raw_lock : g_stray_lock);
   ace_heap_report(heap, fd, format);
 }
 

@@ -109,6 +109,9 @@ preload::Entry enter_cpython() {
   plan.own_gils = minor >= 12;
   // How later versions announce an interpreter has not been tried.
   plan.assume_many_gils = minor > 13 && (domains & (1u << kMem | 1u << kObj)) != 0;
+  if (plan.own_gils && (domains & (1u << kMem | 1u << kObj)) != 0 && !can_tell_interpreters()) {
+    return refuse("this build does not export what tells interpreters apart", insisted);
+  }
   if (!install(plan)) return refuse("the system gave no memory for a heap", true);
   g_found.domains = kDomainNames[domains];
   // Its interpreters have other objects' headers, and objects that are not in our heaps.
@@ -121,7 +124,7 @@ preload::Entry enter_cpython() {
            free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
                            "own allocator"
                          : "",
-           plan.assume_many_gils ? "; newer than what was tried: every call takes a lock" : "");
+           plan.assume_many_gils ? "; newer than what was tried: every call looks for its interpreter" : "");
   return {preload::Entry::kEntered, g_host, g_detail, free_threaded && insisted};
 }
 

@@ -5,6 +5,7 @@
 //   phases.cpp   its collector, heard through gc.callbacks
 //   builtin.cpp  the module _ace, for the program itself
 //   census.cpp   what the memory consists of
+//   interpreters.cpp  the heaps of interpreters with a GIL of their own
 //   report.cpp   how it stands at exit
 //   embed.cpp    for those who embed CPython (ace_python.h); not in the preloaded library
 #pragma once
@@ -25,7 +26,7 @@ struct Plan {
   bool segregate;         // mem and obj live in different slabs
   size_t limit;           // of the heap for mem and obj; bytes, 0: none
   bool own_gils;          // interpreters with a GIL of their own can exist: listen for them
-  bool assume_many_gils;  // they cannot be detected reliably: lock from the start
+  bool assume_many_gils;  // they cannot be detected reliably: look for the interpreter from the start
 };
 
 // Makes the heaps and puts our functions into CPython's domains. False where there is no memory: nothing has
@@ -68,6 +69,28 @@ bool step_census(Census &census);
 // ace_heap_report under the lock that the heap needs; a null heap has nothing to report. No thread may be
 // inside mem or obj.
 void report_heap(ace_heap *heap, int fd, const char *format);
+
+// A heap as that of mem and obj, for one interpreter more; nullptr where there is no memory.
+ace_heap *make_interpreter_heap();
+
+// ---- interpreters.cpp
+
+// Does this build have what is needed?
+bool can_tell_interpreters();
+
+// The heap of the interpreter that the calling thread runs, made where it has none yet; `main_heap` is the main
+// interpreter's. nullptr: the thread runs none, or there is no memory.
+ace_heap *heap_of_this_interpreter(ace_heap *main_heap);
+
+// The memory of an interpreter's state is freed; any pointer will do.
+void end_interpreter(const void *state);
+
+// All heaps but the main interpreter's.
+void visit_interpreter_heaps(void (*visit)(ace_heap *heap, void *context), void *context);
+
+// Around a fork.
+void lock_interpreters();
+void unlock_interpreters();
 
 // ---- phases.cpp
 

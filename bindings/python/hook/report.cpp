@@ -27,13 +27,16 @@ const char *json_bool(bool value) { return value ? "true" : "false"; }
 
 void write_standing(int fd, bool json, const Standing &s) {
   const Found &f = found();
-  const unsigned long long foreign = foreign_pointers(s.vm_heap) + foreign_pointers(s.raw_heap);
+  unsigned long long foreign = foreign_pointers(s.vm_heap) + foreign_pointers(s.raw_heap);
+  visit_interpreter_heaps(
+      [](ace_heap *heap, void *sum) { *static_cast<unsigned long long *>(sum) += foreign_pointers(heap); },
+      &foreign);
   char line[1024];
   if (json) {
     snprintf(line, sizeof line,
              "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\",\"domains\":"
              "\"%s\","
-             "\"debug_hooks\":%s,\"collector\":%s,\"locked\":%s,\"foreign\":%llu}\n",
+             "\"debug_hooks\":%s,\"collector\":%s,\"many_gils\":%s,\"foreign\":%llu}\n",
              getpid(), f.version, json_bool(s.used), why_inactive(s), f.domains, json_bool(f.debug_hooks),
              json_bool(attached()), json_bool(s.many_gils), foreign);
   } else if (s.used) {
@@ -64,6 +67,17 @@ void report_cpython(int fd, bool json, bool held) {
   }
   report_heap(s.vm_heap, fd, format);
   report_heap(s.raw_heap, fd, format);
+  struct Where {
+    int fd;
+    const char *format;
+  } where{fd, format};
+  if (Py_IsInitialized()) return;  // other interpreters may be inside theirs
+  visit_interpreter_heaps(
+      [](ace_heap *heap, void *context) {
+        const auto *to = static_cast<const Where *>(context);
+        ace_heap_report(heap, to->fd, to->format);
+      },
+      &where);
 }
 
 }  // namespace ace::python
