@@ -10,6 +10,7 @@
 #include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
+#include "heap/purge.h"
 #include "heap/page_set.h"
 #include "heap/slab.h"
 
@@ -304,12 +305,14 @@ void audit_totals(Audit &a) {
 
 bool audit_heap(Heap &heap, char *message, size_t length) {
   Audit audit{heap, message, length};
+  lock_purging();  // a worker would be seen in the midst of its work
   for (Superslab *s = heap.tiny.first; s != nullptr && audit.ok; s = s->head.next) audit_superslab(audit, s);
   audit_open(audit);
   for (Superslab *s = heap.mid.first; s != nullptr && audit.ok; s = s->head.next) audit_mid(audit, s);
   for (Superslab *s = heap.large.first; s != nullptr && audit.ok; s = s->head.next) audit_large(audit, s);
   for (Superslab *s = heap.kept.first; s != nullptr && audit.ok; s = s->head.next) audit_kept(audit, s);
   if (audit.ok) audit_totals(audit);
+  unlock_purging();
   return audit.ok;
 }
 

@@ -14,7 +14,7 @@
 namespace ace {
 namespace {
 
-// Purgers read-lock it, so that they never wait for one another; only fork takes it whole.
+// Purgers read-lock it, so that they never wait for one another; only a fork and an audit take it whole.
 pthread_rwlock_t g_fork_gate = PTHREAD_RWLOCK_INITIALIZER;
 
 // The pages of a slab in which no block lives. The claim is held.

@@ -13,7 +13,8 @@ size_t purge_pages(Heap &heap, size_t budget);
 // releases empty superslabs, then purges pages.
 size_t trim_heap(Heap &heap, size_t budget);
 
-// Around fork: no purger is inside while the child is made, so that no claim is left behind in it.
+// Meanwhile no purger is inside: around a fork, so that no claim is left behind in the child, and while a heap is
+// audited.
 void lock_purging();
 void unlock_purging();
 
