@@ -204,6 +204,23 @@ for call in (vm.census, vm.pinned, vm.trim, vm.stats, lambda: vm.on_pressure(Non
     assert all("ace run -- python3" in line for line in lines[1:])
 
 
+def test_another_allocator_is_seen(run, python):
+    result = run([python.path, "-X", "dev", "-W", "ignore", "-c", VM + "print(vm.active())"])
+    assert result.returncode == 0 and result.stdout == "False\n", result
+
+
+def test_names_of_odd_types(answer):
+    code = """
+class Meta(type):
+    __module__ = property(lambda self: 1 / 0)
+    def __getattribute__(self, name): raise RuntimeError(name)
+Odd = Meta('Odd', (), {})
+kept = [Odd() for _ in range(100)]
+print(json.dumps([r.count for r in vm.census().rows if r.name.endswith('Odd')]))
+"""
+    assert answer(code) == [100]
+
+
 def test_bad_arguments(run, python):
     code = VM + """
 import _ace

@@ -38,7 +38,7 @@ def active() -> bool:
     False, too, where the preloaded library entered but another allocator has taken its place (-X dev), and in
     subinterpreters that have a GIL of their own, which cannot reach the library.
     """
-    return _ace is not None and any(heap["refills"] for heap in _ace.stats().values())
+    return _ace is not None and bool(_ace.active())
 
 
 def _entered(what: str) -> Any:
@@ -217,6 +217,10 @@ def _all_types() -> List[type]:
 
 
 def _name_of(kind: type) -> str:
-    module = type.__getattribute__(kind, "__module__")
-    name = type.__getattribute__(kind, "__qualname__")
-    return str(name) if module == "builtins" else "%s.%s" % (module, name)
+    # Past what a metaclass may have to say, which could be anything.
+    name = str(type.__dict__["__qualname__"].__get__(kind))
+    try:
+        module = type.__dict__["__module__"].__get__(kind)
+    except AttributeError:
+        return name
+    return name if module == "builtins" else "%s.%s" % (module, name)

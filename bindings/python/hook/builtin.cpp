@@ -61,6 +61,8 @@ PyObject *py_hint(PyObject *, PyObject *arguments) {
   return fail(PyExc_ValueError, "a hint is idle_begin, idle_end, burst_begin, burst_end or pressure");
 }
 
+PyObject *py_active(PyObject *, PyObject *) { return Py_BuildValue("i", int{standing().used}); }
+
 PyObject *py_trim(PyObject *, PyObject *) {
   return Py_BuildValue("K", static_cast<unsigned long long>(trim()));
 }
@@ -218,6 +220,7 @@ PyObject *py_census_end(PyObject *, PyObject *) {
 
 ace_py_method g_methods[] = {
     {"hint", py_hint, kPyMethodVarArgs, "hint(name): tells the heaps what the program does."},
+    {"active", py_active, kPyMethodVarArgs, "active() -> does this interpreter allocate from ACE?"},
     {"trim", py_trim, kPyMethodVarArgs, "trim() -> bytes given back: all that is free."},
     {"set_limit", py_set_limit, kPyMethodVarArgs, "set_limit(bytes) -> the former limit; 0 is none."},
     {"set_listener", py_set_listener, kPyMethodVarArgs,
