@@ -91,7 +91,8 @@ void *checked(void *p) {
 }
 
 int run(bool trims, size_t mib, const char *path) {
-  // The trim begins as soon as the worker may call the heap busy: after ten times this.
+  // By the fixed rules the trim begins as soon as the worker may call the heap busy: after ten times this.
+  ace_option_set("mode", "static");
   ace_option_set("idle_delay", "1ms");
   ace_heap *heap = ace_heap_create(nullptr);
   const size_t count = (mib << 20) / kBlock;

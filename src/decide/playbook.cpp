@@ -142,7 +142,7 @@ const char *parse_playbook(const char *text, const PlaybookFit &fit, Context (&c
 void start_from(Context &fresh, const Context &known) {
   if (known.samples == 0 && !known.pinned) return;
   for (unsigned i = 0; i < kExperts; ++i) {
-    const uint64_t mixed = (uint64_t{known.weights[i]} * 3 + fresh.weights[i]) / 4;
+    const uint64_t mixed = (uint64_t{known.weights[i]} * 7 + fresh.weights[i]) / 8;
     fresh.weights[i] = known.pinned ? known.weights[i] : static_cast<uint32_t>(mixed);
   }
   fresh.pinned = known.pinned;

@@ -30,7 +30,7 @@ size_t format_playbook(char *text, size_t size, const PlaybookFit &fit, const Co
 const char *parse_playbook(const char *text, const PlaybookFit &fit, Context (&contexts)[kContexts],
                            unsigned *line);
 
-// A loop's context begins with what is known, but for a quarter of the prior: the experience of another program
+// A loop's context begins with what is known, but for an eighth of the prior: the experience of another program
 // is soon forgotten.
 void start_from(Context &fresh, const Context &known);
 

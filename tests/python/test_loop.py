@@ -99,7 +99,7 @@ def test_bad_arguments_are_told():
 PROGRAM = """
 import gc
 for _ in range(30):
-    keep = [[i] for i in range(100_000)]
+    keep = [[i] for i in range(250_000)]
     del keep
     gc.collect()
 """
@@ -151,7 +151,7 @@ def test_a_fork_goes_on_with_its_loops(tmp_path):
 import os
 if os.fork() == 0:
     for _ in range(10):
-        keep = [[i] for i in range(100_000)]
+        keep = [[i] for i in range(250_000)]
         del keep
         gc.collect()
     os._exit(0)

@@ -129,13 +129,13 @@ TEST_F(Playbook, ExperienceAddsUpBySamples) {
   EXPECT_EQ(few.weights[1], kOne / 4 * 3);
 }
 
-TEST_F(Playbook, AQuarterStaysThePriors) {
+TEST_F(Playbook, AnEighthStaysThePriors) {
   Context known{}, fresh{};
   known.samples = 1;
   known.weights[0] = fresh.weights[7] = kOne;
   start_from(fresh, known);
-  EXPECT_EQ(fresh.weights[0], kOne / 4 * 3);
-  EXPECT_EQ(fresh.weights[7], kOne / 4);
+  EXPECT_EQ(fresh.weights[0], kOne / 8 * 7);
+  EXPECT_EQ(fresh.weights[7], kOne / 8);
 }
 
 }  // namespace
