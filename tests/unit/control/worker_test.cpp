@@ -182,6 +182,15 @@ int worker_thread() {
   return found;
 }
 
+bool is_asleep(int thread) {
+  char path[64], state = 0;
+  snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
+  FILE *file = fopen(path, "r");
+  const bool read = file != nullptr && fscanf(file, "%*d (%*[^)]) %c", &state) == 1;
+  if (file != nullptr) fclose(file);
+  return read && state == 'S';
+}
+
 long voluntary_switches(int thread) {
   char path[64], line[128];
   snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
@@ -295,7 +304,9 @@ TEST_F(DeferredByThread, AForkInAChildThatKnowsOfNoForkDoesNotWait) {
   auto blocks = swell();
   shrink(blocks);
   collect_young();
-  ASSERT_NE(worker_thread(), 0);
+  const int worker = worker_thread();
+  ASSERT_NE(worker, 0);
+  ASSERT_TRUE(wait_until([&] { return is_asleep(worker); })) << "its locks would stay taken in the child";
   const auto child = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
   if (child == 0) {
     alarm(20);
