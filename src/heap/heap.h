@@ -146,9 +146,8 @@ struct Heap {
   // nobody.
   bool (*on_spare)(Heap &heap);
   uint64_t spare_at;       // so many emptied slabs (Counters::slabs_emptied) are the next occasion for that
-  uint64_t spare_retired;  // when the current slabs were last retired for it,
-  bool
-      retire_asked;  // and that they are to be once more, at the next free that is not in the midst of anything
+  uint64_t spare_retired;  // when the current slabs were last asked to be retired for it
+  bool retire_asked;       // they are to be, at the next free that is not in the midst of anything
   bool in_limit_callback;
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool sealed;    // partly used slabs are passed over: seal_slabs
