@@ -187,7 +187,9 @@ def census(pause: float = 0.005) -> Census:
     steps = 1
     while entered.census_step(int(pause * 1e9)):
         steps += 1
-        time.sleep(0)  # lets the GIL go
+        # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
+        # GIL back and mostly gets it at once.
+        time.sleep(1e-4)
     found = entered.census_end()
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
