@@ -31,7 +31,7 @@
   X(released_bytes, bytes, "pages given back with whole superslabs and mappings, in total")        \
   X(purges, count, "times that memory was looked for to give back")                                \
   X(purge_calls, count, "system calls that gave memory back")                                      \
-  X(purge_ns, ns, "time spent giving memory back")                                                 \
+  X(purge_ns, ns, "processor time that giving memory back took")                                   \
   X(superslabs_hot, count, "superslabs in use")                                                    \
   X(superslabs_draining, count, "superslabs kept out of use so that they empty")                   \
   X(superslabs_free, count, "empty superslabs kept for reuse")                                     \

@@ -46,9 +46,9 @@ void fit_system_pages(unsigned start, unsigned end, unsigned unit, unsigned &fro
 
 // Gives pages back and counts that. False where the system refuses.
 bool purge(Heap &heap, void *start, size_t size) {
-  const uint64_t begin = os().now();
+  const uint64_t begin = os().thread_time();
   const bool done = os().purge(start, size);
-  heap.counters.purge_call_ns.add_shared(os().now() - begin);
+  heap.counters.purge_call_ns.add_shared(os().thread_time() - begin);
   if (done) heap.counters.purge_calls.add_shared(1);
   return done;
 }
@@ -172,12 +172,12 @@ size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
 
 size_t look_for_pages(Heap &heap, size_t budget) {
   pthread_rwlock_rdlock(&g_fork_gate);
-  const uint64_t begin = os().now();
+  const uint64_t begin = os().thread_time();
   size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
   if (given < budget) given += purge_list(heap, heap.mid, budget - given, purge_mid);
   if (given < budget) given += purge_list(heap, heap.kept, budget - given, purge_kept);
   heap.counters.purges.add_shared(1);
-  heap.counters.purge_ns.add_shared(os().now() - begin);
+  heap.counters.purge_ns.add_shared(os().thread_time() - begin);
   heap.counters.trimmed_bytes.add_shared(given);
   pthread_rwlock_unlock(&g_fork_gate);
   return given;
@@ -199,16 +199,16 @@ size_t purge_pages(Heap &heap, size_t budget) {
 
 size_t trim_heap(Heap &heap, size_t budget) {
   heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
-  const uint64_t begin = os().now();
+  const uint64_t begin = os().thread_time();
   heap.trimming = true;
   drain_remote_frees(heap);
   retire_all(heap);
   heap.trimming = false;
-  const uint64_t release = os().now();
+  const uint64_t release = os().thread_time();
   size_t given = release_empty_superslabs(heap, budget);
   given += release_empty_mid(heap, budget - given);
   given += release_kept(heap, budget - given);
-  const uint64_t end = os().now();
+  const uint64_t end = os().thread_time();
   heap.counters.purge_ns.add_shared(end - begin);
   heap.counters.purge_call_ns.add_shared(end -
                                          release);  // whole superslabs: there is next to nothing to look at

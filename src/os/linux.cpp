@@ -64,11 +64,14 @@ bool move(void *start, size_t size, void *target) {
   return mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
 
-uint64_t now() {
+uint64_t read_clock(clockid_t clock) {
   timespec t{};
-  clock_gettime(CLOCK_MONOTONIC, &t);
+  clock_gettime(clock, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000u + static_cast<uint64_t>(t.tv_nsec);
 }
+
+uint64_t now() { return read_clock(CLOCK_MONOTONIC); }
+uint64_t thread_time() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 bool fill_huge(void *start, size_t size) {
   OnPath::note_system_call();
@@ -122,7 +125,8 @@ void await_thread_end() {
   g_thread.compare_exchange_strong(thread, 0, std::memory_order_relaxed);
 }
 
-OsTable g_real{map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, await_thread_end, 0};
+OsTable g_real{map,       unmap,    purge,        resize,           move, now, thread_time,
+               fill_huge, end_huge, start_thread, await_thread_end, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

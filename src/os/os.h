@@ -23,6 +23,8 @@ struct OsTable {
   bool (*move)(void *start, size_t size, void *target);
   // Nanoseconds since a fixed moment.
   uint64_t (*now)();
+  // Nanoseconds of processor time that the calling thread has had.
+  uint64_t (*thread_time)();
   // Makes fresh memory resident as one huge page; `start` and `size` are multiples of a huge page's size. False
   // where the system gives none: the memory is then as it was, but for one resident page.
   bool (*fill_huge)(void *start, size_t size);

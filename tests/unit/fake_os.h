@@ -32,7 +32,8 @@ class FakeOs {
     state() = State();
     state().now = real_os().now();
     static OsTable table;
-    table = {map, unmap, purge, resize, move, now, fill_huge, end_huge, start_thread, await_thread_end, page_size};
+    table = {map,       unmap,    purge,        resize,           move,     now, now,
+             fill_huge, end_huge, start_thread, await_thread_end, page_size};
     set_os_for_tests(&table);
   }
   ~FakeOs() { set_os_for_tests(&real_os()); }

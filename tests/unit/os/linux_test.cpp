@@ -123,6 +123,15 @@ TEST(LinuxOs, ClockDoesNotGoBack) {
   EXPECT_EQ(real_os().page_size, static_cast<size_t>(sysconf(_SC_PAGESIZE)));
 }
 
+TEST(LinuxOs, ThreadTimeStandsStillWhileTheThreadSleeps) {
+  const uint64_t begin = real_os().thread_time(), clock = real_os().now();
+  usleep(20000);
+  const uint64_t asleep = real_os().thread_time() - begin;
+  EXPECT_LT(asleep, (real_os().now() - clock) / 2);
+  while (real_os().thread_time() - begin <= asleep) {
+  }
+}
+
 TEST(FakeOsTable, FailsTheNthCallAndRecordsPurges) {
   test::FakeOs fake;
   fake.fail(test::OsCall::kMap, 2);
