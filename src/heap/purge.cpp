@@ -44,13 +44,25 @@ void fit_system_pages(unsigned start, unsigned end, unsigned unit, unsigned &fro
   to = wider_to <= end ? wider_to : wider_to - unit;
 }
 
+// Counts the time of a stretch of calls that give memory back. A stretch, not a call: reading the clock of a
+// thread is a system call as well.
+class CallTime {
+ public:
+  explicit CallTime(Heap &heap) : heap_(heap), begin_(os().thread_time()) {}
+  ~CallTime() { heap_.counters.purge_call_ns.add_shared(os().thread_time() - begin_); }
+  CallTime(const CallTime &) = delete;
+  CallTime &operator=(const CallTime &) = delete;
+
+ private:
+  Heap &heap_;
+  const uint64_t begin_;
+};
+
 // Gives pages back and counts that. False where the system refuses.
 bool purge(Heap &heap, void *start, size_t size) {
-  const uint64_t begin = os().thread_time();
-  const bool done = os().purge(start, size);
-  heap.counters.purge_call_ns.add_shared(os().thread_time() - begin);
-  if (done) heap.counters.purge_calls.add_shared(1);
-  return done;
+  if (!os().purge(start, size)) return false;
+  heap.counters.purge_calls.add_shared(1);
+  return true;
 }
 
 // Cuts the end of the run so that at most `pages` present pages are in it.
@@ -62,6 +74,7 @@ void cut_to_budget(const PageSet &present, unsigned from, unsigned &to, size_t p
 // pages that are absent already: one call costs less than two. Returns the bytes that were present.
 size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet &present, size_t budget) {
   const auto unit = static_cast<unsigned>(std::max(os().page_size / kPage, size_t{1}));
+  const CallTime time(heap);
   size_t given = 0;
   for (unsigned start = dead.find(0); start < kPagesPerSuperslab && given < budget;) {
     unsigned end = dead.find_absent(start);
@@ -100,6 +113,7 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
   size_t given = 0;
   if (superslab->head.is_huge.load(std::memory_order_relaxed) && dead.meets(present)) {
     constexpr size_t kSpare = kSparePages * kPage;
+    const CallTime time(heap);
     os().end_huge(superslab, kSuperslabSize);
     // Another purger may be at other slabs of it: one alone gives the spare pages back.
     if (budget >= kSpare && superslab->head.is_huge.exchange(false, std::memory_order_relaxed)) {
@@ -123,6 +137,7 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
 size_t purge_kept(Heap &heap, Superslab *superslab, size_t budget) {
   SuperslabHead &head = superslab->head;
   if (!head.claim.try_take()) return 0;
+  const CallTime time(heap);
   size_t resident = head.kept_bytes.load(std::memory_order_relaxed), given = 0;
   while (given < budget && resident != 0) {
     const size_t bytes = round_down(std::min({resident, budget - given, kSuperslabSize}), os().page_size);
