@@ -35,8 +35,14 @@ unsigned aligned_class(size_t size, size_t alignment) {
   return kAlignedClass[static_cast<unsigned>(std::countr_zero(alignment / kGranule))][class_of(size)];
 }
 
-// A shrunk block may stay where it is while at least half of it is used.
-bool fits_in_place(size_t size, size_t block_size) { return size <= block_size && size >= block_size / 2; }
+// A shrunk block stays where it is while what it loses is less than half of it, and little: a quarter, or less
+// than a cache line. Hosts build texts in buffers that are cut to size at the end, and what is cut off would be
+// lost for as long as the text lives.
+bool fits_in_place(size_t size, size_t block_size) {
+  if (size > block_size || size < block_size / 2) return false;
+  const size_t lost = block_size - size;
+  return lost < 64 || lost <= block_size / 4;
+}
 
 // Is `p` a live block of a slab of this heap that stays where it is? Most of what VMs resize is: a string that
 // is trimmed, a buffer that grows inside its class. What is not certain here is judged by the longer way.

@@ -135,6 +135,19 @@ TEST_F(Cold, ReallocKeepsTheContentsAcrossAllSizes) {
   EXPECT_EQ(stats().live_blocks, 0u);
 }
 
+TEST_F(Cold, AShrunkBlockStaysWhileItLosesLittle) {
+  void *p = ace_heap_alloc(heap, 200);
+  const size_t block = ace_usable_size(p);
+  EXPECT_EQ(ace_heap_realloc(heap, p, block / 4 * 3, 0), p);
+  memset(p, 7, 113);
+  auto *q = static_cast<unsigned char *>(ace_heap_realloc(heap, p, 113, 0));
+  EXPECT_NE(q, p);
+  EXPECT_LT(ace_usable_size(q), block / 4 * 3);
+  for (int i = 0; i < 113; ++i) EXPECT_EQ(q[i], 7);
+  ace_heap_free(heap, q);
+  EXPECT_EQ(stats().live_blocks, 0u);
+}
+
 TEST_F(Cold, ReallocKeepsTheKindGroup) {
   make(4);
   void *p = ace_heap_alloc_kind(heap, 64, 2);

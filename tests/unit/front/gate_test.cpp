@@ -243,8 +243,8 @@ TEST_F(Gate, SizesThatCannotBelongToTheBlock) {
 
 TEST_F(Gate, SizesOfAShrunkBlockAreRight) {
   void *p = fill(1, 64)[0];
-  ASSERT_EQ(ace_heap_realloc(heap, p, 40, 0), p);
-  ace_heap_free_sized(heap, p, 40);
+  ASSERT_EQ(ace_heap_realloc(heap, p, 48, 0), p);
+  ace_heap_free_sized(heap, p, 48);
   void *q = fill(1, 20'000)[0];
   ace_heap_free_sized(heap, q, 10'000);
   EXPECT_TRUE(misuse.take().empty());

@@ -54,9 +54,9 @@ TEST_F(Hot, AnOverwrittenFreeBlockDoesNotLeadAstrayInTheBitmap) {
 TEST_F(Hot, SizedFreesOfEveryGroupAndShrunkBlock) {
   make(2);
   void *a = allocate(*heap, 64, 1), *b = allocate(*heap, 128, 0);
-  ASSERT_EQ(ace_heap_realloc(heap, b, 70, 0), b);
+  ASSERT_EQ(ace_heap_realloc(heap, b, 100, 0), b);
   free_sized(*heap, a, 64);
-  free_sized(*heap, b, 70);
+  free_sized(*heap, b, 100);
   EXPECT_EQ(stats().live_blocks, 0u);
   EXPECT_EQ(test::audit(heap), "");
 }
