@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -44,18 +45,19 @@ bool fits_in_place(size_t size, size_t block_size) {
   return lost < 64 || lost <= block_size / 4;
 }
 
-// Is `p` a live block of a slab of this heap that stays where it is? Most of what VMs resize is: a string that
-// is trimmed, a buffer that grows inside its class. What is not certain here is judged by the longer way.
-bool stays(Heap &heap, const void *p, size_t size) {
-  if (!is_ours(p) || (kHeader != 0 && size > kTinyMax)) return false;
+// The slab of `p`, where that is surely a live block of one of this heap's; nullptr: the longer way must judge.
+const SlabPrefix *slab_of_live(Heap &heap, const void *p) {
+  if (!is_ours(p)) return nullptr;
   SlabPrefix &prefix = prefix_of(p);
-  if (prefix.owner != &heap || !starts_block(prefix, offset_in_slab(p) - kHeader)) return false;
-  if (size == 0 || !fits_in_place(size + kHeader, prefix.block_size)) return false;  // 0 outside slabs
+  if (prefix.owner != &heap || prefix.block_size == 0) return nullptr;  // 0 outside slabs
+  if (!starts_block(prefix, offset_in_slab(p) - kHeader)) return nullptr;
   p = block_of(p);
   auto &row = reinterpret_cast<SlabRow &>(prefix);
-  if (row.remote.count.load(std::memory_order_relaxed) != 0) return false;
-  if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return false;
-  return !is_in_bitmap(superslab_of(p), p) && static_cast<const Block *>(p)->tag != &heap.bins[prefix.bin];
+  if (row.remote.count.load(std::memory_order_relaxed) != 0) return nullptr;
+  if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return nullptr;
+  const bool is_free =
+      is_in_bitmap(superslab_of(p), p) || static_cast<const Block *>(p)->tag == &heap.bins[prefix.bin];
+  return is_free ? nullptr : &prefix;
 }
 
 // As is_free; the holder also knows of blocks in a bin's word.
@@ -81,6 +83,14 @@ void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
 // each moves once in several steps.
 void *allocate_growing(Heap &heap, size_t size) {
   return allocate_mid(heap, pages_for(size), kPage, pages_for(size) / 2);
+}
+
+// The end of a realloc: `moved` is the new block, or nullptr where there is no memory; shrinking never fails.
+void *move_block(Heap &heap, void *p, size_t old_size, void *moved, size_t size) {
+  if (moved == nullptr) return size <= old_size ? p : nullptr;
+  memcpy(moved, p, std::min(size, old_size));
+  free_block(heap, p);
+  return moved;
 }
 
 }  // namespace
@@ -120,7 +130,11 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
 void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   const OnPath path(Path::kCold);
   if (p == nullptr) return allocate(heap, size, group);
-  if (stays(heap, p, size)) return p;
+  // Most of what VMs resize is a string that is trimmed, a buffer that grows inside its class.
+  if (const SlabPrefix *slab = slab_of_live(heap, p); slab != nullptr && size - 1 < kRequestMax) {
+    if (fits_in_place(size + kHeader, slab->block_size)) return p;
+    return move_block(heap, p, slab->block_size - kHeader, allocate(heap, size, slab->kind_group), size);
+  }
   Route way = route(p);
   if (way.fault == 0 && is_free_here(heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
@@ -137,10 +151,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (way.pool == Pool::kTiny && way.owner == &heap) group = way.row->prefix.kind_group;
   void *moved = way.pool == Pool::kMid && size > way.size && size <= kMidMax ? allocate_growing(heap, size)
                                                                              : allocate(heap, size, group);
-  if (moved == nullptr) return size <= way.size ? p : nullptr;  // shrinking never fails
-  memcpy(moved, p, size < way.size ? size : way.size);
-  free_block(heap, p);
-  return moved;
+  return move_block(heap, p, way.size, moved, size);
 }
 
 size_t usable_size(const void *p) {

@@ -26,10 +26,11 @@ constexpr size_t kInterpreterStateMin = size_t{64} << 10;  // 195 KB in 3.13, 38
 
 ace_py_allocator g_original[kDomains];
 
-// The heap of mem and obj, and the same once nothing but allocation has to be done: null before the collector
-// is attached and from the moment that there may be several GILs. Written under the only GIL.
+// The heap of mem and obj, and the same for each of them while nothing but allocation has to be done: null from
+// the moment that there may be several GILs, and for one of them until the collector is attached. That is mem
+// where both are taken: a call in ten, which is soon enough. Written under the only GIL.
 ace_heap *g_vm_heap;
-ace_heap *g_straight;
+ace_heap *g_straight[kDomains];
 bool g_many_gils;
 bool g_vm_used;  // after CPython's initialisation
 
@@ -82,25 +83,25 @@ class Holder {
 template <Domain kDomain, ace_kind kKind>
 struct VmDomain {
   static void *allocate(void *, size_t size) {
-    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]]
+    if (ace_heap *heap = g_straight[kDomain]; heap != nullptr) [[likely]]
       return allocate_in(heap, size);
     return allocate_slowly(size);
   }
 
   static void *allocate_zeroed(void *, size_t count, size_t size) {
-    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]]
+    if (ace_heap *heap = g_straight[kDomain]; heap != nullptr) [[likely]]
       return ace_heap_calloc(heap, count, size, kKind);
     return allocate_zeroed_slowly(count, size);
   }
 
   static void *reallocate(void *, void *p, size_t size) {
-    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]]
+    if (ace_heap *heap = g_straight[kDomain]; heap != nullptr) [[likely]]
       return reallocate_in(heap, p, size);
     return reallocate_slowly(p, size);
   }
 
   static void release(void *, void *p) {
-    if (ace_heap *heap = g_straight; heap != nullptr) [[likely]]
+    if (ace_heap *heap = g_straight[kDomain]; heap != nullptr) [[likely]]
       return release_in(heap, p);
     release_slowly(p);
   }
@@ -157,7 +158,7 @@ struct VmDomain {
 void listen_for_interpreters(size_t count, size_t size) {
   if (count != 1 || size < kInterpreterStateMin || !Py_IsInitialized()) return;
   g_many_gils = true;
-  g_straight = nullptr;
+  g_straight[kMem] = g_straight[kObj] = nullptr;
 }
 
 void note_raw_use() {
@@ -288,6 +289,8 @@ void set(Domain domain, const ace_py_allocator &allocator) {
 }
 
 void set_all() {
+  g_straight[kMem] = nullptr;
+  g_straight[kObj] = g_plan.domains & 1u << kMem && !g_many_gils ? g_vm_heap : nullptr;
   const bool takes_raw = g_raw_heap != nullptr, takes_vm = g_vm_heap != nullptr;
   const bool listens = takes_vm && g_plan.own_gils && !g_plan.assume_many_gils;
   if (takes_raw) {
@@ -331,14 +334,13 @@ bool install(const Plan &plan) {
 }
 
 void install_again() {
-  g_straight = nullptr;
   g_vm_used = g_raw_used = false;
   ask_to_attach_anew();
   set_all();
 }
 
 void go_straight() {
-  if (!g_many_gils) g_straight = g_vm_heap;
+  if (!g_many_gils) g_straight[kMem] = g_straight[kObj] = g_vm_heap;
 }
 
 void hint(ace_hint_code code, uint64_t value, bool also_raw) {
