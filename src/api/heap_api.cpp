@@ -5,6 +5,7 @@
 #include "control/hints.h"
 #include "control/worker.h"
 #include "front/cold.h"
+#include "front/gate.h"
 #include "front/hot.h"
 #include "heap/audit.h"
 #include "heap/purge.h"
@@ -66,7 +67,7 @@ int ace_heap_try_free(ace_heap *heap, void *p) noexcept {
 }
 
 int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind, void **result) noexcept {
-  if (is_ours(p) || p == nullptr) {
+  if (p == nullptr || !is_foreign(p)) {
     *result = reallocate(*heap, p, size, kind_group(*heap, kind));
     return 1;
   }
@@ -75,7 +76,7 @@ int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind, vo
 }
 
 ace_heap *ace_owner_of(const void *p) noexcept {
-  return is_ours(p) ? static_cast<ace_heap *>(superslab_of(p)->head.prefix.owner) : nullptr;
+  return p != nullptr && !is_foreign(p) ? static_cast<ace_heap *>(superslab_of(p)->head.prefix.owner) : nullptr;
 }
 
 size_t ace_heap_set_limit(ace_heap *heap, size_t limit) noexcept {

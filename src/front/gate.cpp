@@ -71,7 +71,8 @@ const char *message_of(int code) {
 }  // namespace
 
 Route route(const void *p) {
-  if (!is_ours(p)) return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr};
+  if (p == nullptr || is_foreign(p))
+    return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr};
   Superslab *superslab = superslab_of(p);
   switch (superslab->head.prefix.pool) {
     case Pool::kTiny:

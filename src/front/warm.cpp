@@ -114,7 +114,7 @@ int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
   if (is_ours(p) && free_into_slab(&heap, p, 1)) [[likely]]
     return 1;
-  if (p != nullptr && !is_ours(p)) {
+  if (p != nullptr && is_foreign(p)) {
     heap.counters.foreign_pointers.add_shared(1);
     return 0;
   }

@@ -16,6 +16,7 @@ inline constexpr size_t kAddressMapWords = (size_t{1} << kAddressBits) / kSupers
 // been handed the sight of its bit, hence relaxed reads.
 extern std::atomic<uint64_t> g_address_map[kAddressMapWords];
 
+// In 2 MiB of ours; for what may be of others beside a large block there, see is_foreign (front/gate.h).
 inline bool is_ours(const void *p) {
   uintptr_t unit = address_of(p) / kSuperslabSize;
   uintptr_t word = unit / 64;

@@ -9,8 +9,8 @@
     ...     returned = heap.stats()["returned_bytes"]
 
 A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
-`ace run -- python3 app.py`; then `phase`, `idle`, `memory_limit`, `census` and their like speak to the heap that it
-lives on (acealloc/vm.py).
+`ace run -- python3 app.py`, or call `install()` early; then `phase`, `idle`, `memory_limit`, `census` and their like
+speak to the heap that it lives on (acealloc/vm.py).
 """
 
 from ._core import (
@@ -34,12 +34,14 @@ from ._core import (
     version,
 )
 from .vm import (
+    CannotInstall,
     Census,
     NotActive,
     TypeRow,
     active,
     census,
     idle,
+    install,
     memory_limit,
     on_pressure,
     phase,
@@ -56,6 +58,7 @@ __all__ = [
     "KIND_MAX",
     "AuditError",
     "BadAddress",
+    "CannotInstall",
     "Census",
     "Heap",
     "Hint",
@@ -68,6 +71,7 @@ __all__ = [
     "active",
     "census",
     "idle",
+    "install",
     "memory_limit",
     "on_pressure",
     "option_get",

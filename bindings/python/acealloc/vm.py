@@ -8,12 +8,16 @@
         run_what_nobody_trusts()
     print(acealloc.census())
 
+An interpreter that was started without it can still be put on ACE, for what it allocates from then on: `install()`.
 Elsewhere `active()` is False; phases do nothing then, so that a program may send them always, and what would have to
 answer raises NotActive.
 """
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +34,38 @@ class NotActive(RuntimeError):
 
     def __init__(self, what: str):
         super().__init__("%s needs an interpreter on ACE: start it by `ace run -- python3 ...`" % what)
+
+
+class CannotInstall(RuntimeError):
+    """This interpreter cannot be put on ACE any more. It goes on as it was."""
+
+
+def install(library: Optional[str] = None) -> None:
+    """Puts the running interpreter on ACE, where the program cannot be started by `ace run`; as early as possible.
+
+    What it allocates from now on comes from ACE; what it has goes back to where it came from, and costs a little more
+    to free. ACE_LIMIT and the other options count as they stand in the environment. It cannot be undone. Where it
+    lives on ACE already nothing happens. CannotInstall where that would not be safe: tracemalloc, a memory profiler or
+    debug hooks are in place, there are subinterpreters, or it is a free-threaded build.
+
+    library: the path of libace-preload.so; the package's own by default.
+    """
+    global _ace
+    if _ace is not None:
+        return
+    if library is None:
+        from . import preload
+
+        library = preload.library()
+    loader = importlib.machinery.ExtensionFileLoader("_ace", library)
+    spec = importlib.util.spec_from_file_location("_ace", library, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        module.enter()
+    except RuntimeError as reason:
+        raise CannotInstall("this interpreter cannot be put on ACE: %s" % reason) from None
+    sys.modules["_ace"] = _ace = module
 
 
 def active() -> bool:

@@ -20,7 +20,6 @@ constexpr unsigned long kIsCollected = 1ul << 14, kHasDictionaryPointer = 1ul <<
 constexpr size_t kCollectorHeader = 16, kPointersHeader = 16;
 constexpr size_t kDebugPrefix = 16;  // what CPython's debug hooks put before each block
 
-int g_minor;           // CPython's version
 Census *g_census;      // under way
 PyObject *g_listener;  // to be called when the limit comes near; owned
 
@@ -147,9 +146,9 @@ void end_census() {
 
 size_t header_of(PyObject *type) {
   const unsigned long flags = PyType_GetFlags(type);
-  const unsigned long pointers = g_minor >= 12   ? kHasDictionaryPointer | kHasWeakPointer
-                                 : g_minor == 11 ? kHasDictionaryPointer
-                                                 : 0;
+  const unsigned long pointers = found().minor >= 12   ? kHasDictionaryPointer | kHasWeakPointer
+                                 : found().minor == 11 ? kHasDictionaryPointer
+                                                       : 0;
   return (flags & kIsCollected ? kCollectorHeader : 0) + (flags & pointers ? kPointersHeader : 0);
 }
 
@@ -216,11 +215,20 @@ PyObject *py_census_end(PyObject *, PyObject *) {
   return rows;
 }
 
+// ---- the way into an interpreter that runs already
+
+PyObject *py_enter(PyObject *, PyObject *) {
+  const char *refusal = enter_running();
+  return refusal == nullptr ? none() : fail(PyExc_RuntimeError, refusal);
+}
+
 // ---- the module
 
 ace_py_method g_methods[] = {
     {"hint", py_hint, kPyMethodVarArgs, "hint(name): tells the heaps what the program does."},
     {"active", py_active, kPyMethodVarArgs, "active() -> does this interpreter allocate from ACE?"},
+    {"enter", py_enter, kPyMethodVarArgs,
+     "enter(): this interpreter allocates from ACE from now on; RuntimeError where it cannot."},
     {"trim", py_trim, kPyMethodVarArgs, "trim() -> bytes given back: all that is free."},
     {"set_limit", py_set_limit, kPyMethodVarArgs, "set_limit(bytes) -> the former limit; 0 is none."},
     {"set_listener", py_set_listener, kPyMethodVarArgs,
@@ -248,13 +256,15 @@ PyObject *make_module() { return PyModuleDef_Init(&g_module); }
 
 }  // namespace
 
-bool add_builtin(int minor_version) {
+bool add_builtin() {
 #define ACE_CPYTHON_CHECK(result, name, parameters) \
   if (&name == nullptr) return false;
   ACE_CPYTHON_MODULE_FUNCTIONS(ACE_CPYTHON_CHECK)
 #undef ACE_CPYTHON_CHECK
-  g_minor = minor_version;
   return PyImport_AppendInittab("_ace", make_module) == 0;
 }
 
 }  // namespace ace::python
+
+// The preloaded library is an extension module as well, for interpreters that were started without it.
+extern "C" [[gnu::visibility("default")]] PyObject *PyInit__ace() { return ace::python::make_module(); }

@@ -74,6 +74,13 @@ extern "C" {
 [[gnu::weak]] void *PyInterpreterState_Main(void);
 }
 
+// Whether a running interpreter can still be entered.
+extern "C" {
+[[gnu::weak]] const char *_PyMem_GetCurrentAllocatorName(void);
+[[gnu::weak]] void *PyInterpreterState_Head(void);
+[[gnu::weak]] void *PyInterpreterState_Next(void *interpreter);
+}
+
 // Does the calling thread hold the GIL? Asked before a fork; where it is missing forks are not told of.
 extern "C" [[gnu::weak]] int PyGILState_Check(void);
 

@@ -340,6 +340,7 @@ void install_again() {
 }
 
 void go_straight() {
+  g_vm_used = true;
   if (!g_many_gils) g_straight[kMem] = g_straight[kObj] = g_vm_heap;
 }
 

@@ -20,7 +20,7 @@ namespace {
 char g_version[32];
 char g_host[48];
 char g_detail[256];
-Found g_found{g_version, "", "", false};
+Found g_found{g_version, 0, "", "", false};
 
 // By the bits of the option `domains`.
 constexpr const char *kDomainNames[] = {"",    "raw",     "mem",     "raw,mem",
@@ -69,6 +69,25 @@ preload::Entry refuse(const char *why, bool say) {
   return {preload::Entry::kRefused, g_host, why, say};
 }
 
+const char *take_over(unsigned domains) {
+  const int minor = g_found.minor;
+  const bool takes_vm = (domains & (1u << kMem | 1u << kObj)) != 0;
+  Plan plan{};
+  plan.domains = domains;
+  plan.segregate = ace_option_number("kinds") != 0;
+  plan.limit = ace_option_number("limit");
+  plan.own_gils = minor >= 12;
+  // How later versions announce an interpreter has not been tried.
+  plan.assume_many_gils = minor > 13 && takes_vm;
+  if (plan.own_gils && takes_vm && !can_tell_interpreters()) {
+    return "this build does not export what tells interpreters apart";
+  }
+  if (!install(plan)) return "the system gave no memory for a heap";
+  g_found.refusal = "";
+  g_found.domains = kDomainNames[domains];
+  return nullptr;
+}
+
 }  // namespace
 
 const Found &found() { return g_found; }
@@ -79,16 +98,19 @@ preload::Entry enter_cpython() {
   const char *version = &Py_GetVersion != nullptr ? Py_GetVersion() : "of unknown version";
   snprintf(g_version, sizeof g_version, "%.*s", static_cast<int>(strcspn(version, " ")), version);
   snprintf(g_host, sizeof g_host, "CPython %s", g_version);
-  int major = 0, minor = 0;
-  sscanf(version, "%d.%d", &major, &minor);
+  int major = 0;
+  sscanf(version, "%d.%d", &major, &g_found.minor);
+  const char *missing = missing_function();
+  const bool runs = missing == nullptr && Py_IsInitialized();
 
-  const Asked asked = take_python_malloc();
+  const Asked asked = runs ? Asked::kNothing : take_python_malloc();
   const bool insisted = asked != Asked::kNothing;
-  if (major != 3 || minor < 8) return refuse("CPython 3.8 or later is needed", insisted);
-  if (const char *name = missing_function()) {
-    snprintf(g_detail, sizeof g_detail, "this build does not export %s", name);
+  if (major != 3 || g_found.minor < 8) return refuse("CPython 3.8 or later is needed", insisted);
+  if (missing != nullptr) {
+    snprintf(g_detail, sizeof g_detail, "this build does not export %s", missing);
     return refuse(g_detail, insisted);
   }
+  if (runs) return refuse("it was running already: acealloc.install() enters it then", false);
 
   auto domains = static_cast<unsigned>(ace_option_number("domains"));
   const bool free_threaded = is_free_threaded();
@@ -102,20 +124,9 @@ preload::Entry enter_cpython() {
     }
   }
 
-  Plan plan{};
-  plan.domains = domains;
-  plan.segregate = ace_option_number("kinds") != 0;
-  plan.limit = ace_option_number("limit");
-  plan.own_gils = minor >= 12;
-  // How later versions announce an interpreter has not been tried.
-  plan.assume_many_gils = minor > 13 && (domains & (1u << kMem | 1u << kObj)) != 0;
-  if (plan.own_gils && (domains & (1u << kMem | 1u << kObj)) != 0 && !can_tell_interpreters()) {
-    return refuse("this build does not export what tells interpreters apart", insisted);
-  }
-  if (!install(plan)) return refuse("the system gave no memory for a heap", true);
-  g_found.domains = kDomainNames[domains];
+  if (const char *refusal = take_over(domains)) return refuse(refusal, true);
   // Its interpreters have other objects' headers, and objects that are not in our heaps.
-  if (!free_threaded) add_builtin(minor);
+  if (!free_threaded) add_builtin();
 
   g_found.debug_hooks = ace_option_number("debug_hooks") != 0;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();
@@ -124,8 +135,34 @@ preload::Entry enter_cpython() {
            free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
                            "own allocator"
                          : "",
-           plan.assume_many_gils ? "; newer than what was tried: every call looks for its interpreter" : "");
+           g_found.minor > 13 && !free_threaded ? "; newer than what was tried: every call looks for its interpreter" : "");
   return {preload::Entry::kEntered, g_host, g_detail, free_threaded && insisted};
+}
+
+const char *enter_running() {
+  const Standing s = standing();
+  if (s.vm_heap != nullptr || s.raw_heap != nullptr) {
+    return s.replaced ? "ACE was entered at the start, and another allocator has taken its place" : nullptr;
+  }
+  if (g_found.minor < 8 || missing_function() != nullptr) return "this interpreter cannot be entered at all";
+  if (is_free_threaded()) return "a free-threaded build finds its objects by its own allocator";
+  if (ace_option_number("debug_hooks") != 0) {
+    return "CPython's debug hooks cannot be set up any more: start the program with ACE";
+  }
+  // Whatever stands in front of CPython's own allocators would take its place again, and not know our blocks.
+  const char *present = &_PyMem_GetCurrentAllocatorName != nullptr ? _PyMem_GetCurrentAllocatorName() : nullptr;
+  if (present == nullptr || (strcmp(present, "pymalloc") != 0 && strcmp(present, "malloc") != 0)) {
+    return "its allocators are not CPython's own any more (tracemalloc, a profiler, -X dev, PYTHONMALLOC): "
+           "start "
+           "the program with ACE";
+  }
+  if (&PyInterpreterState_Head == nullptr || &PyInterpreterState_Next == nullptr ||
+      PyInterpreterState_Next(PyInterpreterState_Head()) != nullptr) {
+    return "it has several interpreters: start the program with ACE";
+  }
+  if (const char *refusal = take_over(static_cast<unsigned>(ace_option_number("domains")))) return refusal;
+  attach_now();
+  return nullptr;
 }
 
 }  // namespace ace::python

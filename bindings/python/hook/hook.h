@@ -101,19 +101,27 @@ bool ask_to_attach();
 // After CPython's end: what was attached has gone with it.
 void ask_to_attach_anew();
 
+// Attaches at once. Under the GIL of the main interpreter, which is initialised.
+void attach_now();
+
 // True once collections are heard.
 bool attached();
 
 // ---- builtin.cpp
 
 // Before CPython is initialised: adds the module _ace. False where this build lacks what it needs.
-bool add_builtin(int minor_version);
+bool add_builtin();
 
 // ---- enter.cpp
+
+// Enters an interpreter that runs already: what it has allocated goes back to where it came from. Under the
+// GIL. nullptr, or why that cannot be and what to do about it.
+const char *enter_running();
 
 // What was found, for the report. Static texts.
 struct Found {
   const char *version;  // "3.11.2"; "" where it is not CPython
+  int minor;            // 11
   const char *domains;  // "raw,mem,obj": those taken over; "" where none
   const char *refusal;  // why nothing was taken over; "" where something was
   bool debug_hooks;

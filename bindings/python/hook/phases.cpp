@@ -66,6 +66,11 @@ int attach(void *) {
 
 }  // namespace
 
+void attach_now() {
+  g_asked = true;
+  attach(nullptr);
+}
+
 bool ask_to_attach() {
   if (g_asked) return true;
   if (!Py_IsInitialized()) return false;

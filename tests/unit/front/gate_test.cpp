@@ -251,6 +251,26 @@ TEST_F(Gate, SizesOfAShrunkBlockAreRight) {
   EXPECT_EQ(stats().live_blocks, 0u);
 }
 
+// The system may give others what a large block's mapping leaves of its last 2 MiB.
+TEST_F(Gate, WhatLiesBehindALargeBlockIsForeign) {
+  auto *block = static_cast<std::byte *>(ace_heap_alloc(heap, 600 << 10));
+  auto *start = reinterpret_cast<std::byte *>(superslab_of(block));
+  std::byte *behind = start + superslab_of(block)->head.mapped;
+  ASSERT_LT(behind, start + kSuperslabSize);
+  void *result = nullptr;
+  for (std::byte *p : {behind, behind + 16, start + kSuperslabSize - 16}) {
+    EXPECT_EQ(ace_heap_try_free(heap, p), 0);
+    EXPECT_EQ(ace_heap_try_realloc(heap, p, 10, 0, &result), 0);
+    EXPECT_EQ(ace_owner_of(p), nullptr);
+  }
+  EXPECT_TRUE(misuse.take().empty());
+  EXPECT_EQ(ace_owner_of(block), heap);
+  ace_heap_free(heap, behind);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_FOREIGN});
+  EXPECT_EQ(ace_heap_try_free(heap, block), 1);
+  EXPECT_EQ(ace_heap_try_free(heap, behind), 0);  // kept for the next
+}
+
 TEST_F(Gate, TryFunctionsLeaveForeignPointersAlone) {
   int local = 0;
   void *result = &local;
