@@ -25,7 +25,7 @@ class Metric:
     column: str
 
     def of(self, row):
-        value = row[self.column]
+        value = row.get(self.column)
         return value if value is not None and value > 0 else None
 
 
@@ -35,7 +35,8 @@ CLOCK = Metric("time by the clock", "value_seconds")
 PEAK = Metric("peak RSS", "peak_rss")
 REST = Metric("RSS at rest", "rss_rest")
 AREA = Metric("RSS over time", "area")
-EXCESS = Metric("memory over time at rest, beyond the least that any has at the start", "excess")
+EXCESS = Metric("memory over time at rest, beyond what is live", "excess")
+REST_EXCESS = Metric("RSS at rest beyond what is live", "rest_excess")
 P99 = Metric("time of a request, p99", "p99_seconds")
 DIRTY = Metric("private dirty memory at rest", "private_dirty")
 METRICS = {
@@ -44,7 +45,7 @@ METRICS = {
     "cpython": (VALUE, PEAK),
     "swell": (CPU, PEAK, REST, AREA),
     "rhythm": (CPU, PEAK, REST, AREA, EXCESS),
-    "services": (CPU, P99, PEAK, REST, AREA, EXCESS, DIRTY),
+    "services": (CPU, CLOCK, P99, PEAK, REST, AREA, EXCESS, REST_EXCESS, DIRTY),
     "micro": (CPU, CLOCK, PEAK),
 }
 
@@ -193,15 +194,22 @@ def tables(rows, ours=()):
         by_peer.setdefault(row["peer"], {})[row["round"]] = row
     for table in found.values():
         if table.part in ("rhythm", "services"):
-            count_from_the_least_start(table)
+            for by_peer in table.rows.values():
+                count_from_the_floor([row for by_round in by_peer.values() for row in by_round.values()])
     return list(found.values())
 
 
-def count_from_the_least_start(table):
-    """Whoever has taken much before the first request would gain by that, were its excess counted from then."""
-    rows = [row for by_peer in table.rows.values() for by_round in by_peer.values() for row in by_round.values()]
+def count_from_the_floor(rows):
+    """An excess is counted from what a process needs at least: what it has at rest but for what its heaps hold beyond
+    what is live, where some allocator tells (`held`; live is the same for all); else the least that any has at the
+    start. Whoever has taken much before the first request would gain by that, were its own start the floor."""
+    floors = [row["rss_rest"] - row["held"] for row in rows if row.get("held") and row["rss_rest"]]
     starts = [row["start"] for row in rows if row.get("start")]
-    for row in rows if starts else ():
+    if not floors and not starts:
+        return
+    floor = statistics.median(floors) if floors else min(starts)
+    for row in rows:
+        row["rest_excess"] = row["rss_rest"] - floor if row["rss_rest"] else None
         if row.get("start") and row["excess"] is not None:
-            row["excess"] += (row["start"] - min(starts)) * row["rest_seconds"]
-            row["start"] = min(starts)
+            row["excess"] += (row["start"] - floor) * row["rest_seconds"]
+            row["start"] = floor

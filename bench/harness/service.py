@@ -7,6 +7,7 @@ which forked processes share are counted once.
 """
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -27,6 +28,8 @@ START_SECONDS = 60
 CLIENTS = 4
 # One of so many requests asks for much.
 LARGE_EVERY = 25
+# So many are asked what they hold that each of a few processes will have been among them.
+HEAP_REQUESTS = 20
 TICK = os.sysconf("SC_CLK_TCK")
 
 # name, command behind the interpreter, how clients speak to it.
@@ -139,6 +142,7 @@ class Server:
             times = self.load(load)
             cpu = processor_seconds(known) - before
             dirty = sum(rollup(pid).get("Private_Dirty", 0) for pid in known)
+            held = self.held()
         finally:
             stop.set()
             sampler.join()
@@ -156,6 +160,7 @@ class Server:
             "seconds_wall": self.samples[-1][0],
             "peak_rss": max(resident for _, resident in self.samples),
             "private_dirty": dirty,
+            "held": held,
             "ops_per_second": len(times) / busy,
             "p50_seconds": histogram.get_value_at_percentile(50) / 1e9,
             "p99_seconds": histogram.get_value_at_percentile(99) / 1e9,
@@ -212,16 +217,28 @@ class Server:
             raise measure.Failed("a request failed: %s; %s" % (troubles[0], self.last_words()))
         return times
 
+    def held(self):
+        """What its heaps hold beyond what is live, of all processes that answer; None where they do not live on ACE."""
+        found = {}
+        for _ in range(HEAP_REQUESTS):
+            answer = json.loads(self.client()("heap", 0))
+            if not answer:
+                return None
+            found[answer["pid"]] = answer["held"]
+        return sum(found.values())
+
     def client(self):
-        """A function (kind, number) that asks and waits for the answer."""
+        """A function (kind, number) that asks, waits for the answer and returns it."""
         if self.protocol == "lines":
             file = socket.create_connection(("127.0.0.1", self.port), timeout=60).makefile("rwb")
 
             def ask(kind, number):
                 file.write(b"%s %d\n" % (kind.encode(), number))
                 file.flush()
-                if not file.readline().endswith(b"\n"):
+                answer = file.readline()
+                if not answer.endswith(b"\n"):
                     raise measure.Failed("it ended in the middle of an answer")
+                return answer
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
@@ -231,6 +248,7 @@ class Server:
                 body = response.read()
                 if response.status != 200 or not body:
                     raise measure.Failed("HTTP status %d" % response.status)
+                return body
 
         return ask
 

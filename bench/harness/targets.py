@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from harness import compare
-from harness.compare import AREA, CPU, PEAK, VALUE, Ratio
+from harness.compare import AREA, CLOCK, CPU, DIRTY, EXCESS, P99, PEAK, REST_EXCESS, VALUE, Ratio
 
 MET, NEARLY, MISSED, UNKNOWN = "met", "met by interval", "missed", "not measured"
 HELP = (
@@ -63,14 +63,16 @@ def mean(part, host, metric, peer, limit):
     return Target(part, host, "%s / %s" % (metric.name, peer), limit, measure)
 
 
-def mean_of_best(part, host, metric, limit):
-    """The same to the one peer that is best over all programs."""
+def mean_of_best(part, host, metric, limit, hinted=False):
+    """The same to the one peer that is best over all programs, of those that are told of collections or those that are
+    not."""
 
     def measure(table, subject, _):
-        best = table.best_mean(subject, metric, table.rivals(subject))
+        best = table.best_mean(subject, metric, table.rivals(subject, hinted=hinted))
         return (best[0], "%s, %s" % (best[1], programs(best[0]))) if best else None
 
-    return Target(part, host, "%s / the best peer over all" % metric.name, limit, measure)
+    kind = "hinted peer" if hinted else "peer"
+    return Target(part, host, "%s / the best %s over all" % (metric.name, kind), limit, measure)
 
 
 def no_program_above(part, host, metric, limit, peer=None):
@@ -158,6 +160,16 @@ TARGETS = (
         figure("swell", host, SWELL, PURGE, 15),
         figure("swell", host, SWELL, PAGES, 1.05),
         figure("swell", host, SWELL, METADATA, 0.015),
+    )),
+    *(target for host in ("cpython3.11", "cpython3.13") for target in (
+        mean("services", host, CLOCK, "own", 1.00),
+        mean("services", host, P99, "own", 1.00),
+        mean("services", host, REST_EXCESS, "own", 0.30),
+        mean_of_best("services", host, REST_EXCESS, 0.30),
+        mean_of_best("services", host, REST_EXCESS, 0.80, hinted=True),
+        mean("services", host, EXCESS, "own", 0.50),
+        mean_of_best("services", host, EXCESS, 0.80, hinted=True),
+        one("services", host, "flask", DIRTY, "own", 0.80),
     )),
 )  # fmt: skip
 

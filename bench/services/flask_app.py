@@ -6,11 +6,6 @@ from flask import Flask, Response
 app = Flask(__name__)
 
 
-@app.get("/small/<int:number>")
-def small(number):
-    return Response(work.small(number), mimetype="application/json")
-
-
-@app.get("/large/<int:number>")
-def large(number):
-    return Response(work.large(number), mimetype="application/json")
+@app.get("/<kind>/<int:number>")
+def answer(kind, number):
+    return Response(work.REQUESTS[kind](number), mimetype="application/json")

@@ -24,11 +24,14 @@ def large(number):
     return work.large(number) + " %d %d" % (len(rows), sum(len(row["note"]) for row in rows))
 
 
+REQUESTS = {**work.REQUESTS, "large": large}
+
+
 class Queue(socketserver.StreamRequestHandler):
     def handle(self):
         for line in self.rfile:
             kind, number = line.decode().split()
-            answer = (large if kind == "large" else work.small)(int(number))
+            answer = REQUESTS[kind](int(number))
             self.wfile.write(answer.encode() + b"\n")
             self.wfile.flush()
 

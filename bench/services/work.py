@@ -3,9 +3,11 @@
 small   builds the answer to a usual request: some records, as JSON
 large   parses an upload of a few megabytes, adds it up by groups, and answers with the sums; one record in 500 stays in
         a cache of bounded size, as sessions and results do
+heap    tells how much the process's heaps hold beyond what is live, where it lives on ACE
 """
 
 import json
+import os
 from collections import OrderedDict
 
 WORDS = "amber birch cedar delta ember fjord grove heron inlet joule knoll lemur maple north ocean prism".split()
@@ -44,3 +46,18 @@ def large(number):
             while len(_cache) > CACHE_MAX:
                 _cache.popitem(last=False)
     return json.dumps({group: [entry["count"], entry["sum"], max(entry["ids"])] for group, entry in sums.items()})
+
+
+def heap(number):
+    try:
+        import _ace
+    except ImportError:
+        return "{}"
+    heaps = [heap for heap in _ace.stats().values() if heap.get("live_bytes")]
+    if not heaps:
+        return "{}"  # on another allocator that hears of collections by ACE's hook
+    held = sum(heap["resident_bytes"] + heap["metadata_bytes"] - heap["live_bytes"] for heap in heaps)
+    return json.dumps({"pid": os.getpid(), "held": held})
+
+
+REQUESTS = {"small": small, "large": large, "heap": heap}

@@ -155,6 +155,17 @@ def test_excess_counts_from_the_least_start_of_all():
         assert table.ratio(("rhythm", "16"), "ace", "a", compare.EXCESS).value == pytest.approx(40 / 26)
 
 
+def test_excess_counts_from_what_is_live_where_that_is_known():
+    rows = [row("services", "ace", 0, 1.0, part="services"), row("services", "own", 0, 1.0, part="services")]
+    rows[0].update(start=10.0, excess=40.0, rest_seconds=2.0, rss_rest=30.0, held=5.0)
+    rows[1].update(start=12.0, excess=56.0, rest_seconds=2.0, rss_rest=40.0)
+    for _ in range(2):
+        (table,) = compare.tables(rows)
+        key = ("services", "16")
+        assert table.ratio(key, "ace", "own", compare.EXCESS).value == pytest.approx((60 - 50) / (80 - 50))
+        assert table.ratio(key, "ace", "own", compare.REST_EXCESS).value == pytest.approx(5 / 15)
+
+
 # ---- targets
 
 

@@ -40,6 +40,9 @@ def test_a_service_is_measured(bench, build, name):
     assert len(samples) > 15
     if name == "ace":
         assert row["purges"] > 0
+        assert 0 < row["held"] < row["rss_rest"]
+    else:
+        assert row["held"] is None
 
 
 def test_a_service_that_does_not_start_is_told(bench, build):
