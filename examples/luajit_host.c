@@ -61,11 +61,10 @@ static int run_script(lua_State *L, const struct script *script) {
 }
 
 static int recover(lua_State *L) {
-  ace_heap *heap = ace_lua_heap(L);
-  size_t limit = ace_heap_set_limit(heap, 0);
-  ace_heap_set_limit(heap, limit + recovery_bytes);
+  size_t limit = ace_lua_set_limit(L, 0);
+  ace_lua_set_limit(L, limit + recovery_bytes);
   int ok = luaL_loadstring(L, recovery) == 0 && lua_pcall(L, 0, 0, 0) == 0;
-  ace_heap_set_limit(heap, limit);
+  ace_lua_set_limit(L, limit);
   return ok;
 }
 

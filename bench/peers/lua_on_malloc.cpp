@@ -28,7 +28,6 @@ void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
 
 ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
 void ace_lua_attach(ace_lua_vm *, lua_State *, const ace_lua_api *) {}
-int ace_lua_collected(ace_lua_vm *, lua_State *) { return 0; }
-void ace_lua_vm_closing(ace_lua_vm *) noexcept {}
+int ace_lua_collected(ace_lua_mark *, lua_State *) { return 0; }
 
 }  // extern "C"

@@ -10,15 +10,16 @@
 //
 // What no finalizer will tell in time (5.2 and 5.3 run finalizers during the sweep too, and an emergency
 // collection of 5.2 to 5.4 runs none) ends when the program has allocated a little without such frees.
-#include "ace_lua.h"
-
 #include <stdint.h>
 #include <stdlib.h>
+
+#include "lua/vm.h"
+
+using namespace ace::lua;
 
 namespace {
 
 constexpr int kFreesOfASweep = 3;
-constexpr int kUntouched = -1;
 constexpr size_t kQuietBytes = 8192;
 
 // Groups for the kinds that 5.2 and newer give as the old size of a new block: Lua's type tags. Buffers (0),
@@ -30,25 +31,6 @@ constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table *
 ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
 
 }  // namespace
-
-struct ace_lua_vm {
-  ace_heap *heap;
-  void *first_block;  // the state itself: allocated first, and freed last
-  int frees;          // in a row; kUntouched: nothing was allocated or freed since the last sentinel was made
-  bool watches;       // an allocation takes the longer way: see update_watch
-  bool has_kinds;
-  bool sweeping;       // a collection has begun, and its end was not yet told
-  bool may_be_over;    // an end was told, but the sweep may go on
-  bool ends_by_quiet;  // no finalizer will tell the end of this sweep
-  bool attached;       // lua_newstate is over
-  bool closing;
-  bool finalizes_in_sweep;
-  size_t quiet_bytes;  // allocated during this sweep since the last frees in a row
-  ace_lua_api api;
-  size_t limit;  // for ace_lua_attach
-  ace_lua_close_fn on_close;
-  void *on_close_context;
-};
 
 namespace {
 
@@ -73,7 +55,7 @@ void update_watch(ace_lua_vm &vm) {
 
 void end_collection(ace_lua_vm &vm) {
   vm.sweeping = vm.may_be_over = false;
-  vm.ends_by_quiet = vm.finalizes_in_sweep;
+  vm.ends_by_quiet = vm.api.finalizes_in_sweep != 0;
   update_watch(vm);
   ace_hint(vm.heap, ACE_HINT_COLLECT_END, 0);
 }
@@ -94,13 +76,6 @@ void note_quiet(ace_lua_vm &vm, size_t size) {
 
 // ----------------------------------------------------------------------------------------- sentinel ----
 
-// Pushes a new sentinel, without its metatable.
-void push_sentinel(ace_lua_vm &vm, lua_State *L) {
-  void *block = vm.api.newuserdatauv != nullptr ? vm.api.newuserdatauv(L, sizeof(ace_lua_vm *), 0)
-                                                : vm.api.newuserdata(L, sizeof(ace_lua_vm *));
-  *static_cast<ace_lua_vm **>(block) = &vm;
-}
-
 // So that the few small blocks of the first sentinel are there and no error can be thrown: nothing would catch
 // it so early in a state's life.
 void reserve_small_blocks(ace_heap *heap) {
@@ -109,9 +84,20 @@ void reserve_small_blocks(ace_heap *heap) {
 
 }  // namespace
 
+void ace::lua::push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
+  void *block = vm.api.newuserdatauv != nullptr ? vm.api.newuserdatauv(L, sizeof(ace_lua_mark *), 0)
+                                                : vm.api.newuserdata(L, sizeof(ace_lua_mark *));
+  *static_cast<ace_lua_mark **>(block) = &mark;
+}
+
 extern "C" {
 
-int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
+int ace_lua_collected(ace_lua_mark *mark, lua_State *L) {
+  ace_lua_vm *vm = mark->vm;
+  if (mark == &vm->end) {
+    reach_end(*vm, L);
+    return 0;
+  }
   if (vm->closing) return 0;
   // A state that is closed by lua_close calls every finalizer, and LuaJIT calls those made meanwhile again, up
   // to ten times: that is no collection.
@@ -119,33 +105,38 @@ int ace_lua_collected(ace_lua_vm *vm, lua_State *L) {
     if (!vm->sweeping) begin_sweep(*vm);
     end_collection(*vm);
     // There it may be the end or not: it counts as one for now, and what follows is still the same collection.
-    vm->sweeping = vm->may_be_over = vm->finalizes_in_sweep;
+    vm->sweeping = vm->may_be_over = vm->api.finalizes_in_sweep != 0;
     update_watch(*vm);
   }
   // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
   // few bytes are exempt from the limit.
   const size_t limit = ace_heap_set_limit(vm->heap, 0);
-  push_sentinel(*vm, L);
+  push_mark(*vm, L, vm->sentinel);
   vm->api.getmetatable(L, 1);
   vm->api.setmetatable(L, 2);
   ace_heap_set_limit(vm->heap, limit);
+  after_collection(*vm);
   vm->frees = kUntouched;
   return 0;
 }
 
 void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
   vm->api = *api;
-  vm->finalizes_in_sweep = vm->ends_by_quiet = api->finalizes_in_sweep != 0;
+  vm->state = L;
+  vm->ends_by_quiet = api->finalizes_in_sweep != 0;
   reserve_small_blocks(vm->heap);
-  push_sentinel(*vm, L);
+  anchor_end(*vm, L);
+  vm->sentinel.vm = vm;
+  push_mark(*vm, L, vm->sentinel);
   api->createtable(L, 0, 1);
   api->pushcclosure(L, api->gc, 0);
   api->setfield(L, -2, "__gc");
   api->setmetatable(L, -2);
   api->settop(L, -2);
+  learn_how_it_stops(*vm);
   vm->attached = true;
   update_watch(*vm);
-  ace_heap_set_limit(vm->heap, vm->limit);
+  arm_limit(*vm);
 }
 
 // ------------------------------------------------------------------------------- the heap and its end ----
@@ -162,6 +153,8 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   // Not in the heap: a state that ends leaves nothing behind there, and anything else is a leak.
   auto *vm = static_cast<ace_lua_vm *>(calloc(1, sizeof(ace_lua_vm)));
   if (vm == nullptr) return nullptr;
+  config.on_limit = near_limit;
+  config.on_limit_context = vm;
   vm->heap = ace_heap_create(&config);
   if (vm->heap == nullptr) {
     free(vm);
@@ -183,8 +176,6 @@ void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
 
 ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) noexcept { return vm->heap; }
 
-void ace_lua_vm_closing(ace_lua_vm *vm) noexcept { vm->closing = true; }
-
 }  // extern "C"
 
 // ---------------------------------------------------------------------------------------- allocation ----
@@ -195,7 +186,10 @@ namespace {
   note_quiet(vm, size);
   void *block = ace_heap_alloc_kind(vm.heap, size, kind_of(tag));
   if (block == nullptr) return note_failure(vm);
-  if (vm.first_block == nullptr) vm.first_block = block;
+  if (vm.first_block == nullptr) {
+    vm.first_block = block;
+    vm.first_size = size;
+  }
   return block;
 }
 

@@ -38,22 +38,23 @@ struct lua_State; /* the VM's */
 /* The heap of one state and what is known of its collector. */
 typedef struct ace_lua_vm ace_lua_vm;
 
-/* Called when a state has given back its last block, before its heap is destroyed: the place to read its final
- * statistics. It must not allocate from `heap`. */
+/* What a finalizer of the binding is about. */
+typedef struct ace_lua_mark ace_lua_mark;
+
+/* Called when a state has ended, before its heap is destroyed: the place to read its final statistics. After
+ * lua_close no block is live; after ace_lua_close those are that nobody needed to free. It must not allocate
+ * from `heap`. */
 typedef void (*ace_lua_close_fn)(ace_heap *heap, void *context);
 
 /* How the heap of a state is made. Start from ACE_LUA_OPTIONS. */
 typedef struct ace_lua_options {
-  size_t struct_size;        /* sizeof(ace_lua_options); makes room for later fields */
-  const char *name;          /* shown in reports; copied, at most 31 bytes; NULL: "lua" */
-  size_t limit;              /* most resident bytes, 0: none. What goes beyond fails with Lua's own "not enough
-                                memory". It is not enforced before the state is made. LuaJIT and Lua 5.1 do not
-                                collect before they fail: leave them room for garbage, and raise the limit a
-                                little before you collect in a state that is full, as a collection may itself
-                                allocate (a smaller table of strings) */
-  int kinds;                 /* not 0: strings; tables; functions, userdata and threads; and the rest live in
-                                slabs of their own, and the statistics count each (kind groups 1, 2, 3, 0).
-                                Lua 5.2 and newer tell the kind; in the others all are "the rest" */
+  size_t struct_size; /* sizeof(ace_lua_options); makes room for later fields */
+  const char *name;   /* shown in reports; copied, at most 31 bytes; NULL: "lua" */
+  size_t limit;       /* most resident bytes, 0: none; see ace_lua_vm_set_limit. It is not enforced before
+                         the state is made */
+  int kinds;          /* not 0: strings; tables; functions, userdata and threads; and the rest live in
+                         slabs of their own, and the statistics count each (kind groups 1, 2, 3, 0).
+                         Lua 5.2 and newer tell the kind; in the others all are "the rest" */
   ace_lua_close_fn on_close; /* may be NULL */
   void *on_close_context;
 } ace_lua_options;
@@ -74,9 +75,17 @@ typedef struct ace_lua_api {
   int (*setmetatable)(struct lua_State *, int);
   int (*getmetatable)(struct lua_State *, int);
   void (*settop)(struct lua_State *, int);
-  ace_lua_function gc;    /* calls ace_lua_collected with the ace_lua_vm that its argument, a userdata, holds */
-  int finalizes_in_sweep; /* not 0: finalizers may run before the sweep is over (5.2 and 5.3) */
+  int (*control)(struct lua_State *, int,
+                 int); /* lua_gc of VMs that do not collect before they fail (5.1, LuaJIT) */
+  int (*setmode)(struct lua_State *, int, int); /* luaJIT_setmode */
+  ace_lua_function gc; /* calls ace_lua_collected with the ace_lua_mark that its argument, a userdata, holds */
+  int registry_index;  /* LUA_REGISTRYINDEX */
+  int finalizes_in_sweep;  /* not 0: finalizers may run before the sweep is over (5.2 and 5.3) */
+  int finalizes_in_rounds; /* not 0: at a state's end those that finalizers made are finalized, too (LuaJIT) */
 } ace_lua_api;
+
+/* luaJIT_setmode(L, 0, ...): all machine code goes. */
+#define ACE_LUA_JIT_FLUSH 0x0200
 
 /* The lua_Alloc: `ud` is the ace_lua_vm. Never fails to shrink. Freeing the state's first block, the last thing
  * that lua_close does, calls on_close and destroys the heap with the ace_lua_vm. */
@@ -95,14 +104,22 @@ ACE_API void ace_lua_vm_destroy(ace_lua_vm *vm) ACE_NOEXCEPT;
 ACE_API void ace_lua_attach(ace_lua_vm *vm, struct lua_State *L, const ace_lua_api *api);
 
 /* What ace_lua_api.gc calls and returns. */
-ACE_API int ace_lua_collected(ace_lua_vm *vm, struct lua_State *L);
+ACE_API int ace_lua_collected(ace_lua_mark *mark, struct lua_State *L);
 
-/* The heap of `vm`, for ace_heap_stats, ace_heap_set_limit, ace_trim and so on. It lives as long as the state.
- */
+/* The heap of `vm`, for ace_heap_stats, ace_trim and so on. It lives as long as the state. */
 ACE_API ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) ACE_NOEXCEPT;
 
-/* Says that the state is about to be closed, so that no collection is announced any more. */
-ACE_API void ace_lua_vm_closing(ace_lua_vm *vm) ACE_NOEXCEPT;
+/* The most resident bytes from now on, 0: none. Returns what was set before. Who goes beyond gets Lua's own
+ * "not enough memory", and can be caught (lua_pcall) and live on; shrinking never fails. Lua 5.2 and newer
+ * collect before they fail. LuaJIT and 5.1 do not: for them the last quarter (less where live data reaches into
+ * it) is a reserve, and whoever begins it has their collector do a whole cycle at once, unless the program has
+ * stopped it. A single allocation larger than what is left fails all the same. A state that is full of live
+ * data has no room for the few bytes that its own recovery may take: raise the limit a little meanwhile. Called
+ * by the holder. */
+ACE_API size_t ace_lua_vm_set_limit(ace_lua_vm *vm, size_t limit) ACE_NOEXCEPT;
+
+/* Ends the state `L` of `vm` as ace_lua_close does; `lua_close` is the VM's. */
+ACE_API void ace_lua_vm_close(ace_lua_vm *vm, struct lua_State *L, void (*lua_close)(struct lua_State *));
 
 #ifdef __cplusplus
 }
@@ -111,9 +128,16 @@ ACE_API void ace_lua_vm_closing(ace_lua_vm *vm) ACE_NOEXCEPT;
 /* ---------------------------------------------------------------- compiled with the lua.h of the host ---- */
 #ifdef LUA_VERSION_NUM
 
+/* There in a LuaJIT alone. */
+#ifdef __cplusplus
+extern "C"
+#endif
+    __attribute__((weak)) int
+    luaJIT_setmode(lua_State *L, int index, int mode);
+
 /* The finalizer of the binding's userdata; see ace_lua_api.gc. */
 static inline int ace_lua_host_gc(lua_State *L) {
-  return ace_lua_collected(*(ace_lua_vm **)lua_touserdata(L, 1), L);
+  return ace_lua_collected(*(ace_lua_mark **)lua_touserdata(L, 1), L);
 }
 
 /* The table for the VM whose lua.h was included. */
@@ -132,8 +156,16 @@ static inline ace_lua_api ace_lua_host_api(void) {
   api.setmetatable = lua_setmetatable;
   api.getmetatable = lua_getmetatable;
   api.settop = lua_settop;
+#if LUA_VERSION_NUM <= 501
+  api.control = lua_gc;
+#else
+  api.control = NULL;
+#endif
+  api.setmode = luaJIT_setmode;
   api.gc = ace_lua_host_gc;
+  api.registry_index = LUA_REGISTRYINDEX;
   api.finalizes_in_sweep = LUA_VERSION_NUM == 502 || LUA_VERSION_NUM == 503;
+  api.finalizes_in_rounds = luaJIT_setmode != NULL;
   return api;
 }
 
@@ -159,12 +191,23 @@ static inline ace_heap *ace_lua_heap(lua_State *L) {
   return lua_getallocf(L, &ud) == ace_lua_alloc ? ace_lua_vm_heap((ace_lua_vm *)ud) : NULL;
 }
 
-/* As lua_close, for any state: finalizers run, every block is freed, the heap is destroyed. lua_close alone
- * does the same, but announces collections to a heap that is about to end. */
+/* As lua_close, for any state, but at once: finalizers run, and the heap is destroyed as a whole, where
+ * lua_close frees block by block. It leaves lua_close by longjmp from the last finalizer, so that finalizers
+ * must not rely on C++ destructors of what is on the stack below them. A page is lost for each state that made
+ * callbacks by LuaJIT's FFI. */
 static inline void ace_lua_close(lua_State *L) {
   void *ud;
-  if (lua_getallocf(L, &ud) == ace_lua_alloc) ace_lua_vm_closing((ace_lua_vm *)ud);
-  lua_close(L);
+  if (lua_getallocf(L, &ud) == ace_lua_alloc) {
+    ace_lua_vm_close((ace_lua_vm *)ud, L, lua_close);
+  } else {
+    lua_close(L);
+  }
+}
+
+/* ace_lua_vm_set_limit for a state; 0, and nothing set, where it does not allocate from ACE. */
+static inline size_t ace_lua_set_limit(lua_State *L, size_t limit) {
+  void *ud;
+  return lua_getallocf(L, &ud) == ace_lua_alloc ? ace_lua_vm_set_limit((ace_lua_vm *)ud, limit) : 0;
 }
 
 #endif /* LUA_VERSION_NUM */

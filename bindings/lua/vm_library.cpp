@@ -2,8 +2,10 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <limits.h>
 #include <link.h>
 #include <pthread.h>
+#include <string.h>
 
 namespace ace::lua {
 namespace {
@@ -16,7 +18,7 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 // A finalizer gets nothing but its state and must know by itself whose API it may call: one for each library.
 template <int kLibrary>
 int collected(lua_State *L) {
-  return ace_lua_collected(*static_cast<ace_lua_vm **>(g_libraries[kLibrary].touserdata(L, 1)), L);
+  return ace_lua_collected(*static_cast<ace_lua_mark **>(g_libraries[kLibrary].touserdata(L, 1)), L);
 }
 constexpr ace_lua_function kCollected[kLibraries] = {collected<0>, collected<1>, collected<2>, collected<3>};
 
@@ -40,6 +42,13 @@ bool name_version(void *handle, VmLibrary &library) {
     library.label = v.label;
     library.version = v.version;
     library.is_luajit = &v == kVersions;
+    const bool is_5_1 = library.is_luajit || strcmp(v.version, "5.1") == 0;
+    // Lua's LUA_REGISTRYINDEX; in the newer ones it follows the greatest stack, which nobody changes.
+    library.api.registry_index = is_5_1                          ? -10000
+                                 : strcmp(v.version, "5.5") == 0 ? -(INT_MAX / 2 + 1000)
+                                                                 : -1001000;
+    if (is_5_1) find(handle, "lua_gc", library.api.control);
+    library.api.finalizes_in_rounds = library.is_luajit;
     library.api.finalizes_in_sweep = v.version[0] == '5' && (v.version[2] == '2' || v.version[2] == '3');
     return true;
   }
@@ -58,6 +67,7 @@ bool find_functions(void *handle, VmLibrary &library) {
   find(handle, "lua_setmetatable", api.setmetatable);
   find(handle, "lua_getmetatable", api.getmetatable);
   find(handle, "lua_settop", api.settop);
+  find(handle, "luaJIT_setmode", api.setmode);
   return library.luaL_newstate && library.touserdata && (api.newuserdata || api.newuserdatauv) &&
          api.createtable && api.pushcclosure && api.setfield && api.setmetatable && api.getmetatable &&
          api.settop;

@@ -1,0 +1,75 @@
+// What the parts of the Lua binding know of a state.
+//
+//   ace_lua.cpp     the allocator, the phases that it infers, the heap's beginning and end
+//   soft_limit.cpp  a limit that makes a VM collect which fails otherwise
+//   close.cpp       a state's end without freeing block by block
+#pragma once
+#include <setjmp.h>
+#include <stdint.h>
+
+#include "ace_lua.h"
+
+// What a userdata of ours holds the address of, and so what its finalizer learns.
+struct ace_lua_mark {
+  ace_lua_vm *vm;
+};
+
+struct ace_lua_vm {
+  ace_heap *heap;
+  void *first_block;  // the state itself: allocated first, and freed last
+  int frees;          // in a row; kUntouched: nothing was allocated or freed since the last mark was made
+  bool watches;       // an allocation takes the longer way: see update_watch
+  bool has_kinds;
+  bool sweeping;       // a collection has begun, and its end was not yet told
+  bool may_be_over;    // an end was told, but the sweep may go on
+  bool ends_by_quiet;  // no finalizer will tell the end of this sweep
+  bool attached;       // lua_newstate is over
+  bool closing;
+  bool jumps;          // ace_lua_vm_close waits at `out`
+  size_t quiet_bytes;  // allocated during this sweep since the last frees in a row
+  size_t first_size;   // of the first block
+  ace_lua_api api;
+  lua_State *state;  // the main thread
+  ace_lua_mark sentinel, end;
+  ace_lua_close_fn on_close;
+  void *on_close_context;
+  int calm_rounds;
+  jmp_buf out;
+
+  // soft_limit.cpp
+  size_t limit;              // what was asked for; 0: none
+  size_t armed;              // what the heap has been given of it
+  const uintptr_t *stopped;  // a word of the VM's that is `stopped_value` while its collector is stopped
+  uintptr_t stopped_value;
+  bool urged;           // its collector was told to do a whole cycle at once
+  int step_multiplier;  // what it had before
+};
+
+namespace ace::lua {
+
+constexpr int kUntouched = -1;
+
+// Pushes a userdata that holds `mark`, without its metatable.
+void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
+
+// ---- soft_limit.cpp
+
+// Learns how this VM's collector is stopped. Before the state is used.
+void learn_how_it_stops(ace_lua_vm &vm);
+// Sets the heap's limit anew: to what was asked for, or below it, where the VM would not collect there by
+// itself.
+void arm_limit(ace_lua_vm &vm);
+// The heap's ace_limit_fn.
+int near_limit(ace_heap *heap, size_t missing, void *vm);
+// A collection is over: the VM's own pace counts again.
+void after_collection(ace_lua_vm &vm);
+
+// ---- close.cpp
+
+// Puts the mark into the state whose finalizer is the last that its end calls. Before any other userdata is
+// made.
+void anchor_end(ace_lua_vm &vm, lua_State *L);
+// What that finalizer does.
+void reach_end(ace_lua_vm &vm, lua_State *L);
+
+}  // namespace ace::lua
