@@ -3,11 +3,16 @@
 //   ace_lua.cpp     the allocator, the phases that it infers, the heap's beginning and end
 //   soft_limit.cpp  a limit that makes a VM collect which fails otherwise
 //   close.cpp       a state's end without freeing block by block
+//   take_over.cpp   a state that began on another allocator
 #pragma once
 #include <setjmp.h>
 #include <stdint.h>
 
 #include "ace_lua.h"
+
+namespace ace::lua {
+using Allocator = void *(*)(void *ud, void *block, size_t old_size, size_t size);
+}
 
 // What a userdata of ours holds the address of, and so what its finalizer learns.
 struct ace_lua_mark {
@@ -35,6 +40,10 @@ struct ace_lua_vm {
   void *on_close_context;
   int calm_rounds;
   jmp_buf out;
+
+  // take_over.cpp
+  ace::lua::Allocator former;
+  void *former_ud;
 
   // soft_limit.cpp
   size_t limit;              // what was asked for; 0: none
@@ -71,5 +80,12 @@ void after_collection(ace_lua_vm &vm);
 void anchor_end(ace_lua_vm &vm, lua_State *L);
 // What that finalizer does.
 void reach_end(ace_lua_vm &vm, lua_State *L);
+
+// ---- take_over.cpp
+
+// The lua_Alloc for a state that has blocks of `former`, with `vm` as its ud. Before the vm is attached.
+Allocator take_over(ace_lua_vm &vm, Allocator former, void *former_ud);
+// Is it that, or ace_lua_alloc?
+bool is_ours(Allocator allocator);
 
 }  // namespace ace::lua

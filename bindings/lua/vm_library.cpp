@@ -10,7 +10,6 @@
 namespace ace::lua {
 namespace {
 
-constexpr int kLibraries = 4;
 VmLibrary g_libraries[kLibraries];
 int g_count;
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -105,6 +104,8 @@ const VmLibrary *vm_library_at(const void *address, const void *interposed) {
   if (i == g_count && g_count < kLibraries) {
     VmLibrary &library = g_libraries[i];
     if (name_version(handle, library) && find_functions(handle, library)) {
+      library.handle = handle;
+      library.index = i;
       library.newstate = newstate;
       library.luaL_newstate_size = size_of_function(library.luaL_newstate);
       library.api.gc = kCollected[i];

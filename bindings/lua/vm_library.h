@@ -6,10 +6,14 @@
 
 namespace ace::lua {
 
+constexpr int kLibraries = 4;
+
 // lua_newstate as 5.5 has it. Until 5.4 there is no seed: the register is not looked at.
 using NewState = lua_State *(*)(void *(*allocator)(void *, void *, size_t, size_t), void *ud, unsigned seed);
 
 struct VmLibrary {
+  void *handle;               // for dlsym
+  int index;                  // below kLibraries
   NewState newstate;          // the library's own
   const char *luaL_newstate;  // where its code begins
   size_t luaL_newstate_size;
@@ -28,3 +32,6 @@ struct VmLibrary {
 const VmLibrary *vm_library_at(const void *address, const void *interposed);
 
 }  // namespace ace::lua
+
+// Stands before those of the Lua libraries (stock.cpp).
+extern "C" lua_State *lua_newstate(void *(*allocator)(void *, void *, size_t, size_t), void *ud, unsigned seed);

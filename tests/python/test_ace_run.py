@@ -124,6 +124,19 @@ def test_an_existing_preload_is_kept():
 # ------------------------------------------------------------------------------------ entering hosts
 
 
+@pytest.mark.skipif(shutil.which("lua5.4") is None, reason="lua5.4 is not installed")
+@pytest.mark.parametrize("theirs", [None, "/a/?.so;;", "/a/?.so"])
+def test_lua_finds_the_module(theirs):
+    env = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("LUA_")}
+    if theirs is not None:
+        env["LUA_CPATH"] = theirs
+    code = "local ace = require 'ace' assert(ace.active()) print(package.cpath)"
+    done = ace("run", "--", "lua5.4", "-e", code, env=env)
+    assert done.returncode == 0, done
+    assert ("/usr/local/lib/lua/5.4/?.so" in done.stdout) == (theirs != "/a/?.so")
+    assert ("/a/?.so" in done.stdout) == (theirs is not None)
+
+
 def enter(tmp_path, *command, **options):
     lines = tmp_path / "lines"
     done = ace("run", "--report-to", lines, "--", *command, **options)

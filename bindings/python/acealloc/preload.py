@@ -35,9 +35,14 @@ def library() -> str:
 
 
 def environment(preload: str, settings: Mapping[str, str], base: Mapping[str, str]) -> Dict[str, str]:
-    """`base` with the library first in LD_PRELOAD, and with `settings` (ACE_MODE: static, ...)."""
+    """`base` with the library first in LD_PRELOAD, within reach of Lua's require "ace", and with `settings` (ACE_MODE:
+    static, ...)."""
     result = dict(base)
     present = [path for path in base.get("LD_PRELOAD", "").replace(":", " ").split() if path != preload]
     result["LD_PRELOAD"] = ":".join([preload] + present)
+    if os.path.basename(preload) == LIBRARY:
+        pattern = os.path.join(os.path.dirname(preload), LIBRARY.replace("ace", "?", 1))
+        theirs = base.get("LUA_CPATH", ";")  # then ;; comes to stand at the end, for Lua's own path
+        result["LUA_CPATH"] = theirs if theirs.startswith(pattern) else pattern + ";" + theirs
     result.update(settings)
     return result

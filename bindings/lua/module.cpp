@@ -1,0 +1,414 @@
+// The module `ace` of Lua: a program speaks to the heap that its state lives on, or puts a running state on
+// one.
+//
+// What needs no C is Lua (kModule below), so that functions called by it may yield where the VM's pcall lets
+// them.
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <iterator>
+
+#include "ace/ace.h"
+#include "ace/stats.h"
+#include "lua/heap_log.h"
+#include "lua/vm.h"
+#include "lua/vm_library.h"
+
+namespace ace::lua {
+namespace {
+
+constexpr char kModule[] = R"lua(
+local core, where = ...
+local ace = {version = core.version()}
+
+local function needs_heap(what)
+  if not core.active() then
+    error("ace." .. what .. ": this state does not live on ACE: start the program by `ace run`, or call ace.install()", 3)
+  end
+end
+
+-- Does this state allocate from ACE?
+ace.active = core.active
+
+-- Puts this state on ACE: what it allocates from now on comes from there. To be called by the main program, not
+-- within a coroutine. It cannot be undone.
+function ace.install()
+  if not core.active() then core.install() end
+end
+
+local function finish(hint, done, ...)
+  core.hint(hint)
+  if done then return ... end
+  error((...), 0)
+end
+
+-- Calls f(...): many allocations that belong together, a frame, a request. Returns what it returns. The name is for
+-- the reader alone.
+function ace.phase(name, f, ...)
+  if type(name) ~= "string" then error("ace.phase takes a name, a function and its arguments", 2) end
+  core.hint("burst_begin")
+  return finish("burst_end", pcall(f, ...))
+end
+
+-- Calls f(...), in which the program waits, for about a second or longer: free memory may go back.
+function ace.idle(f, ...)
+  core.hint("idle_begin")
+  return finish("idle_end", pcall(f, ...))
+end
+
+-- Gives all free memory back now. Returns its bytes.
+function ace.trim()
+  needs_heap "trim"
+  return core.trim()
+end
+
+-- Sets the most resident bytes of this state, 0: none. Returns what was set before; without an argument it only
+-- tells. Beyond it comes "not enough memory", and whoever catches that lives on.
+function ace.limit(bytes)
+  needs_heap "limit"
+  if bytes ~= nil and (type(bytes) ~= "number" or bytes < 0 or bytes ~= bytes) then
+    error("ace.limit takes a number of bytes, 0 for none", 2)
+  end
+  return core.limit(bytes)
+end
+
+-- The heap's statistics, by name.
+function ace.stats()
+  needs_heap "stats"
+  return core.stats()
+end
+
+local Census = {}
+
+function Census:__tostring()
+  local lines = {("%12s %12s %8s  %s"):format("blocks", "bytes", "pages", "of")}
+  for _, row in ipairs(self) do
+    lines[#lines + 1] = ("%12d %12d %8d  %s"):format(row.blocks, row.bytes, row.pages, row.name)
+  end
+  return table.concat(lines, "\n")
+end
+
+-- What lives in the heap, by the size of its blocks: rows with name, size, blocks, bytes, and the pages of 4 KiB that
+-- hold some of them; the most bytes first. Where kinds are told apart (ACE_KINDS=on, Lua 5.2 and newer) by these, too.
+function ace.census()
+  needs_heap "census"
+  local rows = core.census()
+  table.sort(rows, function(a, b)
+    if a.bytes ~= b.bytes then return a.bytes > b.bytes end
+    return a.name < b.name
+  end)
+  return setmetatable(rows, Census)
+end
+
+return ace
+)lua";
+
+// ------------------------------------------------------------------------------------- the VM's functions ----
+
+// Those that the module needs besides ace_lua_api. Some are called differently from 5.2 on.
+struct Functions {
+  int (*type)(lua_State *, int);
+  const char *(*tolstring)(lua_State *, int, size_t *);
+  double (*tonumber)(lua_State *, int);          // 5.1 and LuaJIT
+  double (*tonumberx)(lua_State *, int, int *);  // 5.2 and newer
+  void (*pushinteger)(lua_State *, ptrdiff_t);
+  void (*pushboolean)(lua_State *, int);
+  void (*pushstring)(lua_State *, const char *);
+  void (*rawseti)(lua_State *, int, int);  // until 5.2
+  void (*rawseti_long)(lua_State *, int, long long);
+  int (*error)(lua_State *);
+  int (*loadbuffer)(lua_State *, const char *, size_t, const char *);
+  int (*loadbufferx)(lua_State *, const char *, size_t, const char *, const char *);
+  void (*call)(lua_State *, int, int);
+  void (*callk)(lua_State *, int, int, intptr_t, void *);
+  int (*pushthread)(lua_State *);
+  Allocator (*getallocf)(lua_State *, void **);
+  void (*setallocf)(lua_State *, Allocator, void *);
+};
+
+struct Vm {
+  const VmLibrary *library;
+  Functions f;
+};
+
+constexpr int kNil = 0;  // lua_type; -1 is none
+
+// One for each library, as vm_library.cpp has them; filled when the module is first opened there.
+Vm g_vms[kLibraries];
+
+template <class Function>
+bool find(void *handle, const char *name, Function &function) {
+  function = reinterpret_cast<Function>(dlsym(handle, name));
+  return function != nullptr;
+}
+
+bool find_all(void *handle, const VmLibrary &library, Functions &f) {
+  const bool is_5_1 = library.is_luajit || strcmp(library.version, "5.1") == 0;
+  const bool long_keys = !is_5_1 && strcmp(library.version, "5.2") != 0;
+  return find(handle, "lua_type", f.type) && find(handle, "lua_tolstring", f.tolstring) &&
+         (is_5_1 ? find(handle, "lua_tonumber", f.tonumber) : find(handle, "lua_tonumberx", f.tonumberx)) &&
+         find(handle, "lua_pushinteger", f.pushinteger) && find(handle, "lua_pushboolean", f.pushboolean) &&
+         find(handle, "lua_pushstring", f.pushstring) &&
+         (long_keys ? find(handle, "lua_rawseti", f.rawseti_long) : find(handle, "lua_rawseti", f.rawseti)) &&
+         find(handle, "lua_error", f.error) &&
+         (is_5_1 ? find(handle, "luaL_loadbuffer", f.loadbuffer)
+                 : find(handle, "luaL_loadbufferx", f.loadbufferx)) &&
+         (is_5_1 ? find(handle, "lua_call", f.call) : find(handle, "lua_callk", f.callk)) &&
+         find(handle, "lua_pushthread", f.pushthread) && find(handle, "lua_getallocf", f.getallocf) &&
+         find(handle, "lua_setallocf", f.setallocf);
+}
+
+// What a C function called by Lua knows of its VM: one function for each.
+template <int kVm>
+struct Core {
+  static const Functions &f() { return g_vms[kVm].f; }
+  static const ace_lua_api &api() { return g_vms[kVm].library->api; }
+
+  static double number(lua_State *L, int index) {
+    return f().tonumberx != nullptr ? f().tonumberx(L, index, nullptr) : f().tonumber(L, index);
+  }
+  static int fail(lua_State *L, const char *message) {
+    f().pushstring(L, message);
+    return f().error(L);
+  }
+  static void push_number(lua_State *L, uint64_t value) {
+    f().pushinteger(L, static_cast<ptrdiff_t>(std::min(value, uint64_t{PTRDIFF_MAX})));
+  }
+  static void set_number(lua_State *L, const char *name, uint64_t value) {
+    push_number(L, value);
+    api().setfield(L, -2, name);
+  }
+
+  static ace_lua_vm *vm_of(lua_State *L) {
+    void *ud;
+    const Allocator allocator = f().getallocf(L, &ud);
+    return is_ours(allocator) ? static_cast<ace_lua_vm *>(ud) : nullptr;
+  }
+  static ace_heap *heap_of(lua_State *L) {
+    ace_lua_vm *vm = vm_of(L);
+    return vm != nullptr ? vm->heap : nullptr;
+  }
+
+  // ---- what the module calls
+
+  static int version(lua_State *L) {
+    f().pushstring(L, ace_version());
+    return 1;
+  }
+
+  static int active(lua_State *L) {
+    f().pushboolean(L, heap_of(L) != nullptr);
+    return 1;
+  }
+
+  static int hint(lua_State *L) {
+    static constexpr struct {
+      const char *name;
+      ace_hint_code code;
+    } kHints[] = {{"burst_begin", ACE_HINT_BURST_BEGIN},
+                  {"burst_end", ACE_HINT_BURST_END},
+                  {"idle_begin", ACE_HINT_IDLE_BEGIN},
+                  {"idle_end", ACE_HINT_IDLE_END}};
+    ace_heap *heap = heap_of(L);
+    const char *name = f().tolstring(L, 1, nullptr);
+    for (const auto &known : kHints) {
+      if (heap != nullptr && name != nullptr && strcmp(name, known.name) == 0) ace_hint(heap, known.code, 0);
+    }
+    return 0;
+  }
+
+  static int trim(lua_State *L) {
+    push_number(L, ace_trim(heap_of(L), SIZE_MAX));
+    return 1;
+  }
+
+  static int limit(lua_State *L) {
+    ace_lua_vm *vm = vm_of(L);
+    size_t former = vm->limit;
+    if (f().type(L, 1) > kNil) former = ace_lua_vm_set_limit(vm, static_cast<size_t>(number(L, 1)));
+    push_number(L, former);
+    return 1;
+  }
+
+  static int stats(lua_State *L) {
+    ace_stats stats;
+    ace_heap_stats(heap_of(L), &stats, sizeof stats);
+    api().createtable(L, 0, 80);
+    ace_field_info field;
+    for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i) {
+      uint64_t value;
+      memcpy(&value, reinterpret_cast<const char *>(&stats) + field.offset, sizeof value);
+      set_number(L, field.name, value);
+    }
+    return 1;
+  }
+
+  static int census(lua_State *L);
+  static int install(lua_State *L);
+
+  static int open(lua_State *L) {
+    static constexpr struct {
+      const char *name;
+      ace_lua_function function;
+    } kFunctions[] = {{"version", version}, {"active", active}, {"hint", hint},     {"trim", trim},
+                      {"limit", limit},     {"stats", stats},   {"census", census}, {"install", install}};
+    const int status = f().loadbufferx != nullptr
+                           ? f().loadbufferx(L, kModule, sizeof kModule - 1, "=ace", nullptr)
+                           : f().loadbuffer(L, kModule, sizeof kModule - 1, "=ace");
+    if (status != 0) return f().error(L);
+    api().createtable(L, 0, static_cast<int>(std::size(kFunctions)));
+    for (const auto &one : kFunctions) {
+      api().pushcclosure(L, one.function, 0);
+      api().setfield(L, -2, one.name);
+    }
+    if (f().callk != nullptr) {
+      f().callk(L, 1, 1, 0, nullptr);
+    } else {
+      f().call(L, 1, 1);
+    }
+    return 1;
+  }
+};
+
+// ---------------------------------------------------------------------------------------------- the census
+// ----
+
+struct CensusRow {
+  size_t size;  // 0: whole pages
+  ace_kind kind;
+  uint64_t blocks, bytes, pages;
+  uintptr_t last_page;
+};
+
+// In the order in which they were met; nothing may be allocated meanwhile.
+class Census {
+ public:
+  static int visit(void *block, size_t usable, ace_kind kind, void *context) {
+    static_cast<Census *>(context)->add(reinterpret_cast<uintptr_t>(block), usable, kind);
+    return 0;
+  }
+  const CensusRow *begin() const { return rows_; }
+  const CensusRow *end() const { return rows_ + count_; }
+
+ private:
+  static constexpr size_t kPage = 4096, kSlabsMax = 16384;
+
+  void add(uintptr_t at, size_t usable, ace_kind kind) {
+    CensusRow *row = row_of(usable <= kSlabsMax ? usable : 0, kind);
+    if (row == nullptr) return;
+    const uintptr_t first = at / kPage, last = (at + usable - 1) / kPage;
+    ++row->blocks;
+    row->bytes += usable;
+    row->pages += last + 1 - std::max(first, row->last_page + 1);
+    row->last_page = last;
+  }
+
+  CensusRow *row_of(size_t size, ace_kind kind) {
+    if (count_ != 0 && recent_->size == size && recent_->kind == kind) return recent_;
+    recent_ = std::find_if(rows_, rows_ + count_,
+                           [&](const CensusRow &row) { return row.size == size && row.kind == kind; });
+    if (recent_ != rows_ + count_) return recent_;
+    if (count_ == std::size(rows_)) return nullptr;
+    *recent_ = {size, kind, 0, 0, 0, 0};
+    ++count_;
+    return recent_;
+  }
+
+  CensusRow rows_[256];  // more than classes times kinds
+  CensusRow *recent_ = rows_;
+  size_t count_ = 0;
+};
+
+template <int kVm>
+int Core<kVm>::census(lua_State *L) {
+  static constexpr const char *kKinds[] = {"", "strings, ", "tables, ", "functions and userdata, "};
+  Census census;
+  ace_heap_walk(heap_of(L), Census::visit, &census);
+  api().createtable(L, static_cast<int>(census.end() - census.begin()), 0);
+  long long n = 0;
+  for (const CensusRow &row : census) {
+    char name[64];
+    const char *kind = row.kind < std::size(kKinds) ? kKinds[row.kind] : "";
+    if (row.size != 0) {
+      snprintf(name, sizeof name, "%s%zu bytes", kind, row.size);
+    } else {
+      snprintf(name, sizeof name, "%swhole pages", kind);
+    }
+    api().createtable(L, 0, 5);
+    f().pushstring(L, name);
+    api().setfield(L, -2, "name");
+    set_number(L, "size", row.size);
+    set_number(L, "blocks", row.blocks);
+    set_number(L, "bytes", row.bytes);
+    set_number(L, "pages", row.pages);
+    ++n;
+    if (f().rawseti_long != nullptr) {
+      f().rawseti_long(L, -2, n);
+    } else {
+      f().rawseti(L, -2, static_cast<int>(n));
+    }
+  }
+  return 1;
+}
+
+// ---------------------------------------------------------------------------------- a state that runs already
+// ----
+
+template <int kVm>
+int Core<kVm>::install(lua_State *L) {
+  const bool is_main = f().pushthread(L) != 0;
+  api().settop(L, -2);
+  if (!is_main) return fail(L, "ace.install is for the main program, not for a coroutine");
+  void *ud;
+  const Allocator original = f().getallocf(L, &ud);
+  OpenHeap *entry = new_entry();
+  if (entry == nullptr) return fail(L, "not enough memory");
+  ace_lua_options options = ACE_LUA_OPTIONS;
+  options.name = g_vms[kVm].library->label;
+  options.limit = ace_option_number("limit");
+  options.kinds = ace_option_number("kinds") != 0;
+  options.on_close = log_closed_heap;
+  options.on_close_context = entry;
+  ace_lua_vm *vm = ace_lua_vm_create(&options);
+  if (vm == nullptr) {
+    drop_entry(entry);
+    return fail(L, "not enough memory");
+  }
+  log_open_heap(entry, ace_lua_vm_heap(vm));
+  f().setallocf(L, take_over(*vm, original, ud), vm);
+  ace_lua_attach(vm, L, &api());
+  return 0;
+}
+
+template <int kVm>
+int open_in(lua_State *L, const VmLibrary &library) {
+  Vm &vm = g_vms[kVm];
+  if (vm.library == nullptr) {
+    // The same functions whoever finds them, so that two threads may do it at once.
+    Functions found{};
+    if (!find_all(library.handle, library, found)) return -1;
+    vm.f = found;
+    __atomic_store_n(&vm.library, &library, __ATOMIC_RELEASE);
+  }
+  return Core<kVm>::open(L);
+}
+
+constexpr int (*kOpen[kLibraries])(lua_State *, const VmLibrary &) = {open_in<0>, open_in<1>, open_in<2>,
+                                                                      open_in<3>};
+
+}  // namespace
+}  // namespace ace::lua
+
+// What `require "ace"` calls where the preloaded library lies in package.cpath as ace.so.
+extern "C" [[gnu::visibility("default")]] int luaopen_ace(lua_State *L) {
+  using namespace ace::lua;
+  const VmLibrary *library =
+      vm_library_at(__builtin_return_address(0), reinterpret_cast<const void *>(&lua_newstate));
+  const int count = library != nullptr ? kOpen[library->index](L, *library) : -1;
+  if (count >= 0) return count;
+  fprintf(stderr, "ace: this Lua is none of LuaJIT and 5.1 to 5.5, or part of its API is hidden\n");
+  return 0;
+}

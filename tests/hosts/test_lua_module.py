@@ -1,0 +1,148 @@
+"""`require "ace"`: a Lua program speaks to the heap that its state lives on, or goes over to one while it runs."""
+
+import os
+
+import pytest
+
+HELP = """
+local function try(f, ...) local done, message = pcall(f, ...) assert(not done) print((tostring(message):gsub("^.-: ", ""))) end
+local ace = require "ace"
+"""
+
+
+@pytest.fixture
+def program(run, lua, preload):
+    """program(code, *arguments, stock=False, env={}): runs it with the module in reach, as `ace run` does."""
+
+    def run_code(code, stock=False, env=None):
+        pattern = os.path.join(os.path.dirname(preload), "lib?-preload.so")
+        return run([lua, "-e", HELP + code], {"LUA_CPATH": pattern + ";;", **(env or {})}, stock=stock)
+
+    return run_code
+
+
+def test_a_state_on_ace(program):
+    code = """
+    assert(ace.active() and ace.version:match "^%d+%.%d+%.%d+$")
+    local sum, count = ace.phase("frame", function(a, b)
+      local t = {} for i = 1, 20000 do t[i] = {i} end
+      return a + b, #t
+    end, 1, 2)
+    print(sum, count)
+    try(ace.phase, "frame", function() error("x: inside") end)
+    print(ace.idle(function(...) return select("#", ...), nil end, nil, nil))
+    collectgarbage() collectgarbage()
+    local stats = ace.stats()
+    assert(stats.hints >= 8 and stats.collections_full >= 2 and stats.live_bytes > 0 and stats.live_blocks > 100)
+    assert(stats.foreign_pointers == 0)
+    assert(ace.trim() >= 0)
+    """
+    result = program(code).check_sound()
+    assert result.stdout.split("\n") == ["3\t20000", "x: inside", "2\tnil", ""]
+
+
+def test_phases_may_yield(program, lua):
+    if os.path.basename(lua) == "lua5.1":
+        pytest.skip("5.1 cannot yield across pcall")
+    code = """
+    local thread = coroutine.wrap(function() return ace.phase("turn", function() coroutine.yield(1) return 2 end) end)
+    print(thread(), thread())
+    """
+    assert program(code).check_sound().stdout == "1\t2\n"
+
+
+def test_census(program):
+    code = """
+    local before = 0
+    for _, row in ipairs(ace.census()) do before = before + row.blocks end
+    local kept = {} for i = 1, 30000 do kept[i] = {i} end
+    local blocks, bytes, last = 0, 0, math.huge
+    for _, row in ipairs(ace.census()) do
+      blocks, bytes = blocks + row.blocks, bytes + row.bytes
+      assert(row.bytes <= last and row.pages * 4096 >= row.bytes * 0.9 and row.pages <= row.blocks + row.bytes / 2048)
+      assert(row.size == 0 or row.size * row.blocks == row.bytes)
+      last = row.bytes
+    end
+    local stats = ace.stats()
+    local expected = (jit and 1 or 2) * 30000  -- LuaJIT puts a table and its few elements into one block
+    assert(math.abs(blocks - before - expected) < 100, blocks - before)
+    assert(math.abs(stats.live_bytes - bytes) < 20000, stats.live_bytes - bytes)
+    local text = tostring(ace.census())
+    assert(text:match "^ *blocks +bytes +pages +of\\n" and select(2, text:gsub("\\n", "\\n")) >= 5)
+    """
+    program(code).check_sound()
+
+
+def test_limit(program):
+    code = """
+    local function hoard() local t = {} for i = 1, 1e7 do t[i] = {i} end end
+    print(ace.limit(), ace.limit(24 * 2 ^ 20), ace.limit() == 24 * 2 ^ 20)
+    for _ = 1, 3 do try(hoard) collectgarbage() collectgarbage() end
+    local stats = ace.stats()
+    assert(stats.peak_resident_bytes <= 24 * 2 ^ 20 and stats.limit_failures >= 3)
+    for i = 1, 3e6 do last = {i} end
+    assert(ace.limit(0) == 24 * 2 ^ 20)
+    for _, wrong in ipairs {-1, "x", 0 / 0, {}} do try(ace.limit, wrong) end
+    """
+    result = program(code).check_sound()
+    lines = result.stdout.splitlines()
+    assert lines[0].replace(".0", "") == "0\t0\ttrue"
+    assert lines[1:4] == ["not enough memory"] * 3
+    assert len(lines) == 8 and all("a number of bytes" in line for line in lines[4:])
+
+
+NOT_THERE = """
+assert(not ace.active())
+print(ace.phase("frame", function(x) return x end, 7), ace.idle(function() return 8 end))
+for _, call in ipairs {ace.trim, ace.limit, ace.stats, ace.census} do try(call) end
+try(coroutine.wrap(ace.install))
+"""
+
+
+def test_a_stock_state_is_told_what_to_do(program):
+    result = program(NOT_THERE, stock=True)
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0 and lines[0] == "7\t8" and len(lines) == 6, result
+    assert all("ace.install()" in line for line in lines[1:5])
+    assert "for the main program" in lines[5]
+
+
+INSTALL = """
+local before, texts = {}, {}
+for i = 1, 60000 do before[i] = {tostring(i), i} end
+for i = 1, 2000 do texts[i] = ("x"):rep(i) end
+local thread = coroutine.create(function() for i = 1, 3 do coroutine.yield(i) end end)
+coroutine.resume(thread)
+local file = io.open("/dev/null")
+ace.install() ace.install()
+assert(ace.active())
+for i = 1, 60000 do before[i][3] = {i} before[i].name = "n" .. i end
+for i = 1, 60000, 3 do before[i] = nil end
+for i = 1, 2000 do texts[i] = texts[i] .. "y" end
+for i = 1, 60000, 7 do local one = before[i] assert(not one or one[1] == tostring(i) and one[3][1] == i) end
+coroutine.resume(thread)
+collectgarbage() collectgarbage()
+file:close()
+local stats = ace.stats()
+assert(stats.live_blocks > 100000 and stats.collections_full >= 1, stats.live_blocks)
+ace.limit(64 * 2 ^ 20)
+print(pcall(function() local t = {} for i = 1, 1e7 do t[i] = {i} end end))
+ace.limit(0)
+"""
+
+
+@pytest.mark.parametrize("kinds", ["off", "on"])
+def test_a_running_state_goes_over(program, tmp_path, kinds):
+    report = tmp_path / "report"
+    env = {"ACE_REPORT": str(report), "ACE_KINDS": kinds}
+    result = program(INSTALL, stock=True, env=env)
+    assert result.returncode == 0 and result.stderr == "", result
+    assert result.stdout == "false\tnot enough memory\n"
+    text = report.read_text()
+    assert '"closed":1' in text.replace(" ", "") and '"audit":"ok"' in text, text
+    assert '"leaked":0' in text.replace(" ", ""), text
+
+
+def test_states_that_went_over_end_by_exit(program):
+    result = program(INSTALL + "os.exit(3)", stock=True)
+    assert result.returncode == 3 and result.stderr == "", result
