@@ -39,6 +39,20 @@ print(json.dumps([acealloc.active(), hit, census[Record].count, census[Record].d
     assert json.loads(said) == [True, True, 20000, "obj", True, True, True, ["python", "python raw"]]
 
 
+def test_a_running_interpreter_goes_over():
+    code = """
+import acealloc
+try: acealloc.stats()
+except acealloc.NotActive as error: print("install()" in str(error))
+acealloc.install()
+kept = [[n] for n in range(50000)]
+print(acealloc.active(), acealloc.stats()["python"]["live_bytes"] > 4000000, acealloc.census()[list].count >= 50000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
+    assert done.returncode == 0 and done.stderr == "", done
+    assert done.stdout == "True\nTrue True True\n"
+
+
 def test_a_census_has_no_row_for_what_is_not_there():
     assert on_ace(
         """

@@ -33,7 +33,9 @@ class NotActive(RuntimeError):
     """This interpreter does not live on ACE."""
 
     def __init__(self, what: str):
-        super().__init__("%s needs an interpreter on ACE: start it by `ace run -- python3 ...`" % what)
+        super().__init__(
+            "%s needs an interpreter on ACE: start it by `ace run -- python3 ...`, or call install() early" % what
+        )
 
 
 class CannotInstall(RuntimeError):
