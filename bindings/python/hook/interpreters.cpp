@@ -25,6 +25,13 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the seats
 Seat *g_seats;
 size_t g_count, g_room;
 
+// A bit for each seated interpreter, by its state's address: whatever raw memory is freed may be a state's, and
+// most of it need not wait for the lock to hear that it is none.
+std::atomic<uint64_t> g_seated{0};
+uint64_t seat_bit(const void *state) {
+  return uint64_t{1} << (reinterpret_cast<uintptr_t>(state) * 0x9e3779b97f4a7c15u >> 58);
+}
+
 // Changes whenever an interpreter ends: what threads remember from before is void.
 std::atomic<uint64_t> g_ended{0};
 struct Known {
@@ -69,6 +76,7 @@ ace_heap *find_or_make(const void *interpreter) {
     empty->heap = heap;
   }
   empty->interpreter = interpreter;
+  g_seated.fetch_or(seat_bit(interpreter), std::memory_order_relaxed);
   return empty->heap;
 }
 
@@ -95,12 +103,19 @@ ace_heap *heap_of_this_interpreter(ace_heap *main_heap) {
 }
 
 void end_interpreter(const void *state) {
+  // A state is freed by a thread that knows it, and so its bit.
+  if ((g_seated.load(std::memory_order_relaxed) & seat_bit(state)) == 0) return;
   pthread_mutex_lock(&g_lock);
+  uint64_t seated = 0;
   for (size_t i = 0; i < g_count; ++i) {
-    if (g_seats[i].interpreter != state) continue;
-    g_seats[i].interpreter = nullptr;
-    g_ended.fetch_add(1, std::memory_order_release);
+    if (g_seats[i].interpreter == state) {
+      g_seats[i].interpreter = nullptr;
+      g_ended.fetch_add(1, std::memory_order_release);
+    } else if (g_seats[i].interpreter != nullptr) {
+      seated |= seat_bit(g_seats[i].interpreter);
+    }
   }
+  g_seated.store(seated, std::memory_order_relaxed);
   pthread_mutex_unlock(&g_lock);
 }
 
