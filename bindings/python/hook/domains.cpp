@@ -13,8 +13,6 @@
 // Pointers that are none of ours go to the allocator that was there before us.
 #include <pthread.h>
 
-#include <utility>
-
 #include "python/hook/census.h"
 #include "python/hook/cpython.h"
 #include "python/hook/hook.h"
@@ -244,31 +242,6 @@ void after_fork_in_child() {
   tell_of_fork(ACE_HINT_FORK_CHILD);
 }
 
-// ---- the limit, and who is told before it is reached. Under a GIL, in the holder's calls
-
-size_t g_limit;         // what was asked for; the heap's own is lower until somebody was told
-void (*g_tell_near)();  // nullptr: nobody is told
-
-ace_heap *limited_heap() { return g_vm_heap != nullptr ? g_vm_heap : g_raw_heap; }
-
-void arm_limit() {
-  ace_heap_set_limit(limited_heap(), g_tell_near == nullptr ? g_limit : g_limit - g_limit / 8);
-}
-
-int near_limit(ace_heap *heap, size_t, void *) {
-  if (g_tell_near == nullptr || heap != limited_heap() || ace_heap_set_limit(heap, g_limit) == g_limit)
-    return 0;
-  g_tell_near();
-  return 1;
-}
-
-void arm_limit_after(ace_hint_code code) {
-  if (g_tell_near == nullptr || code != ACE_HINT_COLLECT_END) return;
-  ace_stats stats{};
-  ace_heap_stats_shared(limited_heap(), &stats, sizeof stats);
-  if (stats.live_bytes < g_limit - g_limit / 4) arm_limit();
-}
-
 // ---- installation
 
 Plan g_plan;
@@ -321,7 +294,6 @@ bool install(const Plan &plan) {
     g_vm_heap = g_raw_heap = nullptr;
     return false;
   }
-  g_limit = plan.limit;
   // After ACE's own handlers, which the first heap has registered: ours then run before them, in the order in
   // which the locks are taken elsewhere.
   pthread_atfork(before_fork, after_fork, after_fork_in_child);
@@ -329,6 +301,7 @@ bool install(const Plan &plan) {
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
   g_many_gils = plan.assume_many_gils;
   g_plan = plan;
+  begin_limit(takes_vm ? g_vm_heap : g_raw_heap, plan.limit);
   set_all();
   return true;
 }
@@ -347,7 +320,7 @@ void go_straight() {
 void hint(ace_hint_code code, uint64_t value, bool also_raw) {
   if (g_vm_heap != nullptr) {
     ace_hint(g_vm_heap, code, value);
-    if (also_raw) arm_limit_after(code);
+    if (also_raw && code == ACE_HINT_COLLECT_END) arm_limit_after_collection();
   }
   // The collector frees next to nothing in raw, but a full collection is a good moment to give back memory.
   if (also_raw && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {
@@ -364,17 +337,6 @@ size_t trim() {
     returned += ace_trim(g_raw_heap, SIZE_MAX);
   }
   return returned;
-}
-
-size_t set_limit(size_t limit) {
-  const size_t former = std::exchange(g_limit, limit);
-  arm_limit();
-  return former;
-}
-
-void tell_near_limit(void (*tell)()) {
-  g_tell_near = tell;
-  arm_limit();
 }
 
 const char *read_stats(Domain domain, ace_stats &stats) {

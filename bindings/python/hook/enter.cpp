@@ -130,12 +130,13 @@ preload::Entry enter_cpython() {
 
   g_found.debug_hooks = ace_option_number("debug_hooks") != 0;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();
-  snprintf(g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains,
-           g_found.debug_hooks ? ", with debug hooks" : "",
-           free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
-                           "own allocator"
-                         : "",
-           g_found.minor > 13 && !free_threaded ? "; newer than what was tried: every call looks for its interpreter" : "");
+  snprintf(
+      g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains, g_found.debug_hooks ? ", with debug hooks" : "",
+      free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
+                      "own allocator"
+                    : "",
+      g_found.minor > 13 && !free_threaded ? "; newer than what was tried: every call looks for its interpreter"
+                                           : "");
   return {preload::Entry::kEntered, g_host, g_detail, free_threaded && insisted};
 }
 

@@ -2,6 +2,7 @@
 //
 //   enter.cpp    is this CPython, may it be entered, and with what
 //   domains.cpp  its three allocator domains, served from two heaps
+//   limit.cpp    how much they may take
 //   phases.cpp   its collector, heard through gc.callbacks
 //   builtin.cpp  the module _ace, for the program itself
 //   census.cpp   what the memory consists of
@@ -55,12 +56,6 @@ Standing standing();
 
 // For the built-in module, under a GIL. Each takes the lock that its heap needs.
 size_t trim();  // bytes given back
-// The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
-// what was set before.
-size_t set_limit(size_t limit);
-// From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
-// after a full collection that left clearly less. nullptr: nobody is told.
-void tell_near_limit(void (*tell)());
 // Fills `stats` and returns the heap's name; nullptr where this domain was not taken.
 const char *read_stats(Domain domain, ace_stats &stats);
 // Looks at some of the heaps; false once all were looked at.
@@ -72,6 +67,25 @@ void report_heap(ace_heap *heap, int fd, const char *format);
 
 // A heap as that of mem and obj, for one interpreter more; nullptr where there is no memory.
 ace_heap *make_interpreter_heap();
+
+// ---- limit.cpp
+
+// The heap that is limited, as it was made.
+void begin_limit(ace_heap *heap, size_t limit);
+
+// The ace_limit_fn of all heaps.
+int near_limit(ace_heap *heap, size_t missing, void *context);
+
+// A full collection is over.
+void arm_limit_after_collection();
+
+// For the built-in module, under a GIL.
+// The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
+// what was set before.
+size_t set_limit(size_t limit);
+// From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
+// after a full collection that left clearly less. nullptr: nobody is told.
+void tell_near_limit(void (*tell)());
 
 // ---- interpreters.cpp
 
