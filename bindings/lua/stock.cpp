@@ -20,12 +20,13 @@
 #include "lua/ace_lua.h"
 #include "lua/call_site.h"
 #include "lua/heap_log.h"
-#include "lua/vm.h"
 #include "lua/vm_library.h"
 #include "preload/hosts.h"
 
 using namespace ace;
 using namespace ace::lua;
+
+using Allocator = void *(*)(void *ud, void *ptr, size_t osize, size_t nsize);
 
 namespace {
 
