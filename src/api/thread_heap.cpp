@@ -16,7 +16,7 @@ FirstThread g_first_thread;
 namespace {
 
 // Heaps whose thread has ended and that still have live blocks.
-Lock g_lock;
+Lock g_abandoned_lock;
 Heap *g_abandoned;
 pthread_key_t g_key;
 pthread_once_t g_key_once = PTHREAD_ONCE_INIT;
@@ -48,7 +48,7 @@ void abandon(void *value) {
     end_loop(*heap);
     return destroy_heap(*heap);
   }
-  Locked locked(g_lock);
+  Locked locked(g_abandoned_lock);
   heap->next_abandoned = g_abandoned;
   g_abandoned = heap;
 }
@@ -56,7 +56,7 @@ void abandon(void *value) {
 Heap *adopt() {
   Heap *heap;
   {
-    Locked locked(g_lock);
+    Locked locked(g_abandoned_lock);
     heap = g_abandoned;
     if (heap == nullptr) return nullptr;
     g_abandoned = heap->next_abandoned;
@@ -90,7 +90,7 @@ void forget_first_thread() {
   if (!is_first_thread()) g_first_thread.pointer.store(nullptr, std::memory_order_relaxed);
 }
 
-void lock_abandoned_heaps() { g_lock.lock(); }
-void unlock_abandoned_heaps() { g_lock.unlock(); }
+void lock_abandoned_heaps() { g_abandoned_lock.lock(); }
+void unlock_abandoned_heaps() { g_abandoned_lock.unlock(); }
 
 }  // namespace ace

@@ -22,7 +22,7 @@ struct Files {
   char use[512], limit[512], parts[512], pressure[512];  // "" where there is none
 };
 
-Lock g_lock;  // guards the files
+Lock g_container_lock;  // guards the files
 bool g_is_found;
 Files g_files;
 const char *g_root = "";
@@ -123,7 +123,7 @@ bool is_memory_short(uint64_t now) {
     return g_is_short.load(std::memory_order_relaxed);
   Files files;
   {
-    Locked locked(g_lock);
+    Locked locked(g_container_lock);
     if (!g_is_found) find(g_files);
     g_is_found = true;
     files = g_files;
@@ -133,11 +133,11 @@ bool is_memory_short(uint64_t now) {
   return is_short;
 }
 
-void lock_container() { g_lock.lock(); }
-void unlock_container() { g_lock.unlock(); }
+void lock_container() { g_container_lock.lock(); }
+void unlock_container() { g_container_lock.unlock(); }
 
 void set_container_root_for_tests(const char *root) {
-  Locked locked(g_lock);
+  Locked locked(g_container_lock);
   g_root = root;
   g_is_found = false;
   g_look_at.store(0, std::memory_order_relaxed);

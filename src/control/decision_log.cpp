@@ -18,7 +18,7 @@
 namespace ace {
 namespace {
 
-Lock g_lock;  // guards the rest
+Lock g_log_lock;  // guards the rest
 int g_file = -1;
 struct stat g_identity;  // of the file: a host that closes all descriptors may have made another one of its own
 int g_process;           // which opened it: a child of fork writes a header of its own
@@ -76,7 +76,7 @@ void log_start(const LoopName &loop, const char *playbook) {
   const char *path = wanted();
   if (path == nullptr) return;
   using Number = unsigned long long;
-  Locked locked(g_lock);
+  Locked locked(g_log_lock);
   if (!open_log(path, loop.id)) return;
   TextBuffer line(g_line, sizeof g_line);
   line.add("{\"pid\":%d,\"id\":%u,\"heap\":", g_process, loop.id);
@@ -92,13 +92,13 @@ void log_start(const LoopName &loop, const char *playbook) {
 void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
   const char *path = wanted();
   if (path == nullptr) return;
-  Locked locked(g_lock);
+  Locked locked(g_log_lock);
   if (!open_log(path, next_loop_id())) return;
   const size_t length = format_step(g_line, sizeof g_line, g_process, id, heap, view, step);
   if (length != 0 && !write_all(g_file, g_line, length)) fail(path);
 }
 
-void lock_decision_log() { g_lock.lock(); }
-void unlock_decision_log() { g_lock.unlock(); }
+void lock_decision_log() { g_log_lock.lock(); }
+void unlock_decision_log() { g_log_lock.unlock(); }
 
 }  // namespace ace

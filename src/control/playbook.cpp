@@ -16,7 +16,7 @@
 namespace ace {
 namespace {
 
-Lock g_lock;  // guards the rest
+Lock g_playbook_lock;  // guards the rest
 bool g_is_read, g_has_news;
 Context g_contexts[kContexts];  // the file's, and what was learned since
 char g_text[kPlaybookMax + 1];
@@ -98,7 +98,7 @@ bool write_file(const char *path, const char *text, size_t length) {
 
 void start_loop(const LoopName &loop, Learner &learner) {
   if (file_name() == nullptr) return log_start(loop, "");
-  Locked locked(g_lock);
+  Locked locked(g_playbook_lock);
   read_once();
   bool knows = false;
   for (const Context &context : g_contexts) knows |= context.samples != 0 || context.pinned;
@@ -109,13 +109,13 @@ void start_loop(const LoopName &loop, Learner &learner) {
 
 void add_to_playbook(const Learner &learner) {
   if (file_name() == nullptr) return;
-  Locked locked(g_lock);
+  Locked locked(g_playbook_lock);
   read_once();
   g_has_news |= add_learner(g_contexts, learner);
 }
 
-void lock_playbook() { g_lock.lock(); }
-void unlock_playbook() { g_lock.unlock(); }
+void lock_playbook() { g_playbook_lock.lock(); }
+void unlock_playbook() { g_playbook_lock.unlock(); }
 
 bool write_playbook() {
   const char *path = file_name();
@@ -125,7 +125,7 @@ bool write_playbook() {
     bool has_news;
   } sum;
   {
-    Locked locked(g_lock);
+    Locked locked(g_playbook_lock);
     read_once();
     memcpy(sum.contexts, g_contexts, sizeof sum.contexts);
     sum.has_news = g_has_news;

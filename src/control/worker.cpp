@@ -19,11 +19,11 @@ namespace ace {
 namespace {
 
 // Guards what Heap says is under it, and the earliest of all due times.
-pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t g_worker_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
 bool g_running, g_stopping;
-pid_t g_process;   // in which the worker runs: the child of a raw clone has none
+pid_t g_worker_process;  // in which the worker runs: the child of a raw clone has none
 unsigned g_forks;  // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
 std::atomic<bool> g_ended_by_fork{false};  // and trims wait
@@ -45,7 +45,7 @@ struct Round {
 void trim_if_due(Heap &heap, void *context) {
   auto &round = *static_cast<Round *>(context);
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   if (heap.trim_due != 0 && heap.trim_due <= round.now && !g_stopping) {
     const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
@@ -66,51 +66,51 @@ void trim_if_due(Heap &heap, void *context) {
     }
   }
   if (heap.trim_due != 0) round.earliest = std::min(round.earliest, heap.trim_due);
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
   if (decision.action == TrimAction::kNow) purge_pages(heap, decision.budget);
 }
 
 void work() {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   while (!g_stopping) {
-    pthread_mutex_unlock(&g_lock);
+    pthread_mutex_unlock(&g_worker_lock);
     const uint64_t rest = run_due_trims();
-    pthread_mutex_lock(&g_lock);
+    pthread_mutex_lock(&g_worker_lock);
     uint64_t until = rest == UINT64_MAX ? UINT64_MAX : os().now() + rest;
     until = std::min(until, g_earliest);
     if (g_stopping) break;
     if (until == UINT64_MAX) {
-      pthread_cond_wait(&g_changed, &g_lock);
+      pthread_cond_wait(&g_changed, &g_worker_lock);
     } else if (until > os().now()) {
       timespec at{static_cast<time_t>(until / 1'000'000'000), static_cast<long>(until % 1'000'000'000)};
-      pthread_cond_timedwait(&g_changed, &g_lock, &at);
+      pthread_cond_timedwait(&g_changed, &g_worker_lock, &at);
     }
   }
   g_running = g_stopping = false;
   pthread_cond_broadcast(&g_changed);
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
   if (g_running || g_forks != 0) return;
   g_running = os().start_thread(work);
-  g_process = getpid();
+  g_worker_process = getpid();
 }
 
 // The lock is held.
 void stop() {
-  if (g_process != getpid()) g_running = false;
+  if (g_worker_process != getpid()) g_running = false;
   if (!g_running) return;
   g_stopping = true;
   pthread_cond_broadcast(&g_changed);
-  while (g_stopping) pthread_cond_wait(&g_changed, &g_lock);
+  while (g_stopping) pthread_cond_wait(&g_changed, &g_worker_lock);
 }
 
 void trim_if_pending(Heap &heap, void *) {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   const bool pending = std::exchange(heap.trim_due, 0) != 0;
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
   if (pending) purge_pages(heap, SIZE_MAX);
 }
 
@@ -118,7 +118,7 @@ void trim_if_pending(Heap &heap, void *) {
 
 void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay) {
   pthread_once(&g_made_condition, make_condition);
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   const uint64_t taken = heap.counters.taken_bytes.get();
   if (heap.trim_due == 0) {
     heap.trim_asked = now;
@@ -132,47 +132,47 @@ void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay) {
     g_earliest = heap.trim_due;
     pthread_cond_signal(&g_changed);
   }
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 void cancel_trim(Heap &heap) {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   heap.trim_due = 0;
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 uint64_t run_due_trims() {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
   Round round{os().now(), UINT64_MAX};
   visit_heaps(trim_if_due, &round);
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   g_earliest = std::min(g_earliest, round.earliest);
   uint64_t earliest = g_earliest;
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
   uint64_t now = os().now();
   return earliest == UINT64_MAX ? UINT64_MAX : earliest > now ? earliest - now : 0;
 }
 
 void stop_worker() {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   stop();
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 void pause_worker() {
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   ++g_forks;
   stop();
   const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
   os().await_thread_end();
   if (pending) visit_heaps(trim_if_pending, nullptr);
 }
 
-void lock_worker() { pthread_mutex_lock(&g_lock); }
-void unlock_worker() { pthread_mutex_unlock(&g_lock); }
+void lock_worker() { pthread_mutex_lock(&g_worker_lock); }
+void unlock_worker() { pthread_mutex_unlock(&g_worker_lock); }
 
 // The lock is held. Not at once: whoever looks just after a fork shall find no other thread.
 void resume_worker() {
@@ -191,9 +191,9 @@ void wake_after_fork() {
   if (!g_ended_by_fork.load(std::memory_order_relaxed)) return;
   if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed) || !options().worker) return;
   pthread_once(&g_made_condition, make_condition);
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_worker_lock);
   start();
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 }  // namespace ace

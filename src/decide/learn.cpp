@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "decide/trim.h"
+
 namespace ace {
 namespace {
 
@@ -12,7 +14,6 @@ constexpr uint64_t kLossSteps = 16, kLossMax = 4 * kLossSteps;
 constexpr uint64_t kHalvings = 3;
 // An expert that is nearly as good as the best is preferred when its delay is shorter.
 constexpr unsigned kNearlyShift = 4;
-constexpr uint64_t kCollapse = 2;
 
 // What a weight is multiplied with after a loss of k sixteenths of a purchase, in 16 bits: 2^(-kHalvings k /
 // 16).

@@ -8,7 +8,7 @@ namespace {
 // A heap that rests so long has rested, whatever it will do: in break-even times.
 constexpr uint64_t kRested = 4;
 
-const char *name_of(TrimAction action) {
+const char *action_name(TrimAction action) {
   return action == TrimAction::kNow ? "now" : action == TrimAction::kLater ? "later" : "nothing";
 }
 
@@ -108,13 +108,13 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
         ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"priced\":%llu,\"length\":%"
         "llu,"
         "\"reused\":%llu,\"quiet\":%llu,\"before_quiet\":%llu,\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
-        ace::name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.priced},
+        name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.priced},
         Number{i.length}, Number{i.reused}, Number{i.quiet}, Number{i.before_quiet}, Number{step.cost},
         Number{step.prior_cost}, Number{step.least_cost});
   }
   if (step.opened) {
     line.add(",\"opened\":{\"context\":\"%s\",\"chosen\":%u,\"action\":\"%s\",\"due\":%llu}",
-             ace::name_of(step.context).text, unsigned{step.chosen}, name_of(step.action), Number{step.due});
+             name_of(step.context).text, unsigned{step.chosen}, action_name(step.action), Number{step.due});
   }
   line.add("}\n");
   return line.fits() ? line.length() : 0;

@@ -10,9 +10,6 @@ constexpr uint64_t kSlackMin = uint64_t{1} << 20;
 constexpr uint64_t kSlackShare = 16;
 // A partial collection says little: most of what is free will be used again soon.
 constexpr uint64_t kPartialSlackMin = uint64_t{8} << 20;
-// Unless next to nothing survived. A collector that lets its heap double between two collections leaves about
-// as much free as lives; a heap of which so many times as much is free has collapsed.
-constexpr uint64_t kCollapse = 2;
 // A program that is never quiet is looked at all the same after this many delays, and keeps what it turns over.
 constexpr uint64_t kPatience = 10;
 

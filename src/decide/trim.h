@@ -25,6 +25,10 @@ struct TrimView {
 // A trim, or a collection, is recent for so many idle delays.
 inline constexpr uint64_t kBusyDelays = 10;
 
+// A collector that lets its heap double between two collections leaves about as much free as lives; a heap of
+// which so many times as much is free has collapsed: next to nothing survived.
+inline constexpr uint64_t kCollapse = 2;
+
 enum class TrimAction : uint8_t { kNothing, kNow, kLater };
 
 struct TrimDecision {

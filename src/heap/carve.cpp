@@ -23,7 +23,7 @@ uint16_t pages_touched(unsigned word, uint64_t blocks, uint32_t block_size) {
 }
 
 // Takes pages into use that are absent. False where the limit says no.
-bool take_pages(Heap &heap, SlabRow &row, uint16_t absent, LimitTalk &talk) {
+bool take_absent_pages(Heap &heap, SlabRow &row, uint16_t absent, LimitTalk &talk) {
   size_t bytes = static_cast<size_t>(std::popcount(absent)) * kPage;
   if (!may_grow(heap, bytes, talk)) return false;
   row.present.store(row.present.load(std::memory_order_relaxed) | absent, std::memory_order_relaxed);
@@ -116,7 +116,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
         begin_window(heap, index, (page + 1) * kPage);
         continue;
       }
-      if (!take_pages(heap, row, absent, talk)) return Carved::kRefused;
+      if (!take_absent_pages(heap, row, absent, talk)) return Carved::kRefused;
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
     if constexpr (kBitmapWord) {

@@ -59,7 +59,7 @@ class CallTime {
 };
 
 // Gives pages back and counts that. False where the system refuses.
-bool purge(Heap &heap, void *start, size_t size) {
+bool give_back(Heap &heap, void *start, size_t size) {
   if (!os().purge(start, size)) return false;
   heap.counters.purge_calls.add_shared(1);
   return true;
@@ -87,7 +87,7 @@ size_t purge_runs(Heap &heap, Superslab *superslab, const PageSet &dead, PageSet
     }
     if (from < to) {
       size_t bytes = present.count(from, to) * kPage;
-      if (bytes != 0 && purge(heap, superslab->page(from), (to - from) * kPage)) {
+      if (bytes != 0 && give_back(heap, superslab->page(from), (to - from) * kPage)) {
         present.remove(from, to);
         given += bytes;
       }
@@ -117,7 +117,7 @@ size_t purge_tiny(Heap &heap, Superslab *superslab, size_t budget) {
     os().end_huge(superslab, kSuperslabSize);
     // Another purger may be at other slabs of it: one alone gives the spare pages back.
     if (budget >= kSpare && superslab->head.is_huge.exchange(false, std::memory_order_relaxed)) {
-      if (purge(heap, superslab->heap_area, kSpare)) {
+      if (give_back(heap, superslab->heap_area, kSpare)) {
         given = kSpare;
       } else {
         superslab->head.is_huge.store(true, std::memory_order_relaxed);
@@ -141,7 +141,7 @@ size_t purge_kept(Heap &heap, Superslab *superslab, size_t budget) {
   size_t resident = head.kept_bytes.load(std::memory_order_relaxed), given = 0;
   while (given < budget && resident != 0) {
     const size_t bytes = round_down(std::min({resident, budget - given, kSuperslabSize}), os().page_size);
-    if (bytes == 0 || !purge(heap, large_block(superslab) + resident - bytes, bytes)) break;
+    if (bytes == 0 || !give_back(heap, large_block(superslab) + resident - bytes, bytes)) break;
     resident -= bytes;
     given += bytes;
   }

@@ -37,7 +37,7 @@ void unlist(Heap &heap, SlabRow &row) {
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;
-  (kPartialOrder == PartialOrder::lifo ? push : append)(heap.slabs[row.prefix.bin].partial, row);
+  (kPartialOrder == PartialOrder::lifo ? prepend : append)(heap.slabs[row.prefix.bin].partial, row);
 }
 
 // ---- slabs, from state to state
@@ -99,7 +99,7 @@ void retire(Heap &heap, unsigned index) {
     return;
   }
   prefix.state = SlabState::kSparse;
-  push(heap.slabs[prefix.bin].sparse, row);
+  prepend(heap.slabs[prefix.bin].sparse, row);
 }
 
 // The pages that the slab's blocks lie in.

@@ -7,7 +7,7 @@ namespace ace {
 // How many slabs are looked at when purgers hold the first ones.
 inline constexpr unsigned kClaimTries = 8;
 
-inline void push(SlabList &list, SlabRow &row) {
+inline void prepend(SlabList &list, SlabRow &row) {
   row.previous = nullptr;
   row.next = list.first;
   (row.next != nullptr ? row.next->previous : list.last) = &row;

@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kSmallestChunk = 4, kLargestChunk = 32;
 constexpr size_t kKept = 64;
 
-Lock g_lock;
+Lock g_pool_lock;
 std::byte *g_chunk;         // the rest of the last mapping
 size_t g_chunk_superslabs;  // how many it holds
 size_t g_handed_out;
@@ -35,7 +35,7 @@ bool map_chunk() {
 }
 
 Superslab *take() {
-  Locked locked(g_lock);
+  Locked locked(g_pool_lock);
   Superslab *superslab;
   if (g_kept_count != 0) {
     superslab = g_kept[--g_kept_count];
@@ -64,7 +64,7 @@ void release_superslab(Superslab *superslab) {
   const bool zeroed = os().purge(superslab, kSuperslabSize);
   if (was_huge) os().end_huge(superslab, kSuperslabSize);
   {
-    Locked locked(g_lock);
+    Locked locked(g_pool_lock);
     --g_handed_out;
     if (zeroed && g_kept_count < kKept) {
       g_kept[g_kept_count++] = superslab;
@@ -74,7 +74,7 @@ void release_superslab(Superslab *superslab) {
   os().unmap(superslab, kSuperslabSize);
 }
 
-void lock_superslab_pool() { g_lock.lock(); }
-void unlock_superslab_pool() { g_lock.unlock(); }
+void lock_superslab_pool() { g_pool_lock.lock(); }
+void unlock_superslab_pool() { g_pool_lock.unlock(); }
 
 }  // namespace ace

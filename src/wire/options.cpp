@@ -10,8 +10,6 @@
 
 #include <cstddef>
 
-extern char **environ;
-
 namespace ace {
 namespace {
 
@@ -159,7 +157,7 @@ constexpr unsigned kRowCount = sizeof kRows / sizeof kRows[0];
 static_assert(kRowCount <= 20, "at most 20 options");
 
 pthread_once_t g_read_once = PTHREAD_ONCE_INIT;
-pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+pthread_mutex_t g_options_lock = PTHREAD_MUTEX_INITIALIZER;
 Options g_options;
 char g_texts[kRowCount][kTextMax];
 char g_environment_names[kRowCount][32];
@@ -221,9 +219,9 @@ int set_option(const char *name, const char *value) {
   options();
   int i = find_row(name);
   if (i < 0) return -1;
-  pthread_mutex_lock(&g_lock);
+  pthread_mutex_lock(&g_options_lock);
   bool taken = set_row(static_cast<unsigned>(i), value);
-  pthread_mutex_unlock(&g_lock);
+  pthread_mutex_unlock(&g_options_lock);
   return taken ? 0 : -2;
 }
 
