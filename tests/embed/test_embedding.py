@@ -129,7 +129,7 @@ def test_binding_for_lua(core, amalgamation, compilers, tmp_path):
     lua, binding, host = flags_of("lua5.4"), tmp_path / "ace_lua.o", tmp_path / "host"
     run(compilers[1], *CPP, *AS_THE_PAGE_SAYS, "-c", "ace_lua.cpp", "-o", binding, cwd=amalgamation)
     folders = ["-I%s" % amalgamation.parent, "-I%s" % amalgamation]
-    run(compilers[0], *C99, *folders, LUA_HOST, binding, core, *lua, "-pthread", "-o", host)
+    run(compilers[0], "-std=c99", *folders, LUA_HOST, binding, core, *lua, "-pthread", "-o", host)
     assert run(host) == "all holds\n"
 
 
@@ -186,7 +186,7 @@ def test_by_pkg_config(kind, libraries, as_built, tmp_path):
 def test_lua_by_pkg_config(libraries, tmp_path):
     host = tmp_path / "host"
     flags = flags_of("ace-lua", PKG_CONFIG_PATH=str(libraries / "pkgconfig")) + flags_of("lua5.4")
-    run("cc", *C99, LUA_HOST, *flags, "-pthread", "-o", host)
+    run("cc", "-std=c99", LUA_HOST, *flags, "-pthread", "-o", host)
     assert run(host, environment={"LD_LIBRARY_PATH": str(libraries)}) == "all holds\n"
 
 
