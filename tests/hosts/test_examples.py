@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 
 import pytest
 from conftest import BUILD, REPOSITORY
@@ -11,7 +12,16 @@ EXAMPLES = REPOSITORY / "examples"
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # By what a command asks pkg-config for: what Debian calls it.
-PACKAGES = {"duktape": "duktape-dev", "mujs": "libmujs-dev", "sqlite3": "libsqlite3-dev"}
+PACKAGES = {
+    "duktape": "duktape-dev",
+    "mujs": "libmujs-dev",
+    "sqlite3": "libsqlite3-dev",
+    "luajit": "libluajit-5.1-dev",
+    "lua5.1": "liblua5.1-0-dev",
+    "lua5.3": "liblua5.3-dev",
+    "lua5.4": "liblua5.4-dev",
+}
+LUAS = ["luajit", "lua5.1", "lua5.3", "lua5.4"]
 # What stops a script that hits its limit, in the words of its VM.
 OUT_OF_MEMORY = {"duktape_host": "Error: alloc failed", "mujs_host": "out of memory"}
 
@@ -26,14 +36,14 @@ def command_of(source):
     return command
 
 
-def build(name, folder, *more):
+def build(name, folder, *more, lua="luajit"):
     """The example's program, made in `folder`; skips where a library that it needs is not installed."""
     source = EXAMPLES / (name + ".c")
-    command = command_of(source)
-    for library, package in PACKAGES.items():
-        missing = subprocess.run(["pkg-config", "--exists", library]).returncode != 0
-        if missing and re.search(r"pkg-config [^)]*\b%s\b" % library, command):
-            pytest.skip("%s is not installed: apt-get install %s" % (package, package))
+    command = command_of(source).replace("luajit)", lua + ")")
+    (asked,) = re.findall(r"pkg-config --cflags --libs ([^)]*)\)", command)
+    for library in set(asked.split()) & set(PACKAGES):
+        if subprocess.run(["pkg-config", "--exists", library]).returncode != 0:
+            pytest.skip("%s is missing: apt-get install %s" % (library, PACKAGES[library]))
     (folder / source.name).symlink_to(source)
     environment = clean_environment(PKG_CONFIG_PATH=str(BUILD / "meson-uninstalled"))
     command = " ".join(["cc", *WARNINGS, *more, command.removeprefix("cc ")])
@@ -126,3 +136,54 @@ def test_sqlite(flags, tmp_path):
     assert goes_on.endswith("the database is sound")
     found = figures(heap)
     assert 12 < found["peak"] <= 16 and found["resident"] < 1, "the caches went back"
+
+
+def table_after(head, output):
+    """The rows of a table, by their first word."""
+    rows = output.split("\n%s " % head)[1].split("\n\n")[0].splitlines()
+    names = rows[0].replace("in frame", "in_frame").split()
+    return {name: dict(zip(names, map(float, numbers))) for name, *numbers in map(str.split, rows[1:])}
+
+
+@pytest.mark.parametrize("package", [*LUAS, "sanitized-lua5.4"])
+def test_game_loop(package, tmp_path):
+    # Frames of a second, so that no machine is too slow for the work on memory.
+    flags = SANITIZERS if package.startswith("sanitized-") else []
+    program = build("game_loop", tmp_path, *flags, lua=package.removeprefix("sanitized-"))
+    result = execute(program, "--frames", 420, "--no-wait", "--hz", 1, "--memory", 500)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    assert "\n420 frames; " in result.stdout
+    for what, times in table_after("ms", result.stdout).items():
+        assert 0 < times["p50"] <= times["p99"] <= times["p99.9"] <= times["max"], what
+    scripts = table_after("MB", result.stdout)
+    assert list(scripts) == ["world", "agents", "texts", "hoard"]
+    assert all(0 < script["live"] <= script["resident"] <= script["peak"] for script in scripts.values()), scripts
+    assert all(script["cycles"] > 5 for script in scripts.values()), "the collectors went on"
+    hoard = scripts.pop("hoard")
+    assert hoard["restarts"] >= 2 and abs(hoard["peak"] - hoard["budget"]) < 0.2, "one was stopped by its budget"
+    assert all(script["restarts"] == script["in_frame"] == 0 for script in scripts.values()), scripts
+    # The world was left twice. What the others hold they need again at once.
+    world = scripts.pop("world")
+    assert world["peak"] < world["budget"] and world["returned"] > 5, world
+    assert all(script["returned"] < 1 for script in scripts.values()), scripts
+
+
+@pytest.mark.parametrize("package", LUAS)
+def test_game_loop_without_time(package, tmp_path):
+    """Collectors that hardly get any time: the budgets hold, and the loop goes on."""
+    result = execute(build("game_loop", tmp_path, lua=package), "--frames", 300, "--no-wait", "--memory", 0.001)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    scripts = table_after("MB", result.stdout)
+    assert all(script["peak"] <= script["budget"] + 1.05 for script in scripts.values()), scripts
+    assert scripts["hoard"]["restarts"] >= 1
+
+
+def test_game_loop_waits(tmp_path):
+    """A frame begins when its time has come: 60 frames are no less than a second, but for the last."""
+    program = build("game_loop", tmp_path)
+    begin = time.monotonic()
+    assert execute(program, "--frames", 60).returncode == 0
+    assert time.monotonic() - begin > 0.98
+    for wrong in (["--frames", "0"], ["--memory", "nan"], ["--hz", "0"], ["--frame"]):
+        refused = execute(program, *wrong)
+        assert refused.returncode == 2 and "usage:" in refused.stderr
