@@ -5,6 +5,7 @@ the fixture `python`, `cpython` or `lua` and is run once for each interpreter fo
 that are absent are named in the header.
 """
 
+import contextlib
 import dataclasses
 import glob
 import json
@@ -12,7 +13,9 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -181,3 +184,58 @@ def run(preload, free_watch, tmp_path):
         )
 
     return run_one
+
+
+@dataclasses.dataclass
+class Served:
+    """A server; once it has ended, with what ACE wrote about its processes."""
+
+    process: subprocess.Popen
+    log: pathlib.Path
+    hosts: list = dataclasses.field(default_factory=list)
+    heaps: list = dataclasses.field(default_factory=list)
+
+    def await_socket(self, path):
+        """Waits until it listens there."""
+        for _ in range(600):
+            with socket.socket(socket.AF_UNIX) as connection:
+                if connection.connect_ex(str(path)) == 0:
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        pytest.fail("not ready after 30 s: %s" % self.log.read_text())
+
+
+@pytest.fixture
+def serve(preload, tmp_path):
+    """serve(command, path, stock=False, env={}): a context in which a server runs, with ACE preloaded or stock, and
+    listens at the socket `path`; at its end the server is told to end, which it must do well, and the reports are
+    read. Without free_watch, which hands free to libc: some servers have a malloc of their own."""
+    count = 0
+
+    @contextlib.contextmanager
+    def serve_one(command, path, stock=False, env=None):
+        nonlocal count
+        count += 1
+        report, log = tmp_path / ("served-%d" % count), tmp_path / ("log-%d" % count)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
+        if not stock:
+            environment.update(LD_PRELOAD=preload, ACE_REPORT=str(report))
+        environment.update(env or {})
+        with log.open("w") as out:
+            process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+        server = Served(process, log)
+        try:
+            server.await_socket(path)
+            yield server
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, log.read_text()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        lines = _lines(report)
+        server.hosts = [line for line in lines if "host" in line]
+        server.heaps = [line for line in lines if "host" not in line]
+
+    return serve_one

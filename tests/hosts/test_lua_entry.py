@@ -172,28 +172,3 @@ def test_interpreter_without_its_api_is_refused(run, tmp_path):
     assert (result.returncode, result.stdout) == (0, "hello\n")
     assert "not entered: the program shows no luaL_newstate" in result.stderr
     assert result.host()["active"] is False and "luaL_newstate" in result.host()["reason"]
-
-
-def test_redis(run, preload, tmp_path):
-    """A server that holds its Lua itself, and closes states in another thread."""
-    server, client = shutil.which("redis-server"), shutil.which("redis-cli")
-    if server is None or client is None:
-        pytest.skip("redis-server is not installed")
-    socket = tmp_path / "socket"
-    script = """
-    "$1" --port 0 --unixsocket "$3" --save '' >/dev/null & server=$!
-    until "$2" -s "$3" ping >/dev/null 2>&1; do sleep 0.1; done
-    "$2" -s "$3" eval "local t = {} for i = 1, 200000 do t[i] = {i} end return #t" 0
-    "$2" -s "$3" script flush async
-    "$2" -s "$3" script flush sync
-    "$2" -s "$3" shutdown nosave
-    wait $server
-    """
-    # Without free_watch, which hands free to libc: Debian's server has jemalloc.
-    result = run(["/bin/sh", "-c", script, "sh", server, client, socket], env={"LD_PRELOAD": preload}, timeout=60)
-    assert result.returncode == 0 and result.stdout.split() == ["200000", "OK", "OK"], result
-    (host,) = [host for host in result.hosts if host["active"]]
-    assert host["states"] >= 2 and host["closed"] >= 1 and host["leaked"] == host["foreign"] == 0
-    closed = [heap for heap in result.heaps if "audit" in heap]
-    assert len(closed) == host["closed"]
-    assert all(heap["audit"] == "ok" and heap["live_blocks"] == 0 for heap in closed)
