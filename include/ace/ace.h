@@ -94,14 +94,15 @@ typedef unsigned ace_kind;
 #define ACE_KIND_MAX 16u
 
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
- * heap and the bytes that are missing. It may free blocks of this heap, run a collection and trim; it must not
- * destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds only if a free block
- * is there already. Called by the holder, in the middle of its allocation. */
+ * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
+ * limit; it must not destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds only
+ * if a free block is there already. Called by the holder, in the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
-  /* No background thread may serve this heap: what a hint gives back is given back within the hint.
-   * For hosts that must never have a second thread; before a fork the worker ends by itself. */
+  /* No background thread may serve this heap: what a hint gives back is given back within the hint, all of it.
+   * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only for
+   * moments sets option `mode` to off, and calls ace_trim with a budget when there is time. */
   ACE_HEAP_NO_WORKER = 1u << 0
 };
 
@@ -112,7 +113,7 @@ typedef struct ace_heap_config {
   uint32_t flags;        /* ACE_HEAP_... */
   uint32_t kind_groups;  /* 0 or 1: kinds share slabs. 2 to ACE_KIND_GROUPS_MAX: kind k lives in slabs of
                             group min(k, kind_groups - 1), and its live bytes are counted exactly */
-  size_t limit;          /* most resident bytes; 0: none */
+  size_t limit;          /* most resident bytes (resident_bytes: metadata is not counted); 0: none */
   ace_limit_fn on_limit; /* may be NULL */
   void *on_limit_context;
 } ace_heap_config;
@@ -139,7 +140,7 @@ ACE_API void *ace_heap_aligned_alloc(ace_heap *heap, size_t alignment, size_t si
 /* As ace_realloc, within `heap`. `kind` is used where `p` is NULL; a moved block keeps its kind group. */
 ACE_API void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind) ACE_NOEXCEPT;
 
-/* Frees a block of this heap. A block of another heap is passed on to its owner. */
+/* Frees a block of this heap; NULL is ignored. A block of another heap is passed on to its owner. */
 ACE_API void ace_heap_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
 
 /* As ace_heap_free; `size` is what was asked for last (alloc or realloc). A size that cannot belong to the
@@ -190,7 +191,7 @@ typedef enum ace_hint_code {
   ACE_HINT_SWEEP = 3,         /* it sweeps: frees come in bulk */
   ACE_HINT_COLLECT_END = 4,   /* it is over; value: live bytes, 0 where unknown */
   ACE_HINT_COLLECTED = 5,     /* value: objects freed by the collection that ends; sent before its end */
-  ACE_HINT_IDLE_BEGIN = 6,    /* the program waits */
+  ACE_HINT_IDLE_BEGIN = 6,    /* the program waits; for the phase, a collection's end ends this too */
   ACE_HINT_IDLE_END = 7,
   ACE_HINT_BURST_BEGIN = 8, /* import, parse, request: many allocations follow */
   ACE_HINT_BURST_END = 9,
@@ -205,15 +206,17 @@ typedef enum ace_hint_code {
 ACE_API int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) ACE_NOEXCEPT;
 
 /* Gives back now what is free: empty superslabs, and the free pages inside slabs and runs, up to `budget`
- * bytes (SIZE_MAX: all). Returns the bytes given back. Called by the holder. */
+ * bytes (SIZE_MAX: all). Returns the bytes given back. The time grows with them: who has little of it asks for
+ * some hundred KiB at a time. Called by the holder. */
 ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
 /* As ace_trim, from any thread and without the VM's lock: it leaves alone what only the holder may touch
  * (the current slabs and frees not yet drained). */
 ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
-/* For hosts without a background thread: does what is due now. Any thread. Returns the nanoseconds until
- * the next thing is due, UINT64_MAX where nothing is. */
+/* Does at once what the worker is to do and is due now, for hosts where its thread could not be started. Any
+ * thread. Returns the nanoseconds until the next thing is due, UINT64_MAX where nothing is: so always where
+ * there is to be no worker (option `worker`, ACE_HEAP_NO_WORKER), since then nothing is put off. */
 ACE_API uint64_t ace_tick(void) ACE_NOEXCEPT;
 
 /* Writes the playbook that option `playbook` names, with what mode `learn` has learned so far; this happens at

@@ -68,7 +68,8 @@ typedef struct ace_stats {
 #define ACE_STATS_MEMBER(name, unit, description) uint64_t name;
   ACE_STATS_FIELDS(ACE_STATS_MEMBER)
 #undef ACE_STATS_MEMBER
-  /* Per phase (run, mark, sweep, collect, idle, burst): entries, time, pages taken and given back. */
+  /* Per phase (run, mark, sweep, collect, idle, burst): entries, time, pages taken, and pages given back inside
+   * superslabs. */
   uint64_t phase_entries[ACE_PHASES];
   uint64_t phase_ns[ACE_PHASES];
   uint64_t phase_faulted_bytes[ACE_PHASES];
