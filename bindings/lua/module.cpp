@@ -69,7 +69,7 @@ end
 -- tells. Beyond it comes "not enough memory", and whoever catches that lives on.
 function ace.limit(bytes)
   needs_heap "limit"
-  if bytes ~= nil and (type(bytes) ~= "number" or bytes < 0 or bytes ~= bytes) then
+  if bytes ~= nil and (type(bytes) ~= "number" or not (bytes >= 0 and bytes <= 2 ^ 53)) then
     error("ace.limit takes a number of bytes, 0 for none", 2)
   end
   return core.limit(bytes)

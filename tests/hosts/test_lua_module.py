@@ -82,13 +82,13 @@ def test_limit(program):
     assert(stats.peak_resident_bytes <= 24 * 2 ^ 20 and stats.limit_failures >= 3)
     for i = 1, 3e6 do last = {i} end
     assert(ace.limit(0) == 24 * 2 ^ 20)
-    for _, wrong in ipairs {-1, "x", 0 / 0, {}} do try(ace.limit, wrong) end
+    for _, wrong in ipairs {-1, "x", 0 / 0, {}, 1 / 0} do try(ace.limit, wrong) end
     """
     result = program(code).check_sound()
     lines = result.stdout.splitlines()
     assert lines[0].replace(".0", "") == "0\t0\ttrue"
     assert lines[1:4] == ["not enough memory"] * 3
-    assert len(lines) == 8 and all("a number of bytes" in line for line in lines[4:])
+    assert len(lines) == 9 and all("a number of bytes" in line for line in lines[4:])
 
 
 NOT_THERE = """
