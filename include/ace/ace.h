@@ -95,14 +95,14 @@ typedef unsigned ace_kind;
 
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
- * limit; it must not destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds only
- * if a free block is there already. Called by the holder, in the middle of its allocation. */
+ * limit; it must not destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds
+ * only if a free block is there already. Called by the holder, in the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
   /* No background thread may serve this heap: what a hint gives back is given back within the hint, all of it.
-   * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only for
-   * moments sets option `mode` to off, and calls ace_trim with a budget when there is time. */
+   * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only
+   * for moments leaves it out, sets option `worker` to tick, and calls ace_tick when there is time. */
   ACE_HEAP_NO_WORKER = 1u << 0
 };
 
@@ -176,7 +176,8 @@ ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE
  * 2 MiB or of one large block, that of the lowest address above `*position`, in the order of their addresses,
  * and moves `*position` there. Begin with 0. Returns 1, or 0 where there is nothing left. Between two calls the
  * heap may be used: a block that was made meanwhile may be seen or not. What `visit` returns ends that call. */
-ACE_API int ace_heap_walk_next(ace_heap *heap, uintptr_t *position, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
+ACE_API int ace_heap_walk_next(ace_heap *heap, uintptr_t *position, ace_visit_fn visit,
+                               void *context) ACE_NOEXCEPT;
 
 /* Checks every invariant of the heap (lists, states, counts, bytes that add up). 0 where all hold; otherwise
  * 1, and the first broken one is described in `message` (NULL or `length` bytes). */
@@ -196,8 +197,8 @@ typedef enum ace_hint_code {
   ACE_HINT_BURST_BEGIN = 8, /* import, parse, request: many allocations follow */
   ACE_HINT_BURST_END = 9,
   ACE_HINT_FORK_BEFORE = 10, /* about to fork */
-  ACE_HINT_FORK_CHILD = 11,  /* now in the child: until the next full collection new blocks come from pages of their
-                                own, so that those which are shared with the parent stay so */
+  ACE_HINT_FORK_CHILD = 11,  /* now in the child: until the next full collection new blocks come from pages of
+                                their  own, so that those which are shared with the parent stay so */
   ACE_HINT_PRESSURE = 12     /* memory is short: give back what can be given */
 } ace_hint_code;
 
@@ -214,10 +215,12 @@ ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
  * (the current slabs and frees not yet drained). */
 ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
-/* Does at once what the worker is to do and is due now, for hosts where its thread could not be started. Any
- * thread. Returns the nanoseconds until the next thing is due, UINT64_MAX where nothing is: so always where
- * there is to be no worker (option `worker`, ACE_HEAP_NO_WORKER), since then nothing is put off. */
-ACE_API uint64_t ace_tick(void) ACE_NOEXCEPT;
+/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started, and where
+ * the worker's thread could not be. For about `budget` nanoseconds at most (the last of its steps takes a fifth
+ * of a millisecond, or what looking through the heap takes: 2 ms a GiB); UINT64_MAX: all of it. Any thread.
+ * Returns the nanoseconds until the next thing is due, 0 where there was not the time for all, UINT64_MAX where
+ * nothing is: so always where nothing is put off (option `worker` off, ACE_HEAP_NO_WORKER). */
+ACE_API uint64_t ace_tick(uint64_t budget) ACE_NOEXCEPT;
 
 /* Writes the playbook that option `playbook` names, with what mode `learn` has learned so far; this happens at
  * the process's end as well. 0, also where there is nothing to write; -1 where the file cannot be written,

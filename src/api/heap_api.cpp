@@ -103,6 +103,6 @@ size_t ace_trim(ace_heap *heap, size_t budget) noexcept { return trim_heap(*heap
 
 size_t ace_trim_shared(ace_heap *heap, size_t budget) noexcept { return purge_pages(*heap, budget); }
 
-uint64_t ace_tick(void) noexcept { return run_due_trims(); }
+uint64_t ace_tick(uint64_t budget) noexcept { return run_due_trims(budget); }
 
 }  // extern "C"

@@ -24,7 +24,7 @@ pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
 bool g_running, g_stopping;
 pid_t g_worker_process;  // in which the worker runs: the child of a raw clone has none
-unsigned g_forks;  // that are under way: meanwhile no worker is started
+unsigned g_forks;        // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
 std::atomic<bool> g_ended_by_fork{false};  // and trims wait
 
@@ -36,17 +36,36 @@ void make_condition() {
   pthread_condattr_destroy(&attributes);
 }
 
+// So much goes back between two looks at the clock: about a fifth of a millisecond.
+constexpr size_t kPart = size_t{256} << 10;
+
 struct Round {
   uint64_t now;
-  uint64_t earliest;  // of the trims that are not yet due
+  uint64_t until;     // no more is begun from then on; UINT64_MAX: all is done
+  uint64_t earliest;  // of the trims that are not yet due, or left
 };
+
+// False where there was no time for all of it.
+bool purge_until(Heap &heap, size_t budget, uint64_t until) {
+  if (until == UINT64_MAX) {
+    purge_pages(heap, budget);
+    return true;
+  }
+  while (os().now() < until) {
+    const size_t part = std::min(budget, kPart), given = purge_pages(heap, part);
+    budget -= std::min(budget, given);
+    if (given < part || budget == 0) return true;
+  }
+  return false;
+}
 
 // Looks at one heap; its trim is decided under the lock and done outside it.
 void trim_if_due(Heap &heap, void *context) {
   auto &round = *static_cast<Round *>(context);
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
   pthread_mutex_lock(&g_worker_lock);
-  if (heap.trim_due != 0 && heap.trim_due <= round.now && !g_stopping) {
+  const bool has_time = round.until == UINT64_MAX || os().now() < round.until;
+  if (heap.trim_due != 0 && heap.trim_due <= round.now && has_time && !g_stopping) {
     const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
                       heap.trim_asked,
@@ -67,14 +86,18 @@ void trim_if_due(Heap &heap, void *context) {
   }
   if (heap.trim_due != 0) round.earliest = std::min(round.earliest, heap.trim_due);
   pthread_mutex_unlock(&g_worker_lock);
-  if (decision.action == TrimAction::kNow) purge_pages(heap, decision.budget);
+  if (decision.action != TrimAction::kNow || purge_until(heap, decision.budget, round.until)) return;
+  pthread_mutex_lock(&g_worker_lock);
+  if (heap.trim_due == 0) heap.trim_due = round.now;
+  round.earliest = std::min(round.earliest, heap.trim_due);
+  pthread_mutex_unlock(&g_worker_lock);
 }
 
 void work() {
   pthread_mutex_lock(&g_worker_lock);
   while (!g_stopping) {
     pthread_mutex_unlock(&g_worker_lock);
-    const uint64_t rest = run_due_trims();
+    const uint64_t rest = run_due_trims(UINT64_MAX);
     pthread_mutex_lock(&g_worker_lock);
     uint64_t until = rest == UINT64_MAX ? UINT64_MAX : os().now() + rest;
     until = std::min(until, g_earliest);
@@ -93,7 +116,7 @@ void work() {
 
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
-  if (g_running || g_forks != 0) return;
+  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn) return;
   g_running = os().start_thread(work);
   g_worker_process = getpid();
 }
@@ -141,11 +164,12 @@ void cancel_trim(Heap &heap) {
   pthread_mutex_unlock(&g_worker_lock);
 }
 
-uint64_t run_due_trims() {
+uint64_t run_due_trims(uint64_t budget) {
   pthread_mutex_lock(&g_worker_lock);
   g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
   pthread_mutex_unlock(&g_worker_lock);
-  Round round{os().now(), UINT64_MAX};
+  const uint64_t begin = os().now();
+  Round round{begin, budget < UINT64_MAX - begin ? begin + budget : UINT64_MAX, UINT64_MAX};
   visit_heaps(trim_if_due, &round);
   pthread_mutex_lock(&g_worker_lock);
   g_earliest = std::min(g_earliest, round.earliest);
@@ -189,7 +213,8 @@ void forget_worker() {
 
 void wake_after_fork() {
   if (!g_ended_by_fork.load(std::memory_order_relaxed)) return;
-  if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed) || !options().worker) return;
+  if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed) || options().worker != WorkerOption::kOn)
+    return;
   pthread_once(&g_made_condition, make_condition);
   pthread_mutex_lock(&g_worker_lock);
   start();

@@ -7,16 +7,19 @@
 namespace ace {
 
 // Can memory of this heap go back later?
-inline bool may_defer(const Heap &heap) { return options().worker && (heap.flags & ACE_HEAP_NO_WORKER) == 0; }
+inline bool may_defer(const Heap &heap) {
+  return options().worker != WorkerOption::kOff && (heap.flags & ACE_HEAP_NO_WORKER) == 0;
+}
 
 // Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `delay`: as was
 // learned, so long nothing must have been needed by then, or it waits for more; 0: the fixed rules say when.
-// Starts the worker where there is none yet. The holder's.
+// Starts the worker where there is none yet and one may be. The holder's.
 void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay);
 void cancel_trim(Heap &heap);
 
-// Does what is due. Returns the nanoseconds until the next trim is due, UINT64_MAX where none is. Any thread.
-uint64_t run_due_trims();
+// Does what is due, for about `budget` nanoseconds at most; what is left stays due. Returns the nanoseconds
+// until the next trim is due, UINT64_MAX where none is. Any thread.
+uint64_t run_due_trims(uint64_t budget);
 
 // Ends the worker, if there is one, and waits for it; the next deferred trim starts another.
 void stop_worker();

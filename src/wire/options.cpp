@@ -76,6 +76,19 @@ bool parse_mode(const char *text, Setting<Mode> Options::*field, Options &option
   return false;
 }
 
+bool parse_worker(const char *text, Setting<WorkerOption> Options::*field, Options &options) {
+  Setting<bool> Options::*const scratch = &Options::verbose;
+  Options trial;
+  if (strcmp(text, "tick") == 0) {
+    options.*field = WorkerOption::kTick;
+  } else if (parse_switch(text, scratch, trial)) {
+    options.*field = trial.*scratch ? WorkerOption::kOn : WorkerOption::kOff;
+  } else {
+    return false;
+  }
+  return true;
+}
+
 bool parse_bad_pointer(const char *text, Setting<bool> Options::*field, Options &options) {
   bool aborts = strcmp(text, "abort") == 0;
   if (!aborts && strcmp(text, "report") != 0) return false;

@@ -9,6 +9,7 @@
 namespace ace {
 
 enum class Mode : uint8_t { kOff, kStatic, kObserve, kLearn };
+enum class WorkerOption : uint8_t { kOff, kOn, kTick };
 
 // A value that may be set while other threads, such as the worker, read it. Relaxed: it orders nothing.
 template <typename T>
@@ -25,7 +26,7 @@ struct Options {
   Setting<Mode> mode;
   Setting<uint64_t> idle_delay_ns;
   Setting<size_t> memory_price;
-  Setting<bool> worker;
+  Setting<WorkerOption> worker;
   Setting<bool> huge_pages;
   Setting<bool> abort_on_bad_pointer;
   Setting<size_t> limit;

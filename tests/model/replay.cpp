@@ -126,7 +126,7 @@ class Replay {
         return;
       case Op::kAdvance:
         os_.advance(op.a * kMillisecond);
-        ace_tick();
+        ace_tick(UINT64_MAX);
         return;
       case Op::kFailOs:
         may_fail_ = true;

@@ -43,7 +43,7 @@ int live_as_child(ace_heap *mine, void *kept) {
   ace_heap_destroy(fresh);
   const int null = open("/dev/null", O_WRONLY);
   if (ace_report(null, "json") != 0) return 5;
-  ace_tick();
+  ace_tick(UINT64_MAX);
   ace_option_set("verbose", "off");
   if (!is_whole(kept)) return 6;
   ace_heap_free(mine, kept);
@@ -145,7 +145,7 @@ TEST(ForkStress, ATrimThatWasPendingIsDoneInTheChild) {
   const pid_t child = fork();
   if (child == 0) {
     usleep(300'000);
-    ace_tick();  // the child's host, which started no worker
+    ace_tick(UINT64_MAX);  // the child's host, which started no worker
     ace_stats s;
     ace_heap_stats(heap, &s, sizeof s);
     _exit(s.resident_bytes < kMiB ? 0 : 1);

@@ -135,7 +135,7 @@ TEST(TrimStress, ReportsAndTicksWhileHeapsComeAndGo) {
       if (who == 2) {
         broken += ace_report(null, "json") != 0;
       } else {
-        ace_tick();
+        ace_tick(UINT64_MAX);
       }
     }
   });
@@ -181,7 +181,7 @@ TEST(TrimStress, OptionsAreSetWhileHeapsReadThem) {
       ace_free(ace_heap_alloc(heap, 100));
       ace_hint(heap, ACE_HINT_COLLECT_BEGIN, i % 2);
       ace_hint(heap, ACE_HINT_COLLECT_END, 0);
-      ace_tick();
+      ace_tick(UINT64_MAX);
     }
     ace_heap_destroy(heap);
     --left;

@@ -57,6 +57,9 @@ class FakeOs {
   bool is_held() const { return state().is_held; }
   void let_go() { state().is_held = false; }
 
+  // How long each call that gives pages back takes from now on.
+  void slow_purges(uint64_t ns) { state().purge_ns = ns; }
+
   void give_huge_pages() { state().has_huge_pages = true; }
   int huge_pages() const { return state().huge_pages; }
 
@@ -77,7 +80,7 @@ class FakeOs {
     }
   };
   struct State {
-    std::atomic<uint64_t> now{0};
+    std::atomic<uint64_t> now{0}, purge_ns{0};
     Failure failures[kOsCalls];
     std::vector<Range> purged;
     std::atomic<int> held_call{-1};
@@ -90,6 +93,7 @@ class FakeOs {
       held_call = -1;
       is_held = has_huge_pages = false;
       huge_pages = 0;
+      purge_ns = 0;
       return *this;
     }
   };
@@ -117,6 +121,7 @@ class FakeOs {
   static bool unmap(void *start, size_t size) { return !fails(OsCall::kUnmap) && real_os().unmap(start, size); }
   static bool purge(void *start, size_t size) {
     if (fails(OsCall::kPurge) || !real_os().purge(start, size)) return false;
+    state().now += state().purge_ns;
     std::lock_guard locked(lock());
     auto from = reinterpret_cast<uintptr_t>(start);
     state().purged.push_back({from, from + size});

@@ -108,9 +108,9 @@ PYBIND11_MODULE(_core, module) {
   module.def("version", ace_version, "The core's release.");
   module.def("abi_version", ace_abi_version, "The core's ABI version.");
   module.def(
-      "tick", ace_tick,
-      "For hosts without a background thread: does what is due now, and gives the nanoseconds until the\n"
-      "next thing is due (2**64 - 1: nothing is).");
+      "tick", ace_tick, py::arg("budget") = UINT64_MAX,
+      "For option worker=tick: does what is due now, for about `budget` nanoseconds at most, and gives the\n"
+      "nanoseconds until the next thing is due (0: there was not the time for all; 2**64 - 1: nothing is).");
   module.attr("KIND_MAX") = ACE_KIND_MAX;
   module.attr("KIND_GROUPS_MAX") = ACE_KIND_GROUPS_MAX;
   module.attr("ALIGNMENT_MAX") = ACE_ALIGNMENT_MAX;

@@ -74,7 +74,7 @@ TEST_F(Controlled, WhatFallsFreeLaterGoesBackOnceItIsQuiet) {
   EXPECT_EQ(stats().purges, purges) << "the interval of the large one is open";
   for (int i = 0; i < 3; ++i) {
     fake.advance(100 * kMillisecond);
-    ace_tick();
+    ace_tick(UINT64_MAX);
   }
   EXPECT_GT(stats().purges, purges);
   EXPECT_LT(stats().resident_bytes, kMiB);
@@ -98,10 +98,10 @@ TEST_F(Controlled, AHeapThatIsKeptGivesBackOnceItIsQuiet) {
   auto some = fill(2 * kMiB / 64, 64);
   free_all(some);  // an eighth of what is free: a quarter of the break-even time counts anew
   advance(0.15);
-  ace_tick();
+  ace_tick(UINT64_MAX);
   EXPECT_GE(stats().resident_bytes, before);
   advance(0.15);
-  ace_tick();
+  ace_tick(UINT64_MAX);
   EXPECT_LT(stats().resident_bytes, before - 8 * kMiB);
 }
 
@@ -117,7 +117,7 @@ TEST_F(Controlled, AProgramThatSwellsAgainAtOnceIsSoonLeftAlone) {
   collect();
   EXPECT_GT(stats().resident_bytes, 24 * kMiB);
   advance(1);
-  ace_tick();
+  ace_tick(UINT64_MAX);
   EXPECT_LT(stats().resident_bytes, 4 * kMiB) << "but not for ever";
 }
 
@@ -133,13 +133,13 @@ TEST_F(Controlled, AProgramThatRestsIsGivenBackSoonAgain) {
     shrink();
     collect();
     advance(3);
-    ace_tick();
+    ace_tick(UINT64_MAX);
   }
   swell();
   shrink();
   collect();
   advance(0.13);
-  ace_tick();
+  ace_tick(UINT64_MAX);
   EXPECT_LT(stats().resident_bytes, 4 * kMiB);
 }
 

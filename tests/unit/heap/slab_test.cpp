@@ -251,7 +251,7 @@ TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilTheWorkerComes) {
   EXPECT_EQ(stats().faulted_bytes, full.faulted_bytes) << "what was held is used again";
   free_all(blocks);
   fake.advance(options().idle_delay_ns);
-  ace_tick();
+  ace_tick(UINT64_MAX);
   EXPECT_LT(stats().resident_bytes, kSuperslabSize) << "though no collection ended";
   ace_trim(heap, SIZE_MAX);
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);

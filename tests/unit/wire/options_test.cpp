@@ -99,6 +99,7 @@ TEST(Options, GoodValuesAndTheirNumbers) {
               {"idle_delay", "2s", 2'000'000'000},
               {"worker", "off", 0},
               {"worker", "1", 1},
+              {"worker", "tick", 2},
               {"mode", "off", 0},
               {"mode", "static", 1},
               {"mode", "learn", 3},
