@@ -387,8 +387,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   frame_length = 1000 * MS / (unsigned)hz;
-  /* Without a worker hints give back at once all that they find worth it, and nothing is put off that ace_tick
-   * could do. So here they are only counted: memory goes back by ace_trim alone, as much as the time allows. */
+  /* A hint may give back at once all that it finds worth it, however long that takes. So here they are only
+   * counted: memory goes back by ace_trim alone, as much as the time allows. */
   ace_option_set("worker", "off");
   ace_option_set("mode", "off");
   printf("%s, ACE %s, %g ms of a frame for memory\n", LUA_VERSION, ace_version(), memory_ms);

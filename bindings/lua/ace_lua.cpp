@@ -84,11 +84,38 @@ void reserve_small_blocks(ace_heap *heap) {
 
 }  // namespace
 
-void ace::lua::push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
+namespace ace::lua {
+namespace {
+
+void push_block(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
   void *block = vm.api.newuserdatauv != nullptr ? vm.api.newuserdatauv(L, sizeof(ace_lua_mark *), 0)
                                                 : vm.api.newuserdata(L, sizeof(ace_lua_mark *));
   *static_cast<ace_lua_mark **>(block) = &mark;
 }
+
+}  // namespace
+
+void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
+  mark.vm = &vm;
+  push_block(vm, L, mark);
+  vm.api.createtable(L, 0, 1);
+  vm.api.pushcclosure(L, vm.api.gc, 0);
+  vm.api.setfield(L, -2, "__gc");
+  vm.api.setmetatable(L, -2);
+}
+
+void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
+  push_block(vm, L, mark);
+  vm.api.getmetatable(L, 1);
+  vm.api.setmetatable(L, 2);
+}
+
+void end_heap(ace_lua_vm &vm) {
+  if (vm.on_close != nullptr) vm.on_close(vm.heap, vm.on_close_context);
+  ace_lua_vm_destroy(&vm);
+}
+
+}  // namespace ace::lua
 
 extern "C" {
 
@@ -111,9 +138,7 @@ int ace_lua_collected(ace_lua_mark *mark, lua_State *L) {
   // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
   // few bytes are exempt from the limit.
   const size_t limit = ace_heap_set_limit(vm->heap, 0);
-  push_mark(*vm, L, vm->sentinel);
-  vm->api.getmetatable(L, 1);
-  vm->api.setmetatable(L, 2);
+  push_mark_again(*vm, L, vm->sentinel);
   ace_heap_set_limit(vm->heap, limit);
   after_collection(*vm);
   vm->frees = kUntouched;
@@ -126,12 +151,7 @@ void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
   vm->ends_by_quiet = api->finalizes_in_sweep != 0;
   reserve_small_blocks(vm->heap);
   anchor_end(*vm, L);
-  vm->sentinel.vm = vm;
   push_mark(*vm, L, vm->sentinel);
-  api->createtable(L, 0, 1);
-  api->pushcclosure(L, api->gc, 0);
-  api->setfield(L, -2, "__gc");
-  api->setmetatable(L, -2);
   api->settop(L, -2);
   learn_how_it_stops(*vm);
   vm->attached = true;
@@ -198,8 +218,7 @@ namespace {
 void free_first_block(ace_lua_vm &vm, size_t size) {
   ace_heap_free_sized(vm.heap, vm.first_block, size);
   if (!vm.attached) return;
-  if (vm.on_close != nullptr) vm.on_close(vm.heap, vm.on_close_context);
-  ace_lua_vm_destroy(&vm);
+  end_heap(vm);
 }
 
 // A free with which a sweep may begin, or the state end.

@@ -7,15 +7,12 @@
 // that nothing was allocated since the mark of the round before.
 #include "lua/vm.h"
 
+using namespace ace::lua;
+
 namespace ace::lua {
 
 void anchor_end(ace_lua_vm &vm, lua_State *L) {
-  vm.end.vm = &vm;
   push_mark(vm, L, vm.end);
-  vm.api.createtable(L, 0, 1);
-  vm.api.pushcclosure(L, vm.api.gc, 0);
-  vm.api.setfield(L, -2, "__gc");
-  vm.api.setmetatable(L, -2);
   vm.api.setfield(L, vm.api.registry_index, "ACE-Alloc");
 }
 
@@ -25,9 +22,7 @@ void reach_end(ace_lua_vm &vm, lua_State *L) {
   if (!was_closing || !vm.jumps) return;
   vm.calm_rounds = vm.frees == kUntouched ? vm.calm_rounds + 1 : 0;
   if (!vm.api.finalizes_in_rounds || vm.calm_rounds == 2) _longjmp(vm.out, 1);
-  push_mark(vm, L, vm.end);
-  vm.api.getmetatable(L, 1);
-  vm.api.setmetatable(L, 2);
+  push_mark_again(vm, L, vm.end);
   vm.frees = kUntouched;
 }
 
@@ -43,6 +38,5 @@ extern "C" void ace_lua_vm_close(ace_lua_vm *vm, lua_State *L, void (*lua_close)
     lua_close(L);
     return;
   }
-  if (vm->on_close != nullptr) vm->on_close(vm->heap, vm->on_close_context);
-  ace_lua_vm_destroy(vm);
+  end_heap(*vm);
 }

@@ -51,9 +51,24 @@ void report_closed_heap(ace_heap *heap) {
 
 }  // namespace
 
-OpenHeap *new_entry() { return static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap))); }
+ace_lua_vm *make_logged_vm(const char *name, OpenHeap *&entry) {
+  entry = static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap)));
+  if (entry == nullptr) return nullptr;
+  ace_lua_options options = ACE_LUA_OPTIONS;
+  options.name = name;
+  options.limit = ace_option_number("limit");
+  options.kinds = ace_option_number("kinds") != 0;
+  options.on_close = log_closed_heap;
+  options.on_close_context = entry;
+  ace_lua_vm *vm = ace_lua_vm_create(&options);
+  if (vm == nullptr) free(entry);
+  return vm;
+}
 
-void drop_entry(OpenHeap *entry) { free(entry); }
+void drop_logged_vm(ace_lua_vm *vm, OpenHeap *entry) {
+  ace_lua_vm_destroy(vm);
+  free(entry);
+}
 
 void log_open_heap(OpenHeap *entry, ace_heap *heap) {
   entry->heap = heap;

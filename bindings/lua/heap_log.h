@@ -1,6 +1,7 @@
 // What the report needs to know of the heaps of a stock program's states, whenever they end.
 #pragma once
 #include "ace/ace.h"
+#include "lua/ace_lua.h"
 
 namespace ace::lua {
 
@@ -11,10 +12,11 @@ struct OpenHeap {
   OpenHeap *after;
 };
 
-// To be passed to log_closed_heap as its context. nullptr where there is no memory.
-OpenHeap *new_entry();
+// A heap for a state, as the options say, and its entry, which it passes to log_closed_heap. nullptr where
+// there is no memory.
+ace_lua_vm *make_logged_vm(const char *name, OpenHeap *&entry);
 // The state was not made after all.
-void drop_entry(OpenHeap *entry);
+void drop_logged_vm(ace_lua_vm *vm, OpenHeap *entry);
 // The state was made.
 void log_open_heap(OpenHeap *entry, ace_heap *heap);
 // An ace_lua_close_fn: the state was closed. Its heap is written where the option `report` says.

@@ -1,9 +1,10 @@
 // The module `ace` of Lua: a program speaks to the heap that its state lives on, or puts a running state on
 // one.
 //
-// What needs no C is Lua (kModule below), so that functions called by it may yield where the VM's pcall lets
-// them.
-#include <dlfcn.h>
+//   module_text.h  the module itself, in Lua
+//   module.cpp     what it needs of C, for each VM by the functions that this VM has
+//   census.h       what lives in a heap
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,100 +14,16 @@
 
 #include "ace/ace.h"
 #include "ace/stats.h"
+#include "lua/census.h"
 #include "lua/heap_log.h"
+#include "lua/module_text.h"
 #include "lua/vm.h"
 #include "lua/vm_library.h"
 
 namespace ace::lua {
 namespace {
 
-constexpr char kModule[] = R"lua(
-local core, where = ...
-local ace = {version = core.version()}
-
-local function needs_heap(what)
-  if not core.active() then
-    error("ace." .. what .. ": this state does not live on ACE: start the program by `ace run`, or call ace.install()", 3)
-  end
-end
-
--- Does this state allocate from ACE?
-ace.active = core.active
-
--- Puts this state on ACE: what it allocates from now on comes from there. To be called by the main program, not
--- within a coroutine. It cannot be undone.
-function ace.install()
-  if not core.active() then core.install() end
-end
-
-local function finish(hint, done, ...)
-  core.hint(hint)
-  if done then return ... end
-  error((...), 0)
-end
-
--- Calls f(...): many allocations that belong together, a frame, a request. Returns what it returns. The name is for
--- the reader alone.
-function ace.phase(name, f, ...)
-  if type(name) ~= "string" then error("ace.phase takes a name, a function and its arguments", 2) end
-  core.hint("burst_begin")
-  return finish("burst_end", pcall(f, ...))
-end
-
--- Calls f(...), in which the program waits, for about a second or longer: free memory may go back.
-function ace.idle(f, ...)
-  core.hint("idle_begin")
-  return finish("idle_end", pcall(f, ...))
-end
-
--- Gives all free memory back now. Returns its bytes.
-function ace.trim()
-  needs_heap "trim"
-  return core.trim()
-end
-
--- Sets the most resident bytes of this state, 0: none. Returns what was set before; without an argument it only
--- tells. Beyond it comes "not enough memory", and whoever catches that lives on.
-function ace.limit(bytes)
-  needs_heap "limit"
-  if bytes ~= nil and (type(bytes) ~= "number" or not (bytes >= 0 and bytes <= 2 ^ 53)) then
-    error("ace.limit takes a number of bytes, 0 for none", 2)
-  end
-  return core.limit(bytes)
-end
-
--- The heap's statistics, by name.
-function ace.stats()
-  needs_heap "stats"
-  return core.stats()
-end
-
-local Census = {}
-
-function Census:__tostring()
-  local lines = {("%12s %12s %8s  %s"):format("blocks", "bytes", "pages", "of")}
-  for _, row in ipairs(self) do
-    lines[#lines + 1] = ("%12d %12d %8d  %s"):format(row.blocks, row.bytes, row.pages, row.name)
-  end
-  return table.concat(lines, "\n")
-end
-
--- What lives in the heap, by the size of its blocks: rows with name, size, blocks, bytes, and the pages of 4 KiB that
--- hold some of them; the most bytes first. Where kinds are told apart (ACE_KINDS=on, Lua 5.2 and newer) by these, too.
-function ace.census()
-  needs_heap "census"
-  local rows = core.census()
-  table.sort(rows, function(a, b)
-    if a.bytes ~= b.bytes then return a.bytes > b.bytes end
-    return a.name < b.name
-  end)
-  return setmetatable(rows, Census)
-end
-
-return ace
-)lua";
-
-// ------------------------------------------------------------------------------------- the VM's functions ----
+// ---- the VM's functions
 
 // Those that the module needs besides ace_lua_api. Some are called differently from 5.2 on.
 struct Functions {
@@ -138,15 +55,10 @@ constexpr int kNil = 0;  // lua_type; -1 is none
 
 // One for each library, as vm_library.cpp has them; filled when the module is first opened there.
 Vm g_vms[kLibraries];
-
-template <class Function>
-bool find(void *handle, const char *name, Function &function) {
-  function = reinterpret_cast<Function>(dlsym(handle, name));
-  return function != nullptr;
-}
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards their filling
 
 bool find_all(void *handle, const VmLibrary &library, Functions &f) {
-  const bool is_5_1 = library.is_luajit || strcmp(library.version, "5.1") == 0;
+  const bool is_5_1 = library.is_5_1;
   const bool long_keys = !is_5_1 && strcmp(library.version, "5.2") != 0;
   return find(handle, "lua_type", f.type) && find(handle, "lua_tolstring", f.tolstring) &&
          (is_5_1 ? find(handle, "lua_tonumber", f.tonumber) : find(handle, "lua_tonumberx", f.tonumberx)) &&
@@ -273,55 +185,6 @@ struct Core {
   }
 };
 
-// ---------------------------------------------------------------------------------------------- the census
-// ----
-
-struct CensusRow {
-  size_t size;  // 0: whole pages
-  ace_kind kind;
-  uint64_t blocks, bytes, pages;
-  uintptr_t last_page;
-};
-
-// In the order in which they were met; nothing may be allocated meanwhile.
-class Census {
- public:
-  static int visit(void *block, size_t usable, ace_kind kind, void *context) {
-    static_cast<Census *>(context)->add(reinterpret_cast<uintptr_t>(block), usable, kind);
-    return 0;
-  }
-  const CensusRow *begin() const { return rows_; }
-  const CensusRow *end() const { return rows_ + count_; }
-
- private:
-  static constexpr size_t kPage = 4096, kSlabsMax = 16384;
-
-  void add(uintptr_t at, size_t usable, ace_kind kind) {
-    CensusRow *row = row_of(usable <= kSlabsMax ? usable : 0, kind);
-    if (row == nullptr) return;
-    const uintptr_t first = at / kPage, last = (at + usable - 1) / kPage;
-    ++row->blocks;
-    row->bytes += usable;
-    row->pages += last + 1 - std::max(first, row->last_page + 1);
-    row->last_page = last;
-  }
-
-  CensusRow *row_of(size_t size, ace_kind kind) {
-    if (count_ != 0 && recent_->size == size && recent_->kind == kind) return recent_;
-    recent_ = std::find_if(rows_, rows_ + count_,
-                           [&](const CensusRow &row) { return row.size == size && row.kind == kind; });
-    if (recent_ != rows_ + count_) return recent_;
-    if (count_ == std::size(rows_)) return nullptr;
-    *recent_ = {size, kind, 0, 0, 0, 0};
-    ++count_;
-    return recent_;
-  }
-
-  CensusRow rows_[256];  // more than classes times kinds
-  CensusRow *recent_ = rows_;
-  size_t count_ = 0;
-};
-
 template <int kVm>
 int Core<kVm>::census(lua_State *L) {
   static constexpr const char *kKinds[] = {"", "strings, ", "tables, ", "functions and userdata, "};
@@ -354,8 +217,7 @@ int Core<kVm>::census(lua_State *L) {
   return 1;
 }
 
-// ---------------------------------------------------------------------------------- a state that runs already
-// ----
+// ---- a state that runs already
 
 template <int kVm>
 int Core<kVm>::install(lua_State *L) {
@@ -364,19 +226,9 @@ int Core<kVm>::install(lua_State *L) {
   if (!is_main) return fail(L, "ace.install is for the main program, not for a coroutine");
   void *ud;
   const Allocator original = f().getallocf(L, &ud);
-  OpenHeap *entry = new_entry();
-  if (entry == nullptr) return fail(L, "not enough memory");
-  ace_lua_options options = ACE_LUA_OPTIONS;
-  options.name = g_vms[kVm].library->label;
-  options.limit = ace_option_number("limit");
-  options.kinds = ace_option_number("kinds") != 0;
-  options.on_close = log_closed_heap;
-  options.on_close_context = entry;
-  ace_lua_vm *vm = ace_lua_vm_create(&options);
-  if (vm == nullptr) {
-    drop_entry(entry);
-    return fail(L, "not enough memory");
-  }
+  OpenHeap *entry;
+  ace_lua_vm *vm = make_logged_vm(g_vms[kVm].library->label, entry);
+  if (vm == nullptr) return fail(L, "not enough memory");
   log_open_heap(entry, ace_lua_vm_heap(vm));
   f().setallocf(L, take_over(*vm, original, ud), vm);
   ace_lua_attach(vm, L, &api());
@@ -386,13 +238,11 @@ int Core<kVm>::install(lua_State *L) {
 template <int kVm>
 int open_in(lua_State *L, const VmLibrary &library) {
   Vm &vm = g_vms[kVm];
-  if (vm.library == nullptr) {
-    // The same functions whoever finds them, so that two threads may do it at once.
-    Functions found{};
-    if (!find_all(library.handle, library, found)) return -1;
-    vm.f = found;
-    __atomic_store_n(&vm.library, &library, __ATOMIC_RELEASE);
-  }
+  pthread_mutex_lock(&g_lock);
+  if (vm.library == nullptr && find_all(library.handle, library, vm.f)) vm.library = &library;
+  const bool knows_all = vm.library != nullptr;
+  pthread_mutex_unlock(&g_lock);
+  if (!knows_all) return -1;
   return Core<kVm>::open(L);
 }
 

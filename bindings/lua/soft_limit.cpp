@@ -41,15 +41,17 @@ void learn_how_it_stops(ace_lua_vm &vm) {
   copy_to(stopped);
   vm.api.control(vm.state, kRestart, 0);
   copy_to(again);
-  size_t found = 0;
+  size_t found = 0, word = 0;
   for (size_t i = 0; i < words; ++i) {
     if (stopped[i] == running[i] || stopped[i] == again[i]) continue;
     ++found;
-    vm.stopped = &state[i];
-    vm.stopped_value = stopped[i];
-    state[i] = running[i];  // when it would have collected next
+    word = i;
   }
-  if (found != 1) vm.stopped = nullptr;  // none of the VMs that we know
+  if (found == 1) {  // else it is none of the VMs that we know
+    vm.stopped = &state[word];
+    vm.stopped_value = stopped[word];
+    state[word] = running[word];  // when it would have collected next
+  }
   free(running);
 }
 

@@ -36,19 +36,12 @@ const char *g_refusal;   // why the one inside the program was not entered
 
 // The heap first, then the state, as ace_lua_newstate does it.
 lua_State *new_state(const VmLibrary &library, unsigned seed) {
-  OpenHeap *entry = new_entry();
-  if (entry == nullptr) return nullptr;
-  ace_lua_options options = ACE_LUA_OPTIONS;
-  options.name = library.label;
-  options.limit = ace_option_number("limit");
-  options.kinds = ace_option_number("kinds") != 0;
-  options.on_close = log_closed_heap;
-  options.on_close_context = entry;
-  ace_lua_vm *vm = ace_lua_vm_create(&options);
-  lua_State *L = vm != nullptr ? library.newstate(ace_lua_alloc, vm, seed) : nullptr;
+  OpenHeap *entry;
+  ace_lua_vm *vm = make_logged_vm(library.label, entry);
+  if (vm == nullptr) return nullptr;
+  lua_State *L = library.newstate(ace_lua_alloc, vm, seed);
   if (L == nullptr) {
-    ace_lua_vm_destroy(vm);
-    drop_entry(entry);
+    drop_logged_vm(vm, entry);
     return nullptr;
   }
   log_open_heap(entry, ace_lua_vm_heap(vm));

@@ -5,7 +5,7 @@
 
 #include "lua/vm.h"
 
-using ace::lua::Allocator;
+using namespace ace::lua;
 
 namespace {
 
@@ -17,9 +17,7 @@ bool holds_state(const ace_lua_vm &vm, const void *block, size_t size) {
 void *free_former(ace_lua_vm &vm, void *block, size_t size) {
   const bool is_end = holds_state(vm, block, size);
   vm.former(vm.former_ud, block, size, 0);
-  if (!is_end) return nullptr;
-  if (vm.on_close != nullptr) vm.on_close(vm.heap, vm.on_close_context);
-  ace_lua_vm_destroy(&vm);
+  if (is_end) end_heap(vm);
   return nullptr;
 }
 

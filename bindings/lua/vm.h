@@ -58,8 +58,15 @@ namespace ace::lua {
 
 constexpr int kUntouched = -1;
 
-// Pushes a userdata that holds `mark`, without its metatable.
+// ---- ace_lua.cpp
+
+// Pushes a userdata that holds `mark`, whose finalizer calls ace_lua_collected with it.
 void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
+// The same within the finalizer of one, which is at index 1: with its metatable.
+void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
+
+// The state has ended: says so, and destroys the heap and the vm.
+void end_heap(ace_lua_vm &vm);
 
 // ---- soft_limit.cpp
 

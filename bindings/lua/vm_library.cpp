@@ -21,11 +21,6 @@ int collected(lua_State *L) {
 }
 constexpr ace_lua_function kCollected[kLibraries] = {collected<0>, collected<1>, collected<2>, collected<3>};
 
-template <class Function>
-void find(void *handle, const char *name, Function &function) {
-  function = reinterpret_cast<Function>(dlsym(handle, name));
-}
-
 // Told by what each version added to the API, as 5.1 has no lua_version to ask.
 bool name_version(void *handle, VmLibrary &library) {
   struct Version {
@@ -41,12 +36,12 @@ bool name_version(void *handle, VmLibrary &library) {
     library.label = v.label;
     library.version = v.version;
     library.is_luajit = &v == kVersions;
-    const bool is_5_1 = library.is_luajit || strcmp(v.version, "5.1") == 0;
+    library.is_5_1 = library.is_luajit || strcmp(v.version, "5.1") == 0;
     // Lua's LUA_REGISTRYINDEX; in the newer ones it follows the greatest stack, which nobody changes.
-    library.api.registry_index = is_5_1                          ? -10000
+    library.api.registry_index = library.is_5_1                  ? -10000
                                  : strcmp(v.version, "5.5") == 0 ? -(INT_MAX / 2 + 1000)
                                                                  : -1001000;
-    if (is_5_1) find(handle, "lua_gc", library.api.control);
+    if (library.is_5_1) find(handle, "lua_gc", library.api.control);
     library.api.finalizes_in_rounds = library.is_luajit;
     library.api.finalizes_in_sweep = v.version[0] == '5' && (v.version[2] == '2' || v.version[2] == '3');
     return true;

@@ -1,5 +1,6 @@
 // A Lua library that is loaded in this process: which VM it is, and the functions of it that we call.
 #pragma once
+#include <dlfcn.h>
 #include <stddef.h>
 
 #include "lua/ace_lua.h"
@@ -21,9 +22,17 @@ struct VmLibrary {
   const char *label;    // "luajit", "lua5.4"
   const char *version;  // "", "5.4"
   bool is_luajit;
+  bool is_5_1;  // by its API: LuaJIT, too
   void *(*touserdata)(lua_State *, int);
   ace_lua_api api;
 };
+
+// False, and nullptr, where the library shows no such function.
+template <class Function>
+bool find(void *handle, const char *name, Function &function) {
+  function = reinterpret_cast<Function>(dlsym(handle, name));
+  return function != nullptr;
+}
 
 // The library that the code at `address` calls when it says lua_newstate: its own, one of its dependencies, or
 // the next in the process's order. `interposed` is the lua_newstate that stands before them and is not meant;

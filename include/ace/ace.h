@@ -102,7 +102,8 @@ typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 enum {
   /* No background thread may serve this heap: what a hint gives back is given back within the hint, all of it.
    * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only
-   * for moments leaves it out, sets option `worker` to tick, and calls ace_tick when there is time. */
+   * for moments sets option `mode` to off, and calls ace_trim with a budget when there is time: a hint that
+   * gives back at once gives back all of it, also where option `worker` is tick. */
   ACE_HEAP_NO_WORKER = 1u << 0
 };
 

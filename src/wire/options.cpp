@@ -77,16 +77,13 @@ bool parse_mode(const char *text, Setting<Mode> Options::*field, Options &option
 }
 
 bool parse_worker(const char *text, Setting<WorkerOption> Options::*field, Options &options) {
-  Setting<bool> Options::*const scratch = &Options::verbose;
-  Options trial;
-  if (strcmp(text, "tick") == 0) {
-    options.*field = WorkerOption::kTick;
-  } else if (parse_switch(text, scratch, trial)) {
-    options.*field = trial.*scratch ? WorkerOption::kOn : WorkerOption::kOff;
-  } else {
-    return false;
+  static constexpr const char *kNames[] = {"off", "on", "tick"}, *kNumbers[] = {"0", "1"};  // as a switch has
+  for (unsigned i = 0; i < 3; ++i) {
+    if (strcmp(text, kNames[i]) != 0 && (i == 2 || strcmp(text, kNumbers[i]) != 0)) continue;
+    options.*field = static_cast<WorkerOption>(i);
+    return true;
   }
-  return true;
+  return false;
 }
 
 bool parse_bad_pointer(const char *text, Setting<bool> Options::*field, Options &options) {

@@ -154,8 +154,7 @@ const char *enter_running() {
   const char *present = &_PyMem_GetCurrentAllocatorName != nullptr ? _PyMem_GetCurrentAllocatorName() : nullptr;
   if (present == nullptr || (strcmp(present, "pymalloc") != 0 && strcmp(present, "malloc") != 0)) {
     return "its allocators are not CPython's own any more (tracemalloc, a profiler, -X dev, PYTHONMALLOC): "
-           "start "
-           "the program with ACE";
+           "start the program with ACE";
   }
   if (&PyInterpreterState_Head == nullptr || &PyInterpreterState_Next == nullptr ||
       PyInterpreterState_Next(PyInterpreterState_Head()) != nullptr) {
