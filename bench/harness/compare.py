@@ -35,8 +35,8 @@ CLOCK = Metric("time by the clock", "value_seconds")
 PEAK = Metric("peak RSS", "peak_rss")
 REST = Metric("RSS at rest", "rss_rest")
 AREA = Metric("RSS over time", "area")
-EXCESS = Metric("memory over time at rest, beyond what is live", "excess")
-REST_EXCESS = Metric("RSS at rest beyond what is live", "rest_excess")
+EXCESS = Metric("memory over time at rest, beyond the floor", "excess")
+REST_EXCESS = Metric("RSS at rest, beyond the floor", "rest_excess")
 P99 = Metric("time of a request, p99", "p99_seconds")
 DIRTY = Metric("private dirty memory at rest", "private_dirty")
 METRICS = {
@@ -200,7 +200,7 @@ def tables(rows, ours=()):
 
 
 def count_from_the_floor(rows):
-    """An excess is counted from what a process needs at least: what it has at rest but for what its heaps hold beyond
+    """An excess is counted from a floor, what a process needs at least: what it has at rest but for what its heaps hold beyond
     what is live, where some allocator tells (`held`; live is the same for all); else the least that any has at the
     start. Whoever has taken much before the first request would gain by that, were its own start the floor."""
     floors = [row["rss_rest"] - row["held"] for row in rows if row.get("held") and row["rss_rest"]]
