@@ -57,8 +57,8 @@ def parse(arguments):
 
     run = verbs.add_parser("run", parents=[common], help="run parts, keep what was measured, show it")
     run.add_argument("parts", nargs="+", metavar="PART", help=", ".join(programs.PARTS))
-    run.add_argument("--peers", metavar="A,B", help="the allocators, in this order (a choice for each part); those of "
-                     "--peer are added")  # fmt: skip
+    run.add_argument("--peers", metavar="A,B", help="the allocators, in this order (a choice for each part; '': none); "
+                     "those of --peer are added")  # fmt: skip
     run.add_argument("--programs", action="append", default=[], metavar="GLOB", help="only these, or "
                      "HOST/NAME, as luajit/*; several times, or with commas")  # fmt: skip
     run.add_argument("--rounds", type=at_least_one, help="runs of each program on each allocator (%d; 1 with --quick)"
@@ -206,9 +206,10 @@ class Session:
     # ---- planning
 
     def peers_of_part(self, part):
-        names = (self.options.peers or (QUICK_PEERS if self.options.quick else PEERS)[part]).split(",")
+        named = self.options.peers
+        names = (named if named is not None else (QUICK_PEERS if self.options.quick else PEERS)[part]).split(",")
         names = [name.strip() for name in names if name.strip()] + self.extra
-        if not self.options.peers:
+        if named is None:
             # Of those that nobody named, what is not installed is left out; `ace` must be there.
             for name in [n for n in names if n not in self.found and n != "ace"]:
                 self.warn("%s is left out: %s" % (name, self.missing.get(peers_base(name), "it is not there")))
