@@ -23,6 +23,7 @@ PEERS = {
     "cpython": "own,glibc,mimalloc,jemalloc,tcmalloc,bump,ace",
     "swell": "own,glibc,glibc-hinted,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,tcmalloc,ace",
     "rhythm": "own,glibc-hinted,mimalloc-hinted,jemalloc-hinted,ace",
+    "frames": "own,glibc,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,tcmalloc,ace",
     "services": "own,glibc,mimalloc,mimalloc-hinted,jemalloc,jemalloc-hinted,ace",
     "micro": "glibc,mimalloc,jemalloc,tcmalloc,ace",
 }
@@ -32,6 +33,7 @@ QUICK_PEERS = {
     "cpython": "own,mimalloc,ace",
     "swell": "own,mimalloc,jemalloc-hinted,ace",
     "rhythm": "own,jemalloc-hinted,ace",
+    "frames": "own,mimalloc,ace",
     "services": "own,mimalloc-hinted,ace",
     "micro": "glibc,mimalloc,ace",
 }
@@ -105,7 +107,8 @@ def above_zero(text):
 def hosts_of(part, options):
     """(host, kind, path) of the VMs that a part runs on, and why others are missing."""
     found, skipped = [], []
-    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",), "services": ("cpython",)}
+    wanted = {"luajit": ("luajit",), "lua": ("lua",), "cpython": ("cpython",), "services": ("cpython",),
+              "frames": ("luajit",)}  # fmt: skip
     wanted |= dict.fromkeys(("swell", "rhythm"), ("luajit", "lua", "cpython"))
     for kind in wanted.get(part, ()):
         if kind == "cpython":
@@ -130,6 +133,8 @@ def select(part, options, say):
         selection = programs.swell_programs(hosts, quick)
     elif part == "rhythm":
         selection = programs.rhythm_programs(hosts, quick)
+    elif part == "frames":
+        selection = programs.frames_programs(hosts, quick)
     elif part == "services":
         selection = service.programs([(host, path) for host, _, path in hosts], ROOT, quick, say)
     elif part == "cpython":

@@ -38,6 +38,8 @@ AREA = Metric("RSS over time", "area")
 EXCESS = Metric("memory over time at rest, beyond the floor", "excess")
 REST_EXCESS = Metric("RSS at rest, beyond the floor", "rest_excess")
 P99 = Metric("time of a request, p99", "p99_seconds")
+FRAME_P99 = Metric("time of a frame, p99", "p99_seconds")
+FRAME_P999 = Metric("time of a frame, p99.9", "p999_seconds")
 DIRTY = Metric("private dirty memory at rest", "private_dirty")
 METRICS = {
     "luajit": (CPU, PEAK),
@@ -46,6 +48,7 @@ METRICS = {
     "swell": (CPU, PEAK, REST, AREA),
     "rhythm": (CPU, PEAK, REST, AREA, EXCESS),
     "services": (CPU, CLOCK, P99, PEAK, REST, AREA, EXCESS, REST_EXCESS, DIRTY),
+    "frames": (CPU, FRAME_P99, FRAME_P999, PEAK),
     "micro": (CPU, CLOCK, PEAK),
 }
 

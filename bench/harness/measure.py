@@ -282,6 +282,15 @@ class _Run:
         worker = {"worker_seconds": self.worker[1] if self.worker else 0.0} if self.peer.kind == "ace" else {}
         return {**worker, **swell_figures(self.samples, self.marks), **(heap_figures(heaps) if heaps else {})}
 
+    def of_frames(self):
+        """How long single frames took, as percentiles."""
+        lines = self.output_file.read_text(errors="replace").splitlines()
+        taken = sorted(int(line[2:]) for line in lines if line.startswith("@ "))
+        if not taken:
+            raise Failed("it told of no frame")
+        return {name: taken[min(len(taken) - 1, int(share * len(taken)))] / 1e9
+                for name, share in (("p50_seconds", 0.5), ("p99_seconds", 0.99), ("p999_seconds", 0.999))}  # fmt: skip
+
     def of_micro(self):
         try:
             said = json.loads(self.output_file.read_text())

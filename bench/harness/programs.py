@@ -16,6 +16,7 @@ PARTS = {
     "cpython": "CPython: programs of pyperformance, by pyperf",
     "swell": "memory that swells and rests, in all of these: one record survives in 10, 100, 1000",
     "rhythm": "a service that works, collects and rests in a rhythm that changes, in all of these",
+    "frames": "a game's loop on LuaJIT, with a step of the collector in each frame: how long single frames take",
     "services": "servers under load and at rest: Flask under gunicorn, asyncio, a worker that reads JSON and CSV",
     "micro": "operations of the allocator alone, without a VM",
 }
@@ -35,7 +36,7 @@ class Program:
     folder: str = ""
     compares_output: bool = True
     unsteady: str = ""  # a regular expression: what in the output may differ from run to run
-    way: str = "plain"  # what the harness gets from a run: plain, swell, pyperf, micro, service
+    way: str = "plain"  # what the harness gets from a run: plain, swell, pyperf, micro, service, frames
     pinned: bool = True
     api: str = ""  # micro: plain or heap
     settings: dict = field(default_factory=dict, hash=False)
@@ -150,6 +151,17 @@ def rhythm_programs(hosts, quick):
                              ("again", records, "1", "2", "1", "20" if quick else "60", "1")):  # fmt: skip
             selection.programs.append(Program("rhythm", host, kind, name, " ".join(words), (path, script, *words),
                                               way="swell", unsteady=r"(?m)^@.*\n"))  # fmt: skip
+    return selection
+
+
+def frames_programs(hosts, quick):
+    """hosts: (host, kind, path). 15 seconds each, or 3 for a quick look."""
+    selection = Selection()
+    for host, kind, path in hosts:
+        words = ("600" if quick else "3600", "240")
+        selection.programs.append(Program("frames", host, kind, "frames", " ".join(words),
+                                          (path, str(BENCH / "vm" / "frames.lua"), *words), way="frames",
+                                          unsteady=r"(?m)^@.*\n"))  # fmt: skip
     return selection
 
 

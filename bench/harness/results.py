@@ -19,7 +19,7 @@ NUMBERS = (
     "seconds_cpu", "seconds_wall", "value_seconds", "peak_rss", "rss_rest", "area", "vmsize", "faults", "live",
     "fragmentation", "ops_per_second", "bytes_per_second", "purges", "purge_seconds", "walk_seconds", "walked_bytes",
     "returned_bytes", "rest_heap", "rest_live_pages", "metadata", "heap_peak", "excess", "worker_seconds",
-    "start", "rest_seconds", "held", "p50_seconds", "p99_seconds", "private_dirty",
+    "start", "rest_seconds", "held", "p50_seconds", "p99_seconds", "p999_seconds", "private_dirty",
 )  # fmt: skip
 COLUMNS = (*KEY, "order", "status", *NUMBERS, "output", "note")
 SAMPLE_COLUMNS = (*KEY, "milliseconds", "rss_kib")

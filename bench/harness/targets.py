@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from harness import compare
-from harness.compare import AREA, CLOCK, CPU, DIRTY, EXCESS, P99, PEAK, REST_EXCESS, VALUE, Ratio
+from harness.compare import AREA, CLOCK, CPU, DIRTY, EXCESS, FRAME_P999, P99, PEAK, REST_EXCESS, VALUE, Ratio
 
 MET, NEARLY, MISSED, UNKNOWN = "met", "met by interval", "missed", "not measured"
 HELP = (
@@ -161,6 +161,7 @@ TARGETS = (
         figure("swell", host, SWELL, PAGES, 1.05),
         figure("swell", host, SWELL, METADATA, 0.015),
     )),
+    one("frames", "luajit", "frames", FRAME_P999, "best peer", 1.00),
     *(target for host in ("cpython3.11", "cpython3.13") for target in (
         mean("services", host, CLOCK, "own", 1.00),
         mean("services", host, P99, "own", 1.00),

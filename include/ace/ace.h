@@ -102,8 +102,8 @@ typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 enum {
   /* No background thread may serve this heap: what a hint gives back is given back within the hint, all of it.
    * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only
-   * for moments sets option `mode` to off, and calls ace_trim with a budget when there is time: a hint that
-   * gives back at once gives back all of it, also where option `worker` is tick. */
+   * for moments sets option `worker` to tick in place of this, and calls ace_tick with a budget when there is
+   * time: then hints put off what they would give back at once, but for FORK_BEFORE and PRESSURE. */
   ACE_HEAP_NO_WORKER = 1u << 0
 };
 
@@ -216,8 +216,8 @@ ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
  * (the current slabs and frees not yet drained). */
 ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
-/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started, and where
- * the worker's thread could not be. For about `budget` nanoseconds at most (the last of its steps takes a fifth
+/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started and hints
+ * leave all to this, and where the worker's thread could not be. For about `budget` nanoseconds at most (the last of its steps takes a fifth
  * of a millisecond, or what looking through the heap takes: 2 ms a GiB); UINT64_MAX: all of it. Any thread.
  * Returns the nanoseconds until the next thing is due, 0 where there was not the time for all, UINT64_MAX where
  * nothing is: so always where nothing is put off (option `worker` off, ACE_HEAP_NO_WORKER). */

@@ -126,9 +126,19 @@ void note_trim(Heap &heap, uint64_t now, size_t given) {
   heap.faulted_at_trim = faulted;
 }
 
+// Who ticks has time for a step of it, and not here. Who forks, or is short of memory, cannot wait.
+bool gives_back_in_steps(const Heap &heap, ace_hint_code hint) {
+  return options().worker == WorkerOption::kTick && may_defer(heap) &&
+         (hint == ACE_HINT_COLLECT_END || hint == ACE_HINT_IDLE_BEGIN);
+}
+
 void follow(Heap &heap, ace_hint_code hint, const Verdict &verdict, uint64_t now) {
   const TrimDecision &decision = verdict.decision;
-  if (decision.action == TrimAction::kNow) {
+  if (decision.action == TrimAction::kNow && gives_back_in_steps(heap, hint)) {
+    retire_all(heap);
+    cancel_trim(heap);
+    schedule_trim(heap, now, now, 1);
+  } else if (decision.action == TrimAction::kNow) {
     cancel_trim(heap);
     note_trim(heap, now, trim_heap(heap, decision.budget));
   } else if (decision.action == TrimAction::kLater) {

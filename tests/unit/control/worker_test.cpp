@@ -188,6 +188,38 @@ TEST_F(DeferredByTick, ATickWithoutTimeDoesNothingAndTellsThatMuchIsDue) {
   EXPECT_LT(resident(), 2 * kMiB);
 }
 
+TEST_F(DeferredByTick, WhatAHintGivesBackAtOnceGoesByStepsToo) {
+  for (ace_hint_code hint : {ACE_HINT_COLLECT_END, ACE_HINT_IDLE_BEGIN}) {
+    for (const char *mode : {"static", "learn"}) {
+      OptionGuard guard("mode", mode), tick("worker", "tick");
+      fake.advance(60'000 * kMillisecond);  // a collection that comes after a while
+      auto blocks = swell();
+      shrink(blocks);
+      const uint64_t before = resident();
+      if (hint == ACE_HINT_COLLECT_END) ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+      ace_hint(heap, hint, 0);
+      EXPECT_EQ(resident(), before) << mode;
+      fake.slow_purges(2 * kMillisecond);
+      EXPECT_EQ(ace_tick(kMillisecond), 0u) << mode;
+      EXPECT_LT(resident(), before) << mode;
+      EXPECT_GT(resident(), 2 * kMiB) << mode;
+      EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX) << mode;
+      EXPECT_LT(resident(), 2 * kMiB) << mode;
+      fake.slow_purges(0);
+    }
+  }
+}
+
+TEST_F(DeferredByTick, WhoForksOrIsShortOfMemoryDoesNotWaitForATick) {
+  OptionGuard tick("worker", "tick");
+  for (ace_hint_code hint : {ACE_HINT_FORK_BEFORE, ACE_HINT_PRESSURE}) {
+    auto blocks = swell();
+    shrink(blocks);
+    ace_hint(heap, hint, 0);
+    EXPECT_LT(resident(), 2 * kMiB) << hint;
+  }
+}
+
 TEST_F(DeferredByTick, ALimitlessClockMoveIsHarmless) {
   auto blocks = swell();
   shrink(blocks);
