@@ -216,11 +216,12 @@ ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
  * (the current slabs and frees not yet drained). */
 ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
-/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started and hints
- * leave all to this, and where the worker's thread could not be. For about `budget` nanoseconds at most (the last of its steps takes a fifth
- * of a millisecond, or what looking through the heap takes: 2 ms a GiB); UINT64_MAX: all of it. Any thread.
- * Returns the nanoseconds until the next thing is due, 0 where there was not the time for all, UINT64_MAX where
- * nothing is: so always where nothing is put off (option `worker` off, ACE_HEAP_NO_WORKER). */
+/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started and
+ * hints leave all to this, and where the worker's thread could not be. For about `budget` nanoseconds at
+ * most (the last of its steps takes a fifth of a millisecond, or what looking through the heap takes: 2 ms a
+ * GiB); UINT64_MAX: all of it. Any thread. Returns the nanoseconds until the next thing is due, 0 where
+ * there was not the time for all, UINT64_MAX where nothing is: so always where nothing is put off (option
+ * `worker` off, ACE_HEAP_NO_WORKER). */
 ACE_API uint64_t ace_tick(uint64_t budget) ACE_NOEXCEPT;
 
 /* Writes the playbook that option `playbook` names, with what mode `learn` has learned so far; this happens at
