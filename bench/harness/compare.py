@@ -205,7 +205,8 @@ def tables(rows, ours=()):
 def count_from_the_floor(rows):
     """An excess is counted from a floor, what a process needs at least: what it has at rest but for what its heaps
     hold beyond what is live, where some allocator tells (`held`; live is the same for all); else the least that
-    any has at the start. Whoever has taken much before the first request would gain by that, were its own start the floor."""
+    any has at the start. Whoever has taken much before the first request would gain by that, were its own start the
+    floor."""
     floors = [row["rss_rest"] - row["held"] for row in rows if row.get("held") and row["rss_rest"]]
     starts = [row["start"] for row in rows if row.get("start")]
     if not floors and not starts:
