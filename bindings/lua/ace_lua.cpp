@@ -1,4 +1,4 @@
-// One heap for each Lua state: the allocator, the phases that it infers, and the state's end.
+// A heap for each Lua state: the allocator, the phases that it infers, and the state's end.
 //
 // Lua tells an embedder nothing of its collections, and we change no VM, so that two things stand in for it:
 //
@@ -165,6 +165,8 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   ace_lua_options defaults = ACE_LUA_OPTIONS;
   if (options == nullptr) options = &defaults;
   if (options->struct_size != sizeof defaults) return nullptr;
+  const bool shares = options->heap != nullptr;
+  if (shares && options->limit != 0) return nullptr;
 
   ace_heap_config config{};
   config.struct_size = sizeof config;
@@ -175,7 +177,8 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   if (vm == nullptr) return nullptr;
   config.on_limit = near_limit;
   config.on_limit_context = vm;
-  vm->heap = ace_heap_create(&config);
+  vm->shares = shares;
+  vm->heap = shares ? options->heap : ace_heap_create(&config);
   if (vm->heap == nullptr) {
     free(vm);
     return nullptr;
@@ -190,7 +193,7 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
 
 void ace_lua_vm_destroy(ace_lua_vm *vm) noexcept {
   if (vm == nullptr) return;
-  ace_heap_destroy(vm->heap);
+  if (!vm->shares) ace_heap_destroy(vm->heap);
   free(vm);
 }
 

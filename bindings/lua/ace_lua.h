@@ -1,4 +1,4 @@
-/* ACE-Alloc for those who embed Lua: one ACE heap for each state.
+/* ACE-Alloc for those who embed Lua: one ACE heap for each state, or one for many small ones.
  *
  * C99 and C++. For LuaJIT with GC64 and for PUC Lua 5.1 to 5.4. Include the lua.h (or lua.hpp) of your VM
  * before this header, and link with -lace-lua -lace:
@@ -57,10 +57,14 @@ typedef struct ace_lua_options {
                          Lua 5.2 and newer tell the kind; in the others all are "the rest" */
   ace_lua_close_fn on_close; /* may be NULL */
   void *on_close_context;
+  ace_heap *heap; /* NULL: one of its own. Otherwise the host's, which may hold any number of states: of a
+                     heap of its own an idle state begins a page in each size class, here it takes what it
+                     needs. All have the same holder; the heap outlives them; `limit` is 0, and the heap's
+                     own limit is that of all; ace_lua_close takes as long as lua_close does */
 } ace_lua_options;
 
 /* clang-format off */
-#define ACE_LUA_OPTIONS {sizeof(ace_lua_options), NULL, 0, 0, NULL, NULL}
+#define ACE_LUA_OPTIONS {sizeof(ace_lua_options), NULL, 0, 0, NULL, NULL, NULL}
 /* clang-format on */
 
 typedef int (*ace_lua_function)(struct lua_State *);
@@ -88,7 +92,7 @@ typedef struct ace_lua_api {
 #define ACE_LUA_JIT_FLUSH 0x0200
 
 /* The lua_Alloc: `ud` is the ace_lua_vm. Never fails to shrink. Freeing the state's first block, the last thing
- * that lua_close does, calls on_close and destroys the heap with the ace_lua_vm. */
+ * that lua_close does, calls on_close and destroys the state's own heap with the ace_lua_vm. */
 ACE_API void *ace_lua_alloc(void *ud, void *ptr, size_t osize, size_t nsize);
 
 /* For those who call lua_newstate(ace_lua_alloc, vm) themselves, the three steps of ace_lua_newstate. First, a
@@ -114,8 +118,8 @@ ACE_API ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) ACE_NOEXCEPT;
  * collect before they fail. LuaJIT and 5.1 do not: for them the last quarter (less where live data reaches into
  * it) is a reserve, and whoever begins it has their collector do a whole cycle at once, unless the program has
  * stopped it. A single allocation larger than what is left fails all the same. A state that is full of live
- * data has no room for the few bytes that its own recovery may take: raise the limit a little meanwhile. Called
- * by the holder. */
+ * data has no room for the few bytes that its own recovery may take: raise the limit a little meanwhile. On a
+ * shared heap nothing is set, and 0 returned: there ace_heap_set_limit does. Called by the holder. */
 ACE_API size_t ace_lua_vm_set_limit(ace_lua_vm *vm, size_t limit) ACE_NOEXCEPT;
 
 /* Ends the state `L` of `vm` as ace_lua_close does; `lua_close` is the VM's. */

@@ -29,6 +29,11 @@ void reach_end(ace_lua_vm &vm, lua_State *L) {
 }  // namespace ace::lua
 
 extern "C" void ace_lua_vm_close(ace_lua_vm *vm, lua_State *L, void (*lua_close)(lua_State *)) {
+  if (vm->shares) {
+    vm->closing = true;
+    lua_close(L);
+    return;
+  }
   // Its machine code does not lie in the heap.
   if (vm->api.setmode != nullptr) vm->api.setmode(L, 0, ACE_LUA_JIT_FLUSH);
   vm->closing = vm->jumps = true;

@@ -56,6 +56,7 @@ void learn_how_it_stops(ace_lua_vm &vm) {
 }
 
 void arm_limit(ace_lua_vm &vm) {
+  if (vm.shares) return;
   size_t soft = vm.limit;
   if (collects_late(vm) && vm.limit != 0) {
     ace_stats stats;
@@ -102,6 +103,7 @@ void after_collection(ace_lua_vm &vm) {
 }  // namespace ace::lua
 
 extern "C" size_t ace_lua_vm_set_limit(ace_lua_vm *vm, size_t limit) noexcept {
+  if (vm->shares) return 0;
   const size_t former = vm->limit;
   vm->limit = limit;
   if (vm->attached) ace::lua::arm_limit(*vm);

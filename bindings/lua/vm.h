@@ -25,6 +25,7 @@ struct ace_lua_vm {
   int frees;          // in a row; kUntouched: nothing was allocated or freed since the last mark was made
   bool watches;       // an allocation takes the longer way: see update_watch
   bool has_kinds;
+  bool shares;         // the heap is the host's, and may hold other states
   bool sweeping;       // a collection has begun, and its end was not yet told
   bool may_be_over;    // an end was told, but the sweep may go on
   bool ends_by_quiet;  // no finalizer will tell the end of this sweep
@@ -65,7 +66,7 @@ void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
 // The same within the finalizer of one, which is at index 1: with its metatable.
 void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
 
-// The state has ended: says so, and destroys the heap and the vm.
+// The state has ended: says so, and destroys the vm, and the heap where it is the state's own.
 void end_heap(ace_lua_vm &vm);
 
 // ---- soft_limit.cpp

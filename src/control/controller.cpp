@@ -35,9 +35,10 @@ constexpr uint64_t kLearnFrom = uint64_t{16} << 20;
 
 size_t controller_size() { return round_up(sizeof(Controller), os().page_size); }
 
-// Takes fresh memory into use for the first time, a part at a time, and gives it back. The least of several
-// times is noted: on a busy machine the others hold what other programs took. Memory that has just been used
-// costs less, but a heap's has not. Where the clock stands still the defaults stay.
+// Takes fresh memory into use for the first time, a part at a time, and gives it back. What counts is the
+// processor's time: by the clock a busy machine would make memory dear, and it would be held for long. The
+// least of several is noted, as other programs also take the caches. Memory that has just been used costs less,
+// but a heap's has not. Where the clock stands still the defaults stay.
 void measure_pages() {
   constexpr size_t kCount = 5, kPerMiB = 4, kPart = kMiBytes / kPerMiB;
   void *memory = os().map(kCount * kPart, os().page_size);
@@ -45,15 +46,15 @@ void measure_pages() {
   uint64_t fault[kCount], release[kCount];
   bool released = true;
   for (size_t i = 0; i < kCount; ++i) {
-    const uint64_t begin = os().now();
+    const uint64_t begin = os().thread_time();
     for (size_t at = 0; at < kPart; at += os().page_size)
       static_cast<volatile std::byte *>(memory)[i * kPart + at] = std::byte{1};
-    fault[i] = os().now() - begin;
+    fault[i] = os().thread_time() - begin;
   }
   for (size_t i = 0; i < kCount && released; ++i) {
-    const uint64_t begin = os().now();
+    const uint64_t begin = os().thread_time();
     released = os().purge(static_cast<std::byte *>(memory) + i * kPart, kPart);
-    release[i] = os().now() - begin;
+    release[i] = os().thread_time() - begin;
   }
   os().unmap(memory, kCount * kPart);
   if (!released) return;
@@ -71,12 +72,12 @@ void measure_huge() {
   if (memory == nullptr) return;
   uint64_t most = 0;
   for (int i = 0; i < 2; ++i) {
-    const uint64_t begin = os().now();
+    const uint64_t begin = os().thread_time();
     if (!os().fill_huge(memory, kSuperslabSize) || !os().purge(memory, kSuperslabSize)) {
       most = 0;
       break;
     }
-    most = std::max(most, os().now() - begin);
+    most = std::max(most, os().thread_time() - begin);
   }
   os().unmap(memory, kSuperslabSize);
   g_measured.whole_ns = most / (kSuperslabSize / kMiBytes);

@@ -194,7 +194,7 @@ static int finalized_by(void (*close)(lua_State *), const char *code, struct end
 static void quick_close(void) {
   static const char *programs[] = {
       "kept = {} for i = 1, 1000 do kept[i] = finalized(count) end",
-      "for i = 1, 100 do local f = finalized(count) end",
+      "collectgarbage('stop') for i = 1, 100 do local f = finalized(count) end",
       "kept = finalized(function() count() finalized(count) end)",
       "kept = finalized(function() count() kept = finalized(function() count() finalized(count) end) end)",
       "kept = {} for i = 1, 50 do kept[i] = finalized(function() count() error('in a finalizer') end) end",
@@ -319,6 +319,85 @@ static void failing_newstate(void) {
   CHECK(failures > 3);
 }
 
+/* A script of which the Nth allocation fails, for each N: Lua's error or none, and at the end nothing is left.
+ */
+static void *fail_once(void *ud, void *ptr, size_t osize, size_t nsize) {
+  struct failing *failing = ud;
+  if (nsize > (ptr == NULL ? 0 : osize) && failing->left-- == 0) return NULL;
+  return ace_lua_alloc(failing->vm, ptr, osize, nsize);
+}
+
+static void failing_allocations(void) {
+  static const char script[] =
+      "local t, s = {}, 'x' for i = 1, 40 do t[i] = {tostring(i), function() return i end} end "
+      "for i = 1, 10 do s = s .. s end "
+      "local c = coroutine.wrap(function(a) for i = 1, 3 do a = coroutine.yield({a, i}) end end) "
+      "c(1) c(2) table.sort(t, function(a, b) return a[1] < b[1] end) "
+      "assert(select('#', (table.unpack or unpack)(t)) == 40) "
+      "setmetatable(t, {__index = function(t, k) return k .. '!' end}) assert(t.a == 'a!') "
+      "assert(pcall(error, {}) == false and #string.format('%s %5.2f', s, 1.5) > 1000) "
+      "collectgarbage() local f = (loadstring or load)('return ' .. #t) assert(f() == 40)";
+  int failures = 0, ended = 0;
+  while (!ended) {
+    struct ending ending;
+    struct failing failing = {NULL, 0};
+    lua_State *L = new_state(0, &ending);
+    luaL_openlibs(L);
+    lua_getallocf(L, (void **)&failing.vm);
+    failing.left = failures;
+    lua_setallocf(L, fail_once, &failing);
+    const int status = luaL_loadstring(L, script);
+    const int result = status == 0 ? lua_pcall(L, 0, 0, 0) : status;
+    CHECK(result == 0 || result == LUA_ERRMEM || result == LUA_ERRRUN);
+    ended = failing.left >= 0;
+    failures += !ended;
+    lua_setallocf(L, ace_lua_alloc, failing.vm);
+    lua_settop(L, 0);
+    run(L, "collectgarbage() local t = {} for i = 1, 100 do t[i] = {i} end assert(#t == 100)");
+    lua_close(L);
+    CHECK(ending.count == 1 && ending.stats.live_blocks == 0 && ending.stats.foreign_pointers == 0);
+  }
+  CHECK(failures > 100);
+}
+
+/* Many states on one heap: each idle one takes about what its blocks do, and ends without a trace. */
+static void shared_heap(void) {
+  enum { count = 200 };
+  static lua_State *states[count];
+  struct ending ending = {0};
+  ace_heap_config config = {0};
+  config.struct_size = sizeof config;
+  ace_lua_options options = ACE_LUA_OPTIONS;
+  options.heap = ace_heap_create(&config);
+  options.on_close = note_end;
+  options.on_close_context = &ending;
+  for (int i = 0; i < count; ++i) {
+    states[i] = ace_lua_newstate(&options);
+    CHECK(states[i] != NULL && ace_lua_heap(states[i]) == options.heap);
+    luaL_openlibs(states[i]);
+    run(states[i], "kept = {} for i = 1, 50 do kept[i] = {i} end collectgarbage()");
+  }
+  ace_stats stats = stats_of(states[0]);
+  CHECK(stats.resident_bytes < stats.live_bytes + stats.live_bytes / 4);
+  CHECK(stats.collections_full >= count);
+
+  /* The heap's limit is that of all. */
+  CHECK(ace_lua_set_limit(states[0], 1) == 0 && stats_of(states[0]).limit_bytes == 0);
+  ace_heap_set_limit(options.heap, stats.resident_bytes + (1 << 20));
+  CHECK(luaL_loadstring(states[0], "hoard = {} for i = 1, 1e7 do hoard[i] = {i} end") == 0);
+  CHECK(lua_pcall(states[0], 0, 0, 0) == LUA_ERRMEM);
+  ace_heap_set_limit(options.heap, 0);
+
+  for (int i = 0; i < count; ++i) {
+    run(states[i], "assert(#kept == 50)");
+    (i % 2 == 0 ? ace_lua_close : lua_close)(states[i]);
+  }
+  CHECK(ending.count == count && ending.stats.live_blocks == 0);
+  options.limit = 1 << 20;
+  CHECK(ace_lua_newstate(&options) == NULL);
+  ace_heap_destroy(options.heap);
+}
+
 /* Another allocator's state is none of ours, and closes like any. */
 static void stock_state(void) {
   lua_State *L = luaL_newstate();
@@ -360,6 +439,8 @@ int main(void) {
   limit_below_a_state();
   shrinking();
   failing_newstate();
+  failing_allocations();
+  shared_heap();
   stock_state();
   bad_options();
   threads();
