@@ -82,8 +82,10 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
 }
 
-// The list is empty: the slab goes where its free bits say.
-void retire(Heap &heap, unsigned index) {
+// The list is empty: the slab goes where its free bits say. `used_up`: it gave what it has in resident pages.
+// If not, it was taken from its bin before, and is offered again with however little: else each such time would
+// begin one more slab, and leave one more behind with a few pages.
+void retire(Heap &heap, unsigned index, bool used_up = true) {
   SlabRow &row = *heap.slabs[index].current;
   SlabPrefix &prefix = row.prefix;
   heap.slabs[index].current = nullptr;
@@ -92,7 +94,7 @@ void retire(Heap &heap, unsigned index) {
   const unsigned free = prefix.capacity - prefix.used, resident = free == 0 ? 0 : free_in_resident_pages(row);
   row.claim.release();
   if (prefix.used == 0) return make_free(heap, row);
-  if (resident >= offer_at(prefix)) return list_partial(heap, row);
+  if (resident >= offer_at(prefix) || (!used_up && resident != 0)) return list_partial(heap, row);
   prefix.due = std::min(static_cast<uint16_t>(offer_at(prefix) - resident), prefix.used);
   if (resident == free) {
     prefix.state = SlabState::kFull;
@@ -346,7 +348,7 @@ void retire_current(Heap &heap, unsigned index) {
   }
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
-  retire(heap, index);
+  retire(heap, index, false);
 }
 
 void retire_all(Heap &heap) {

@@ -264,6 +264,22 @@ TEST_F(Slab, OfAHeapWithoutAWorkerTheyDoNot) {
   EXPECT_LE(stats().superslabs_free, 8u);
 }
 
+TEST_F(Slab, OneThatIsNotUsedUpGoesOnAfterACollection) {
+  // Many small states on one heap: each makes a few blocks that stay and some that do not, and is collected.
+  for (int i = 0; i < 200; ++i) {
+    fill(40, kSize);
+    for (size_t size : {128, 256, 1024}) {  // an empty slab that has a resident page tempts
+      auto garbage = fill(3, size);
+      free_all(garbage);
+    }
+    fill(3, 512);
+    retire_all(*heap);
+  }
+  EXPECT_LE(stats().slabs_in_use, (200 * 40 * kSize + 200 * 3 * 512) / kSlabSize + 20);
+  EXPECT_LE(stats().resident_bytes, stats().live_bytes + 4 * kPage);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
 TEST_F(Slab, InModeOffTheyStayUntilATrim) {
   test::OptionGuard off("mode", "off");
   auto blocks = fill(20 * 31 * kBlocks, kSize);
