@@ -16,17 +16,20 @@ MAY_INCLUDE = {
     "base": set(),
     "os": {"base"},
     "wire": {"base", "public"},
+    "trace": {"base", "os", "wire", "public"},
     "heap": {"base", "os", "wire", "public"},
     "front": {"base", "wire", "heap", "public"},
     "decide": {"base", "wire", "public"},
     "control": {"base", "os", "wire", "heap", "decide", "public"},
-    "api": {"base", "os", "wire", "heap", "front", "decide", "control", "public"},
+    "api": {"base", "os", "wire", "heap", "front", "decide", "control", "trace", "public"},
 }
 # Code beside src: the bindings and examples are hosts like any other.
 MAY_INCLUDE_OUTSIDE = {
     "bindings": {"public"},
-    "bindings/preload": {"public", "api"},
-    "bindings/python/module": {"public", "base", "decide"},
+    "bindings/preload": {"public", "api", "trace"},
+    "bindings/python/hook": {"public", "trace"},
+    "bindings/lua": {"public", "trace"},
+    "bindings/python/module": {"public", "base", "decide", "trace"},
     "examples": {"public"},
 }
 SUFFIXES = {".h", ".c", ".cpp", ".hpp"}

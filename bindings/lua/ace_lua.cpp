@@ -28,9 +28,11 @@ constexpr unsigned kKindGroups = 4;
 constexpr unsigned kTags = 9;
 constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table */, 3, 3, 3};
 
-ace_kind kind_of(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
-
 }  // namespace
+
+namespace ace::lua {
+ace_kind kind_of_tag(size_t tag) { return tag < kTags ? kKindOfTag[tag] : 0; }
+}  // namespace ace::lua
 
 namespace {
 
@@ -207,7 +209,7 @@ namespace {
 
 [[gnu::noinline]] void *allocate_watched(ace_lua_vm &vm, size_t tag, size_t size) {
   note_quiet(vm, size);
-  void *block = ace_heap_alloc_kind(vm.heap, size, kind_of(tag));
+  void *block = ace_heap_alloc_kind(vm.heap, size, kind_of_tag(tag));
   if (block == nullptr) return note_failure(vm);
   if (vm.first_block == nullptr) {
     vm.first_block = block;

@@ -46,6 +46,11 @@ Allocator take_over(ace_lua_vm &vm, Allocator former, void *former_ud) {
   return routed_alloc;
 }
 
-bool is_ours(Allocator allocator) { return allocator == ace_lua_alloc || allocator == routed_alloc; }
+Allocator g_recorded_alloc;
+
+bool is_ours(Allocator allocator) {
+  return allocator == ace_lua_alloc || allocator == routed_alloc ||
+         (allocator != nullptr && allocator == g_recorded_alloc);
+}
 
 }  // namespace ace::lua

@@ -42,6 +42,8 @@ struct ace_lua_vm {
   int calm_rounds;
   jmp_buf out;
 
+  void *recorder;  // of a stock program's state, where it is recorded
+
   // take_over.cpp
   ace::lua::Allocator former;
   void *former_ud;
@@ -60,6 +62,9 @@ namespace ace::lua {
 constexpr int kUntouched = -1;
 
 // ---- ace_lua.cpp
+
+// The kind that the type tag of a new block means, which 5.2 and newer pass as its old size.
+ace_kind kind_of_tag(size_t tag);
 
 // Pushes a userdata that holds `mark`, whose finalizer calls ace_lua_collected with it.
 void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
@@ -93,7 +98,9 @@ void reach_end(ace_lua_vm &vm, lua_State *L);
 
 // The lua_Alloc for a state that has blocks of `former`, with `vm` as its ud. Before the vm is attached.
 Allocator take_over(ace_lua_vm &vm, Allocator former, void *former_ud);
-// Is it that, or ace_lua_alloc?
+// What stands before ace_lua_alloc in a stock program that is recorded (stock.cpp); elsewhere null.
+extern Allocator g_recorded_alloc;
+// Is it one of these?
 bool is_ours(Allocator allocator);
 
 }  // namespace ace::lua

@@ -9,6 +9,7 @@
 
 #include "ace/ace.h"
 #include "preload/hosts.h"
+#include "trace/recorder.h"
 
 namespace ace::preload {
 namespace {
@@ -16,10 +17,11 @@ namespace {
 struct Host {
   Entry (*enter)();
   void (*report)(int fd, bool json, bool held);
+  void (*record)(const char *host);
   bool (*entered_later)();  // where the host may come with a library that is loaded after the start
 };
-constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython, nullptr},
-                           {lua::enter_stock_lua, lua::report_stock_lua, lua::entered_later}};
+constexpr Host kHosts[] = {{python::enter_cpython, python::report_cpython, python::record_cpython, nullptr},
+                           {lua::enter_stock_lua, lua::report_stock_lua, nullptr, lua::entered_later}};
 constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 
 Entry g_entries[kHostCount];
@@ -33,6 +35,7 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     const Entry &entry = g_entries[i] = kHosts[i].enter();
     if (entry.result == Entry::kNotThisHost) continue;
     found = true;
+    if (entry.result == Entry::kEntered && kHosts[i].record != nullptr) kHosts[i].record(entry.host);
     if (!entry.say && !may_be_verbose()) continue;
     dprintf(STDERR_FILENO, "ace: process %d: %s: %s: %s\n", getpid(), entry.host,
             entry.result == Entry::kEntered ? "entered" : "not entered", entry.detail);
@@ -72,7 +75,10 @@ void write_report(bool held, const char *suffix) {
 }
 
 // Nothing is freed: other destructors may still free our blocks.
-[[gnu::destructor]] void leave() { write_report(false, ""); }
+[[gnu::destructor]] void leave() {
+  trace::end_recording();
+  write_report(false, "");
+}
 
 }  // namespace
 }  // namespace ace::preload

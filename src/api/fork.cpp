@@ -10,6 +10,7 @@
 #include "heap/all_heaps.h"
 #include "heap/purge.h"
 #include "heap/superslab_pool.h"
+#include "trace/recorder.h"
 
 namespace ace {
 namespace {
@@ -25,9 +26,11 @@ void before() {
   lock_all_heaps();
   lock_worker();
   lock_superslab_pool();
+  trace::lock_recording();
 }
 
 void after_in_parent() {
+  trace::unlock_recording();
   unlock_superslab_pool();
   resume_worker();
   unlock_worker();
@@ -40,6 +43,8 @@ void after_in_parent() {
 }
 
 void after_in_child() {
+  trace::record_anew_in_child();
+  trace::unlock_recording();
   unlock_superslab_pool();
   forget_worker();
   unlock_worker();

@@ -9,6 +9,7 @@
 #include "front/hot.h"
 #include "heap/audit.h"
 #include "heap/purge.h"
+#include "trace/recorder.h"
 #include "wire/options.h"
 
 #include <string.h>
@@ -96,7 +97,10 @@ int ace_heap_audit(ace_heap *heap, char *message, size_t length) noexcept {
 }
 
 int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) noexcept {
-  return take_hint(*heap, hint, value) ? 0 : -1;
+  if (!take_hint(*heap, hint, value)) return -1;
+  if (trace::is_recording()) [[unlikely]]
+    trace::note_hint(heap, hint, value);
+  return 0;
 }
 
 size_t ace_trim(ace_heap *heap, size_t budget) noexcept { return trim_heap(*heap, budget); }

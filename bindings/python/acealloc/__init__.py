@@ -33,6 +33,7 @@ from ._core import (
     tick,
     version,
 )
+from .trace import Trace
 from .vm import (
     CannotInstall,
     Census,
@@ -66,6 +67,7 @@ __all__ = [
     "Loop",
     "NotActive",
     "Option",
+    "Trace",
     "TypeRow",
     "abi_version",
     "active",

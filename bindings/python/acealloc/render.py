@@ -15,6 +15,7 @@ from ._core import Option
 from .decisions import HeapLog, Log
 from .report import Host, Report
 from .simulate import GRID, Outcome, Target
+from .trace import Trace
 
 if TYPE_CHECKING:
     from .verbs.doctor import Findings
@@ -109,6 +110,20 @@ def _distinct(hosts: List[Host]) -> List[str]:
 
 def _host_line(line: str) -> Text:
     return Text("  host  ").append(line, style="yellow" if "not active" in line else "green")
+
+
+def recording(trace: Trace) -> Text:
+    """What was recorded, in a line."""
+    t = trace.totals
+    text = "%s: %s, %s events in %s, %s (%.1f bytes each); most live %s" % (
+        trace.path, trace.header["host"], format(t["events"], ","), duration(t["microseconds"] * 1000),
+        size(t["bytes"]), t["bytes"] / max(1, t["events"]), size(t["peak_live_bytes"]),
+    )  # fmt: skip
+    if t["status"] != "whole":
+        text += "; %s: the first %s count" % (t["status"], size(t["bytes_read"]))
+    if t["unknown"]:
+        text += "; %d frees of blocks from before" % t["unknown"]
+    return Text(text)
 
 
 def _heaps(report: Report) -> Table:

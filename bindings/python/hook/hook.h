@@ -8,6 +8,7 @@
 //   census.cpp   what the memory consists of
 //   interpreters.cpp  the heaps of interpreters with a GIL of their own
 //   report.cpp   how it stands at exit
+//   record.cpp   what it asks for, for a trace; in the preloaded library only
 //   embed.cpp    for those who embed CPython (ace_python.h); not in the preloaded library
 #pragma once
 #include "ace/ace.h"

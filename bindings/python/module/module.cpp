@@ -7,6 +7,7 @@
 #include "loop.h"
 #include "misuse.h"
 #include "numbers.h"
+#include "trace.h"
 
 namespace py = pybind11;
 using acepy::Heap;
@@ -105,6 +106,7 @@ PYBIND11_MODULE(_core, module) {
   bind_hints(module);
   bind_heap(module);
   acepy::bind_loop(module);
+  acepy::bind_trace(module);
   module.def("version", ace_version, "The core's release.");
   module.def("abi_version", ace_abi_version, "The core's ABI version.");
   module.def(

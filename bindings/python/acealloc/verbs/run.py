@@ -112,15 +112,20 @@ def run_and_report(path: str, command: List[str], environment: Dict[str, str], l
     """Runs the program as a child, shows the screen, and returns the child's wait status."""
     offset = os.path.getsize(lines) if os.path.exists(lines) else 0
     begin = time.monotonic()
-    try:
-        status = supervise.run(path, command, environment)
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise cannot_start(path, error) from None
-        status = supervise.run("/bin/sh", ["sh", path] + command[1:], environment)
+    status = run_child(path, command, environment)
     outcome = "%s, %.2f s" % (ending(status), time.monotonic() - begin)
     print_error(run_report(command, outcome, report.read(lines, offset)))
     return status
+
+
+def run_child(path: str, command: List[str], environment: Dict[str, str]) -> int:
+    """Runs the program as a child and returns its wait status."""
+    try:
+        return supervise.run(path, command, environment)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise cannot_start(path, error) from None
+    return supervise.run("/bin/sh", ["sh", path] + command[1:], environment)
 
 
 def ending(status: int) -> str:

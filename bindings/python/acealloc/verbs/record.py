@@ -1,0 +1,68 @@
+"""`ace record`: runs a program on ACE and keeps what it asked for."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+from typing import List
+
+from .. import preload, program, supervise
+from ..errors import Failure
+from ..render import print_error, recording, warning
+from ..trace import Trace
+from .run import run_child
+
+USAGE = "ace record [-o FILE] [--] COMMAND ..."
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "record",
+        help="record what a program asks of its allocator",
+        usage=USAGE,
+        allow_abbrev=False,
+        description="Runs COMMAND on ACE and writes each allocation, free, resizing and hint of a CPython or Lua to "
+        "FILE, with times and threads, in some four bytes an event. Further processes get files of their own, "
+        "FILE.PID.",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", default="run.ace", help="where to (%(default)s)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise Failure("there is no command to record. Usage: " + USAGE, 2)
+    output = os.path.abspath(arguments.output)
+    path = program.find(command[0])
+    library = preload.library()
+    found = program.inspect(path)
+    if found.obstacle:
+        raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
+    for former in files_of(output):
+        os.unlink(former)
+    require_place(output)
+    environment = preload.environment(library, {"ACE_RECORD": output}, os.environ)
+    status = run_child(path, command, environment)
+    written = files_of(output)
+    if not written:
+        print_error(warning("nothing was recorded: no CPython or Lua was entered (see `ace doctor`)"))
+    for file in written:
+        print_error(recording(Trace(file)))
+    return supervise.end_as(status)
+
+
+def files_of(output: str) -> List[str]:
+    """The file, and those of further processes."""
+    further = [name for name in glob.glob(glob.escape(output) + ".*") if name[len(output) + 1 :].isdigit()]
+    return [name for name in [output, *sorted(further)] if os.path.isfile(name)]
+
+
+def require_place(output: str) -> None:
+    folder = os.path.dirname(output)
+    if not os.path.isdir(folder):
+        raise Failure("there is no folder %s" % folder)
+    if not os.access(folder, os.W_OK):
+        raise Failure("%s cannot be written to" % folder)

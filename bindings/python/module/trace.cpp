@@ -1,0 +1,227 @@
+#include "trace.h"
+
+#include <fcntl.h>
+#include <pybind11/stl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "trace/live_blocks.h"
+#include "trace/reader.h"
+
+namespace py = pybind11;
+using namespace ace::trace;
+
+namespace {
+
+// A file in memory, as long as it lives.
+class Mapping {
+ public:
+  explicit Mapping(const std::string &path) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    struct stat info;
+    if (file < 0 || fstat(file, &info) != 0) fail(path, file);
+    size_ = static_cast<size_t>(info.st_size);
+    if (size_ != 0) data_ = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+    if (data_ == MAP_FAILED) fail(path, file);
+    close(file);
+  }
+  ~Mapping() {
+    if (size_ != 0) munmap(data_, size_);
+  }
+  Mapping(const Mapping &) = delete;
+  Mapping &operator=(const Mapping &) = delete;
+
+  const std::byte *data() const { return static_cast<const std::byte *>(data_); }
+  size_t size() const { return size_; }
+
+ private:
+  [[noreturn]] static void fail(const std::string &path, int file) {
+    const int error = errno;
+    if (file >= 0) close(file);
+    errno = error;
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+    throw py::error_already_set();
+  }
+  void *data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// What one walk over the whole file finds.
+struct Totals {
+  uint64_t events = 0, allocations = 0, frees = 0, reallocs = 0, hints = 0;
+  uint64_t unknown = 0;  // frees of blocks whose allocation is not in the file
+  uint64_t allocated_bytes = 0, live_bytes = 0, peak_live_bytes = 0, live_blocks = 0;
+  uint32_t heaps = 0, threads = 1;
+  uint64_t microseconds = 0;
+  Status status = Status::kTruncated;
+  size_t offset = 0;
+};
+
+using Moment = std::tuple<uint64_t, uint32_t, uint64_t>;          // microseconds, heap, live bytes
+using Hint = std::tuple<uint64_t, uint32_t, uint32_t, uint64_t>;  // microseconds, heap, code, value
+
+class Trace {
+ public:
+  explicit Trace(const std::string &path) : file_(path) {
+    Reader reader(file_.data(), file_.size());
+    const char *text;
+    size_t length;
+    if (!reader.read_header(text, length))
+      throw py::value_error(path + " is no trace that this version reads: it does not begin like one");
+    header_.assign(text, length);
+    py::gil_scoped_release others;
+    walk(reader);
+  }
+
+  const std::string &header() const { return header_; }
+  const std::vector<Moment> &live() const { return live_; }
+  const std::vector<Hint> &hints() const { return hints_; }
+
+  py::dict totals() const {
+    static constexpr const char *kStatus[] = {"", "whole", "truncated", "damaged"};
+    py::dict d;
+    d["status"] = kStatus[static_cast<int>(t_.status)];
+    d["bytes"] = file_.size();
+    d["bytes_read"] = t_.offset;
+    d["microseconds"] = t_.microseconds;
+    d["events"] = t_.events;
+    d["allocations"] = t_.allocations;
+    d["frees"] = t_.frees;
+    d["reallocs"] = t_.reallocs;
+    d["hints"] = t_.hints;
+    d["unknown"] = t_.unknown;
+    d["allocated_bytes"] = t_.allocated_bytes;
+    d["live_bytes"] = t_.live_bytes;
+    d["live_blocks"] = t_.live_blocks;
+    d["peak_live_bytes"] = t_.peak_live_bytes;
+    d["heaps"] = t_.heaps;
+    d["threads"] = t_.threads;
+    return d;
+  }
+
+ private:
+  struct HeapState {
+    uint64_t live = 0, told_at = 0;
+  };
+  static constexpr uint64_t kMomentUs = 1000;  // no two moments of a heap are closer
+
+  void walk(Reader &reader) {
+    ChunkHeader header;
+    const std::byte *payload;
+    while ((t_.status = reader.next(header, payload)) == Status::kChunk) {
+      t_.heaps = std::max(t_.heaps, header.heap + 1);
+      if (heaps_.size() < t_.heaps) heaps_.resize(t_.heaps);
+      if (!walk_chunk(header, payload)) {
+        t_.status = Status::kDamaged;
+        break;
+      }
+    }
+    t_.offset = reader.offset();
+    if (t_.status == Status::kEnd) t_.microseconds = std::max(t_.microseconds, header.microseconds);
+    for (uint32_t heap = 0; heap < heaps_.size(); ++heap)
+      live_.emplace_back(t_.microseconds, heap, heaps_[heap].live);
+    std::stable_sort(live_.begin(), live_.end());
+    std::stable_sort(hints_.begin(), hints_.end());
+    t_.live_blocks = blocks_.size();
+    blocks_ = {};
+  }
+
+  bool walk_chunk(const ChunkHeader &header, const std::byte *payload) {
+    ChunkReader events(payload, header.bytes);
+    uint64_t now = header.microseconds;
+    note_moment(header.heap, now);
+    Event event;
+    while (!events.is_over()) {
+      if (!events.next(event)) return false;
+      ++t_.events;
+      if (event.op == Op::kTime) {
+        now += event.size;
+        note_moment(header.heap, now);
+      } else if (event.op == Op::kHint) {
+        ++t_.hints;
+        hints_.emplace_back(now, header.heap, event.code, event.size);
+      } else {
+        apply(header.heap, event);
+      }
+    }
+    t_.microseconds = std::max(t_.microseconds, now);
+    return true;
+  }
+
+  void apply(uint32_t heap, const Event &event) {
+    switch (event.op) {
+      case Op::kAlloc:
+      case Op::kZeroed:
+        ++t_.allocations;
+        add(heap, event.address, event.size);
+        break;
+      case Op::kFree:
+        ++t_.frees;
+        subtract(heap, event.address);
+        break;
+      case Op::kRealloc:
+        ++t_.reallocs;
+        subtract(heap, event.old_address);
+        add(heap, event.address, event.size);
+        break;
+      case Op::kThread:
+        t_.threads = std::max(t_.threads, event.code + 1);
+        break;
+      case Op::kHint:
+      case Op::kTime:
+        break;
+    }
+  }
+
+  void add(uint32_t heap, uint64_t address, uint64_t size) {
+    blocks_.put(address, size);
+    heaps_[heap].live += size;
+    t_.live_bytes += size;
+    t_.allocated_bytes += size;
+    t_.peak_live_bytes = std::max(t_.peak_live_bytes, t_.live_bytes);
+  }
+
+  void subtract(uint32_t heap, uint64_t address) {
+    const uint64_t *size = blocks_.get(address);
+    if (size == nullptr) {
+      ++t_.unknown;
+      return;
+    }
+    heaps_[heap].live -= *size;
+    t_.live_bytes -= *size;
+    blocks_.remove(address);
+  }
+
+  void note_moment(uint32_t heap, uint64_t now) {
+    HeapState &state = heaps_[heap];
+    if (now < state.told_at + kMomentUs && state.told_at != 0) return;
+    state.told_at = now;
+    live_.emplace_back(now, heap, state.live);
+  }
+
+  Mapping file_;
+  std::string header_;
+  Totals t_;
+  std::vector<Moment> live_;
+  std::vector<Hint> hints_;
+  std::vector<HeapState> heaps_;
+  LiveBlocks<uint64_t> blocks_;
+};
+
+}  // namespace
+
+void acepy::bind_trace(py::module_ &module) {
+  py::class_<Trace>(module, "_Trace", "A recorded run, read whole; see acealloc.Trace.")
+      .def(py::init<const std::string &>(), py::arg("path"))
+      .def_property_readonly("header", &Trace::header)
+      .def("totals", &Trace::totals)
+      .def("live", &Trace::live)
+      .def("hints", &Trace::hints);
+}

@@ -1,0 +1,268 @@
+#include "trace/recorder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <new>
+
+#include "base/bits.h"
+#include "base/text.h"
+#include "os/os.h"
+#include "os/write_all.h"
+#include "wire/options.h"
+
+namespace ace::trace {
+namespace {
+
+// A clock costs as much as some events. Where there are few of them, they are put in order with those of other
+// heaps by their times.
+constexpr uint32_t kEventsBetweenLooks = 256, kEventsBetweenLooksIfShared = 8;
+// What a process that is killed loses.
+constexpr uint64_t kFlushNs = 1'000'000'000;
+// The longest event, and a thread before it.
+constexpr size_t kEventMax = 4 * kNumberMax;
+
+std::atomic<bool> g_recording{false};
+std::atomic<uint32_t> g_threads{0};
+
+Lock g_lock;  // guards the rest
+int g_file = -1;
+bool g_awaits;  // the child of a fork: its file begins with its first chunk, as most only start a program
+bool g_failed;
+Stream *g_streams;
+uint32_t g_heaps;
+uint64_t g_began;
+char g_path[320], g_host[64];
+
+// ---- the file; the lock is held
+
+void fail(const char *why) {
+  if (g_file >= 0) close(g_file);
+  g_file = -1;
+  g_failed = true;
+  g_recording.store(false, std::memory_order_relaxed);
+  dprintf(STDERR_FILENO, "ace: %s: %s; what came before is kept, what follows is not recorded\n", g_path, why);
+}
+
+bool write_bytes(const void *data, size_t size) {
+  if (write_all(g_file, static_cast<const char *>(data), size)) return true;
+  fail(strerror(errno));
+  return false;
+}
+
+// As the kernel has it: words that end with a zero.
+void add_command(TextBuffer &text) {
+  char words[1024];
+  const int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
+  ssize_t length = file < 0 ? 0 : read(file, words, sizeof words - 1);
+  if (file >= 0) close(file);
+  if (length < 0) length = 0;
+  words[length] = '\0';
+  text.add(",\"command\":[");
+  for (const char *word = words; word < words + length; word += strlen(word) + 1) {
+    if (word != words) text.add(",");
+    text.add_json_string(word);
+  }
+  text.add("]");
+}
+
+bool write_header() {
+  char line[8192];
+  TextBuffer text(line, sizeof line);
+  text.add("{\"host\":");
+  text.add_json_string(g_host);
+  text.add(",\"pid\":%d,\"page\":%zu,\"time\":%lld", getpid(), os().page_size,
+           static_cast<long long>(time(nullptr)));
+  add_command(text);
+  text.add("}");
+  FileHeader header{{}, kVersion, static_cast<uint32_t>(text.fits() ? text.length() : 0)};
+  memcpy(header.magic, kMagic, sizeof kMagic);
+  return write_bytes(&header, sizeof header) && write_bytes(line, header.text_bytes);
+}
+
+// The option's name, or with this process's number where another has that already.
+bool open_file() {
+  const char *wanted = option_text("record");
+  snprintf(g_path, sizeof g_path, "%s", wanted);
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  g_file = open(g_path, kFlags, 0666);
+  if (g_file < 0 && errno == EEXIST) {
+    snprintf(g_path, sizeof g_path, "%s.%d", wanted, getpid());
+    g_file = open(g_path, kFlags, 0666);
+  }
+  if (g_file < 0) return fail(strerror(errno)), false;
+  return write_header();
+}
+
+bool is_open() {
+  if (g_awaits) {
+    g_awaits = false;
+    open_file();
+  }
+  return g_file >= 0;
+}
+
+}  // namespace
+
+class Recorder {
+ public:
+  static Stream *open(const void *heap, bool shared) {
+    void *memory = os().map(round_up(sizeof(Stream), os().page_size), os().page_size);
+    if (memory == nullptr) {
+      fail("there is no memory for a stream");
+      return nullptr;
+    }
+    auto *stream = new (memory) Stream;
+    stream->owner_ = heap;
+    stream->heap_ = g_heaps++;
+    stream->events_between_looks_ = shared ? kEventsBetweenLooksIfShared : kEventsBetweenLooks;
+    stream->begin_chunk();
+    stream->next_ = g_streams;
+    g_streams = stream;
+    return stream;
+  }
+
+  static void write(Stream &stream) {
+    if (stream.events_ != 0 && is_open()) {
+      const auto bytes = static_cast<uint32_t>(stream.at_ - stream.payload_);
+      const ChunkHeader header{kChunk,
+                               bytes,
+                               stream.events_,
+                               checksum(stream.payload_, bytes),
+                               stream.heap_,
+                               0,
+                               (stream.began_ - g_began) / 1000};
+      if (write_bytes(&header, sizeof header)) write_bytes(stream.payload_, bytes);
+    }
+    stream.begin_chunk();
+  }
+
+  static void write_all_streams() {
+    for (Stream *stream = g_streams; stream != nullptr; stream = stream->next_) write(*stream);
+  }
+
+  static void begin_all_anew() {
+    for (Stream *stream = g_streams; stream != nullptr; stream = stream->next_) {
+      stream->lock_.reset();
+      stream->begin_chunk();
+    }
+  }
+
+  static void close(Stream *stream) {
+    write(*stream);
+    Stream **link = &g_streams;
+    while (*link != stream) link = &(*link)->next_;
+    *link = stream->next_;
+    os().unmap(stream, round_up(sizeof(Stream), os().page_size));
+  }
+
+  static Stream *of(const void *heap) {
+    Stream *stream = g_streams;
+    while (stream != nullptr && stream->owner_ != heap) stream = stream->next_;
+    return stream;
+  }
+
+  static bool is_shared(const Stream &stream) {
+    return stream.events_between_looks_ == kEventsBetweenLooksIfShared;
+  }
+};
+
+// ---- streams
+
+void Stream::name_thread() { t_thread = g_threads.fetch_add(1, std::memory_order_relaxed) + 1; }
+
+void Stream::begin_chunk() {
+  at_ = payload_;
+  events_ = 0;
+  last_address_ = 0;
+  thread_ = 0;
+  until_look_ = events_between_looks_;
+  began_ = last_time_ = os().now();
+}
+
+void Stream::note_time() {
+  const uint64_t passed = (os().now() - last_time_) / 1000;
+  last_time_ += passed * 1000;
+  put(Op::kTime, passed);
+}
+
+void Stream::look() {
+  until_look_ = events_between_looks_;
+  note_time();
+  const size_t left = static_cast<size_t>(payload_ + kChunkMax - at_);
+  if (left > (kEventsBetweenLooks + 2) * kEventMax && last_time_ - began_ < kFlushNs) return;
+  Locked locked(g_lock);
+  Recorder::write(*this);
+}
+
+void Stream::note_hint(uint32_t code, uint64_t value) {
+  begin_event();
+  note_time();
+  put(Op::kHint, code);
+  at_ = put_number(at_, value);
+}
+
+// ---- all of them
+
+Stream *open_stream(const char *host, const void *heap, bool shared) {
+  if (strcmp(option_text("record"), "none") == 0) return nullptr;
+  Locked locked(g_lock);
+  if (g_failed) return nullptr;
+  if (g_file < 0 && !g_awaits) {
+    snprintf(g_host, sizeof g_host, "%s", host);
+    g_began = os().now();
+    if (!open_file()) return nullptr;
+    g_recording.store(true, std::memory_order_relaxed);
+  }
+  return Recorder::open(heap, shared);
+}
+
+void close_stream(Stream *stream) {
+  Locked locked(g_lock);
+  Recorder::close(stream);
+}
+
+bool is_recording() { return g_recording.load(std::memory_order_relaxed); }
+
+void note_hint(const void *heap, uint32_t code, uint64_t value) {
+  Stream *stream;
+  {
+    Locked locked(g_lock);
+    stream = Recorder::of(heap);
+  }
+  if (stream == nullptr) return;
+  if (!Recorder::is_shared(*stream)) return stream->note_hint(code, value);
+  Locked locked(stream->lock());
+  stream->note_hint(code, value);
+}
+
+void end_recording() {
+  Locked locked(g_lock);
+  if (!is_recording()) return;
+  Recorder::write_all_streams();
+  g_recording.store(false, std::memory_order_relaxed);
+  if (g_file < 0) return;
+  const ChunkHeader header{kEnd, 0, 0, 0, 0, 0, (os().now() - g_began) / 1000};
+  if (!write_bytes(&header, sizeof header)) return;
+  close(g_file);
+  g_file = -1;
+  g_failed = true;  // what destructors do is not recorded
+}
+
+void lock_recording() { g_lock.lock(); }
+void unlock_recording() { g_lock.unlock(); }
+
+void record_anew_in_child() {
+  if (!is_recording()) return;
+  if (g_file >= 0) close(g_file);
+  g_file = -1;
+  g_awaits = true;
+  g_began = os().now();
+  Recorder::begin_all_anew();
+}
+
+}  // namespace ace::trace

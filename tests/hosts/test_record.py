@@ -1,0 +1,153 @@
+"""Recording stock interpreters: what the trace says is what the report says, and the program's result is the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import BUILD, PRELOAD
+
+pytestmark = pytest.mark.skipif(
+    subprocess.run([sys.executable, "-c", "import acealloc"], capture_output=True).returncode != 0,
+    reason="the package acealloc is not installed here",
+)
+
+PYTHON = """
+import gc, threading
+kept = [{'n': n, 'text': str(n)} for n in range(20000)]
+def work(): kept.append([bytes(n) for n in range(2000)])
+threads = [threading.Thread(target=work) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+gc.collect()
+print(len(kept), sum(len(k) for k in kept))
+"""
+LUA = """
+local kept = {}
+for i = 1, 20000 do kept[i] = {i, 'text ' .. i} end
+for i = 1, 20000, 2 do kept[i] = nil end
+collectgarbage() collectgarbage()
+local n = 0
+for _ in pairs(kept) do n = n + 1 end
+print(n)
+"""
+
+
+def run(interpreter, code, folder, **settings):
+    script = folder / "program"
+    script.write_text(code)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "PYTHON", "LD_"))}
+    env.update(LD_PRELOAD=str(PRELOAD), **settings)
+    done = subprocess.run([interpreter, str(script)], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def recorded(interpreter, code, folder):
+    """The trace, and the lines of the report of the same run; its output is as without recording."""
+    from acealloc import Trace
+
+    file, report = folder / "run.ace", folder / "report"
+    said = run(interpreter, code, folder, ACE_RECORD=str(file), ACE_REPORT=str(report))
+    assert said == run(interpreter, code, folder)
+    assert sorted(name.name for name in folder.iterdir()) == ["program", "report", "run.ace"]
+    return Trace(file), [json.loads(line) for line in report.read_text().splitlines()]
+
+
+def test_cpython(python, tmp_path):
+    trace, lines = recorded(python.path, PYTHON, tmp_path)
+    host = next(line for line in lines if "host" in line)
+    heaps = [line for line in lines if "host" not in line]
+    t = trace.totals
+    assert trace.header["host"] == "CPython " + host["version"] and trace.header["pid"] == host["pid"]
+    assert (t["status"], t["unknown"]) == ("whole", 0)
+    assert t["allocations"] > 60000 and t["reallocs"] > 10 and t["hints"] > 10
+    assert t["threads"] == 5 and t["heaps"] >= 2
+    assert t["live_blocks"] == sum(heap["live_blocks"] for heap in heaps)
+    assert t["live_bytes"] <= sum(heap["live_bytes"] for heap in heaps)
+    assert t["bytes"] < 5 * t["events"] + 4096
+    most = max(moment.live_bytes for moment in trace.live())
+    assert 0.5 * t["peak_live_bytes"] < most <= t["peak_live_bytes"]
+    assert {"COLLECT_BEGIN", "COLLECT_END"} <= {hint.hint.name for hint in trace.hints()}
+
+
+def test_lua(lua, tmp_path):
+    trace, lines = recorded(lua, LUA, tmp_path)
+    t = trace.totals
+    assert (t["status"], t["unknown"], t["live_blocks"], t["live_bytes"]) == ("whole", 0, 0, 0), "the state was closed"
+    assert t["allocations"] > 40000 and t["frees"] >= t["allocations"] and t["threads"] == 1
+    assert t["peak_live_bytes"] > 1 << 20
+    assert {"COLLECT_BEGIN", "SWEEP", "COLLECT_END"} <= {hint.hint.name for hint in trace.hints()}
+
+
+def test_each_process_has_a_file(tmp_path):
+    from acealloc import Trace
+
+    code = """
+import os, subprocess, sys
+kept = [[n] for n in range(1000)]
+pid = os.fork()
+if pid == 0:
+    more = [[n] for n in range(5000)]
+    sys.exit()
+os.waitpid(pid, 0)
+print(subprocess.run(['/usr/bin/python3', '-c', 'print(1)'], stdout=subprocess.PIPE).stdout.decode(), pid)
+"""
+    said = run("/usr/bin/python3", code, tmp_path, ACE_RECORD=str(tmp_path / "run.ace")).split()
+    files = sorted(tmp_path.glob("run.ace*"))
+    assert said[0] == "1" and len(files) == 3 and tmp_path / ("run.ace." + said[1]) in files
+    assert [Trace(file).totals["status"] for file in files] == ["whole"] * 3
+    assert Trace(tmp_path / ("run.ace." + said[1])).totals["allocations"] > 5000
+
+
+def test_a_killed_process_leaves_what_it_wrote(tmp_path):
+    from acealloc import Trace
+
+    code = """
+import os, signal
+for _ in range(30): kept = [[n] for n in range(20000)]
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    script = tmp_path / "program"
+    script.write_text(code)
+    env = dict(os.environ, LD_PRELOAD=str(PRELOAD), ACE_RECORD=str(tmp_path / "run.ace"))
+    subprocess.run(["/usr/bin/python3", str(script)], env=env)
+    t = Trace(tmp_path / "run.ace").totals
+    assert t["status"] == "truncated" and t["allocations"] > 100000 and t["bytes_read"] == t["bytes"]
+
+
+def ace_record(*arguments):
+    env = dict(os.environ, ACE_PRELOAD=str(PRELOAD))
+    return subprocess.run([sys.executable, "-m", "acealloc.cli", "record", *map(str, arguments)], capture_output=True,
+                          text=True, env=env, timeout=300)  # fmt: skip
+
+
+def test_the_command(tmp_path):
+    file = tmp_path / "run.ace"
+    file.write_text("a former one")
+    done = ace_record("-o", file, "--", "/usr/bin/python3", "-c", "import json; print(len(json.dumps(list(range(9)))))")
+    assert (done.returncode, done.stdout) == (0, "27\n")
+    assert "CPython 3" in done.stderr and "events in" in done.stderr and "most live" in done.stderr
+    assert ace_record("-o", file, "--", "/usr/bin/python3", "-c", "raise SystemExit(3)").returncode == 3
+
+
+def test_the_command_says_what_is_wrong(tmp_path):
+    assert "there is no command" in ace_record("-o", tmp_path / "run.ace").stderr
+    assert "there is no folder" in ace_record("-o", tmp_path / "no" / "run.ace", "--", "true").stderr
+    done = ace_record("-o", tmp_path / "run.ace", "--", "true")
+    assert done.returncode == 0 and "nothing was recorded" in done.stderr
+
+
+def test_what_is_no_trace(tmp_path):
+    from acealloc import Trace
+    from acealloc.errors import Failure
+
+    file = tmp_path / "file"
+    for content in (b"", b"ACEtrace", b"x" * 1000):
+        file.write_bytes(content)
+        with pytest.raises(Failure, match="no trace"):
+            Trace(file)
+    with pytest.raises(Failure, match="No such file"):
+        Trace(tmp_path / "absent")
+    assert BUILD.is_dir()
