@@ -20,10 +20,9 @@
 #include "lua/ace_lua.h"
 #include "lua/call_site.h"
 #include "lua/heap_log.h"
-#include "lua/vm.h"
+#include "lua/record.h"
 #include "lua/vm_library.h"
 #include "preload/hosts.h"
-#include "trace/recorder.h"
 
 using namespace ace;
 using namespace ace::lua;
@@ -34,37 +33,12 @@ const VmLibrary *g_met;  // the library found at start, or the last that made a 
 const VmLibrary *g_own;  // the one inside the program
 const char *g_refusal;   // why the one inside the program was not entered
 
-// Tells the trace of what the state asks for. The kind is the type tag that 5.2 and newer give for a new block.
-void *recorded_alloc(void *ud, void *block, size_t old_size, size_t size) {
-  auto &vm = *static_cast<ace_lua_vm *>(ud);
-  auto *stream = static_cast<trace::Stream *>(vm.recorder);
-  if (size == 0) {
-    if (block == nullptr) return nullptr;
-    stream->note_free(block);
-    if (block == vm.first_block && vm.attached) trace::close_stream(stream);
-    return ace_lua_alloc(ud, block, old_size, 0);
-  }
-  void *made = ace_lua_alloc(ud, block, old_size, size);
-  if (made == nullptr) return nullptr;
-  if (block == nullptr) {
-    stream->note_allocation(kind_of_tag(old_size), false, made, size);
-  } else {
-    stream->note_realloc(block, made, size);
-  }
-  return made;
-}
-
 // The heap first, then the state, as ace_lua_newstate does it.
 lua_State *new_state(const VmLibrary &library, unsigned seed) {
   OpenHeap *entry;
   ace_lua_vm *vm = make_logged_vm(library.label, entry);
   if (vm == nullptr) return nullptr;
-  Allocator allocator = ace_lua_alloc;
-  if (trace::Stream *stream = trace::open_stream(library.name, vm->heap, false)) {
-    vm->recorder = stream;
-    g_recorded_alloc = allocator = recorded_alloc;
-  }
-  lua_State *L = library.newstate(allocator, vm, seed);
+  lua_State *L = library.newstate(record_vm(*vm, library.name), vm, seed);
   if (L == nullptr) {
     drop_logged_vm(vm, entry);
     return nullptr;

@@ -98,7 +98,7 @@ void reach_end(ace_lua_vm &vm, lua_State *L);
 
 // The lua_Alloc for a state that has blocks of `former`, with `vm` as its ud. Before the vm is attached.
 Allocator take_over(ace_lua_vm &vm, Allocator former, void *former_ud);
-// What stands before ace_lua_alloc in a stock program that is recorded (stock.cpp); elsewhere null.
+// What stands before ace_lua_alloc in a stock program that is recorded (record.cpp); elsewhere null.
 extern Allocator g_recorded_alloc;
 // Is it one of these?
 bool is_ours(Allocator allocator);

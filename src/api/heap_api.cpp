@@ -99,7 +99,7 @@ int ace_heap_audit(ace_heap *heap, char *message, size_t length) noexcept {
 int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) noexcept {
   if (!take_hint(*heap, hint, value)) return -1;
   if (trace::is_recording()) [[unlikely]]
-    trace::note_hint(heap, hint, value);
+    trace::pass_hint_on(heap, hint, value);
   return 0;
 }
 

@@ -40,7 +40,7 @@ char g_path[320], g_host[64];
 
 // ---- the file; the lock is held
 
-void fail(const char *why) {
+void give_up(const char *why) {
   if (g_file >= 0) close(g_file);
   g_file = -1;
   g_failed = true;
@@ -50,7 +50,7 @@ void fail(const char *why) {
 
 bool write_bytes(const void *data, size_t size) {
   if (write_all(g_file, static_cast<const char *>(data), size)) return true;
-  fail(strerror(errno));
+  give_up(strerror(errno));
   return false;
 }
 
@@ -94,7 +94,7 @@ bool open_file() {
     snprintf(g_path, sizeof g_path, "%s.%d", wanted, getpid());
     g_file = open(g_path, kFlags, 0666);
   }
-  if (g_file < 0) return fail(strerror(errno)), false;
+  if (g_file < 0) return give_up(strerror(errno)), false;
   return write_header();
 }
 
@@ -113,7 +113,7 @@ class Recorder {
   static Stream *open(const void *heap, bool shared) {
     void *memory = os().map(round_up(sizeof(Stream), os().page_size), os().page_size);
     if (memory == nullptr) {
-      fail("there is no memory for a stream");
+      give_up("there is no memory for a stream");
       return nullptr;
     }
     auto *stream = new (memory) Stream;
@@ -228,7 +228,7 @@ void close_stream(Stream *stream) {
 
 bool is_recording() { return g_recording.load(std::memory_order_relaxed); }
 
-void note_hint(const void *heap, uint32_t code, uint64_t value) {
+void pass_hint_on(const void *heap, uint32_t code, uint64_t value) {
   Stream *stream;
   {
     Locked locked(g_lock);

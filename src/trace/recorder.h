@@ -84,7 +84,7 @@ void close_stream(Stream *stream);
 
 bool is_recording();
 // What ace_hint was told, by the holder; of heaps without a stream nothing is noted.
-void note_hint(const void *heap, uint32_t code, uint64_t value);
+void pass_hint_on(const void *heap, uint32_t code, uint64_t value);
 
 // Writes what is left, and that the run ended in order.
 void end_recording();

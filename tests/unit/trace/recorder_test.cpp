@@ -226,8 +226,8 @@ TEST_F(Recording, HeapsHaveStreamsOfTheirOwnAndHintsFindThem) {
     Stream *first = open_stream("test", &one, false), *second = open_stream("test", &two, true);
     first->note_allocation(0, false, at(16), 1);
     second->note_allocation(0, false, at(32), 2);
-    note_hint(&two, 4, 0);
-    note_hint(&three, 4, 0);
+    pass_hint_on(&two, 4, 0);
+    pass_hint_on(&three, 4, 0);
     close_stream(first);
   });
   load(path_);
