@@ -219,6 +219,8 @@ class Session:
             for name in [n for n in names if n not in self.found and n != "ace"]:
                 self.warn("%s is left out: %s" % (name, self.missing.get(peers_base(name), "it is not there")))
                 names.remove(name)
+        if not names:
+            raise Trouble("there is no allocator to run on: --peers names none, and there is no --peer")
         return peers.choose(list(dict.fromkeys(names)), self.found, self.missing)
 
     def plan(self):
