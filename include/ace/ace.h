@@ -123,8 +123,9 @@ typedef struct ace_heap_config {
  * The caller becomes its holder. Any thread. */
 ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
-/* Ends a heap with all its blocks, whose pointers become invalid. Any thread, while no other uses the heap
- * or frees its blocks. NULL is ignored. */
+/* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
+ * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other uses
+ * the heap or frees its blocks. NULL is ignored. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not

@@ -34,7 +34,12 @@ void ace_heap_destroy(ace_heap *heap) noexcept {
   if (heap == nullptr) return;
   cancel_trim(*heap);
   end_loop(*heap);
-  destroy_heap(*heap);
+  // A small one is not worth a thread.
+  constexpr uint64_t kWorthIt = uint64_t{1} << 20;
+  const bool later =
+      options().mode != Mode::kOff && may_defer(*heap) && heap->counters.resident_bytes() >= kWorthIt;
+  destroy_heap(*heap, later);
+  if (later) schedule_released();
 }
 
 void *ace_heap_alloc(ace_heap *heap, size_t size) noexcept { return allocate(*heap, size, 0); }

@@ -46,7 +46,7 @@ void abandon(void *value) {
   trim_heap(*heap, SIZE_MAX);
   if (live_bytes_bound(*heap) == 0) {
     end_loop(*heap);
-    return destroy_heap(*heap);
+    return destroy_heap(*heap, false);
   }
   Locked locked(g_abandoned_lock);
   heap->next_abandoned = g_abandoned;

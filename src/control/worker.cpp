@@ -12,6 +12,7 @@
 #include "decide/trim.h"
 #include "heap/all_heaps.h"
 #include "heap/purge.h"
+#include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
 
@@ -26,6 +27,7 @@ bool g_running, g_stopping;
 pid_t g_worker_process;  // in which the worker runs: the child of a raw clone has none
 unsigned g_forks;        // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
+uint64_t g_released_due;                   // when what destroyed heaps left goes back
 std::atomic<bool> g_ended_by_fork{false};  // and trims wait
 
 void make_condition() {
@@ -39,11 +41,16 @@ void make_condition() {
 // So much goes back between two looks at the clock: about a fifth of a millisecond.
 constexpr size_t kPart = size_t{256} << 10;
 
+// Who has destroyed a heap goes on for so long before the worker may take its core.
+constexpr uint64_t kReleaseDelayNs = 1'000'000;
+
 struct Round {
   uint64_t now;
   uint64_t until;     // no more is begun from then on; UINT64_MAX: all is done
   uint64_t earliest;  // of the trims that are not yet due, or left
 };
+
+bool has_time(const Round &round) { return round.until == UINT64_MAX || os().now() < round.until; }
 
 // False where there was no time for all of it.
 bool purge_until(Heap &heap, size_t budget, uint64_t until) {
@@ -64,8 +71,7 @@ void trim_if_due(Heap &heap, void *context) {
   auto &round = *static_cast<Round *>(context);
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
   pthread_mutex_lock(&g_worker_lock);
-  const bool has_time = round.until == UINT64_MAX || os().now() < round.until;
-  if (heap.trim_due != 0 && heap.trim_due <= round.now && has_time && !g_stopping) {
+  if (heap.trim_due != 0 && heap.trim_due <= round.now && has_time(round) && !g_stopping) {
     const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
                       heap.trim_asked,
@@ -158,6 +164,21 @@ void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay) {
   pthread_mutex_unlock(&g_worker_lock);
 }
 
+void schedule_released() {
+  pthread_once(&g_made_condition, make_condition);
+  const uint64_t now = os().now();
+  pthread_mutex_lock(&g_worker_lock);
+  start();
+  const bool is_served = g_running || g_forks != 0 || options().worker == WorkerOption::kTick;
+  g_released_due = now + kReleaseDelayNs;
+  if (is_served && g_released_due < g_earliest) {
+    g_earliest = g_released_due;
+    pthread_cond_signal(&g_changed);
+  }
+  pthread_mutex_unlock(&g_worker_lock);
+  while (!is_served && purge_released()) continue;
+}
+
 void cancel_trim(Heap &heap) {
   pthread_mutex_lock(&g_worker_lock);
   heap.trim_due = 0;
@@ -167,9 +188,12 @@ void cancel_trim(Heap &heap) {
 uint64_t run_due_trims(uint64_t budget) {
   pthread_mutex_lock(&g_worker_lock);
   g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
+  const uint64_t released_due = g_released_due;
   pthread_mutex_unlock(&g_worker_lock);
   const uint64_t begin = os().now();
   Round round{begin, budget < UINT64_MAX - begin ? begin + budget : UINT64_MAX, UINT64_MAX};
+  while (begin >= released_due && has_time(round) && purge_released()) continue;
+  if (has_released()) round.earliest = std::max(begin, released_due);
   visit_heaps(trim_if_due, &round);
   pthread_mutex_lock(&g_worker_lock);
   g_earliest = std::min(g_earliest, round.earliest);
@@ -192,6 +216,7 @@ void pause_worker() {
   const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
   pthread_mutex_unlock(&g_worker_lock);
   os().await_thread_end();
+  while (purge_released()) continue;
   if (pending) visit_heaps(trim_if_pending, nullptr);
 }
 

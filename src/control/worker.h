@@ -17,6 +17,10 @@ inline bool may_defer(const Heap &heap) {
 void schedule_trim(Heap &heap, uint64_t now, uint64_t due, uint64_t delay);
 void cancel_trim(Heap &heap);
 
+// Asks that what destroyed heaps left (release_superslab_later) goes back soon; it does at once where nobody
+// will.
+void schedule_released();
+
 // Does what is due, for about `budget` nanoseconds at most; what is left stays due. Returns the nanoseconds
 // until the next trim is due, UINT64_MAX where none is. Any thread.
 uint64_t run_due_trims(uint64_t budget);

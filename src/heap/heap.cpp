@@ -28,19 +28,27 @@ constexpr uint64_t kLookStep = uint64_t{256} << 10;
 constexpr uint64_t kLookShare = 16;
 constexpr uint64_t kLookPatience = 4;
 
-// Large blocks go one by one, kept ones too; what remains is whole superslabs, the one with the heap itself
-// last.
-void unmap_all(Heap &heap) {
-  while (heap.large.first != nullptr) free_large(heap, heap.large.first);
-  release_kept(heap, SIZE_MAX);
-  Superslab *home = heap.home;
-  for (Superslab *first : {heap.tiny.first, heap.mid.first}) {
-    for (Superslab *s = first, *next; s != nullptr; s = next) {
-      next = s->head.next;
-      if (s != home) release_superslab(s);
-    }
+void release_list(const SuperslabList &list, const Superslab *home, void (*release)(Superslab *)) {
+  for (Superslab *s = list.first, *next; s != nullptr; s = next) {
+    next = s->head.next;
+    if (s != home) release(s);
   }
-  release_superslab(home);
+}
+
+// The superslab with the heap itself is the last.
+void unmap_all(Heap &heap, bool later) {
+  const auto release = later ? release_superslab_later : release_superslab;
+  Superslab *home = heap.home;
+  if (later) {
+    release_list(heap.large, home, release);
+    release_list(heap.kept, home, release);
+  } else {
+    while (heap.large.first != nullptr) free_large(heap, heap.large.first);
+    release_kept(heap, SIZE_MAX);
+  }
+  release_list(heap.tiny, home, release);
+  release_list(heap.mid, home, release);
+  release(home);
 }
 
 int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_fn visit, void *context) {
@@ -123,9 +131,9 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   return heap;
 }
 
-void destroy_heap(Heap &heap) {
+void destroy_heap(Heap &heap, bool later) {
   leave_heap(heap);
-  unmap_all(heap);
+  unmap_all(heap, later);
 }
 
 bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {

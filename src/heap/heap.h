@@ -199,7 +199,8 @@ inline unsigned kind_group(const Heap &heap, ace_kind kind) {
 Heap *create_heap(const ace_heap_config &config, bool is_thread_heap);
 
 // Ends the heap and all its blocks. No other thread uses it, and no visitor is inside (heap/all_heaps.h).
-void destroy_heap(Heap &heap);
+// `later`: the pages of its superslabs wait for purge_released.
+void destroy_heap(Heap &heap, bool later);
 
 // What one allocation has tried at the limit: to give free pages back, to ask the host, and, where that made
 // room, to give back once more.

@@ -13,6 +13,7 @@ namespace {
 // large ones make few mappings.
 constexpr size_t kSmallestChunk = 4, kLargestChunk = 32;
 constexpr size_t kKept = 64;
+constexpr size_t kWaitingMax = size_t{256} << 20;
 
 Lock g_pool_lock;
 std::byte *g_chunk;         // the rest of the last mapping
@@ -20,6 +21,8 @@ size_t g_chunk_superslabs;  // how many it holds
 size_t g_handed_out;
 Superslab *g_kept[kKept];  // released, purged, still mapped
 size_t g_kept_count;
+Superslab *g_waiting;  // released, with their pages; linked by their heads
+size_t g_waiting_bytes;
 
 // The lock is held. Falls back to smaller chunks where address space is limited.
 bool map_chunk() {
@@ -32,6 +35,46 @@ bool map_chunk() {
     return true;
   }
   return false;
+}
+
+// Its pages go back. False where they do not.
+bool purge_all(Superslab *superslab) {
+  const bool was_huge = superslab->head.is_huge.load(std::memory_order_relaxed);
+  const bool zeroed = os().purge(superslab, kSuperslabSize);
+  if (was_huge) os().end_huge(superslab, kSuperslabSize);
+  return zeroed;
+}
+
+bool is_of_pool(const Superslab *superslab) { return superslab->head.prefix.pool != Pool::kLarge; }
+size_t mapped_size(const Superslab *superslab) {
+  return is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped;
+}
+
+// Keeps one that nobody uses any more, with no page of it, or unmaps it.
+void keep(Superslab *superslab) {
+  if (!is_of_pool(superslab)) {
+    os().unmap(superslab, mapped_size(superslab));
+    return;
+  }
+  const bool zeroed = purge_all(superslab);
+  {
+    Locked locked(g_pool_lock);
+    if (zeroed && g_kept_count < kKept) {
+      g_kept[g_kept_count++] = superslab;
+      return;
+    }
+  }
+  os().unmap(superslab, kSuperslabSize);
+}
+
+// nullptr where none waits.
+Superslab *take_waiting() {
+  Locked locked(g_pool_lock);
+  Superslab *superslab = g_waiting;
+  if (superslab == nullptr) return nullptr;
+  g_waiting = superslab->head.next;
+  g_waiting_bytes -= mapped_size(superslab);
+  return superslab;
 }
 
 Superslab *take() {
@@ -51,6 +94,7 @@ Superslab *take() {
 }  // namespace
 
 Superslab *acquire_superslab() {
+  purge_released();  // rather than that more is mapped
   Superslab *superslab = take();
   if (superslab == nullptr) return nullptr;
   if (enter_address(superslab)) return superslab;
@@ -60,18 +104,38 @@ Superslab *acquire_superslab() {
 
 void release_superslab(Superslab *superslab) {
   leave_address(superslab);
-  const bool was_huge = superslab->head.is_huge.load(std::memory_order_relaxed);
-  const bool zeroed = os().purge(superslab, kSuperslabSize);
-  if (was_huge) os().end_huge(superslab, kSuperslabSize);
   {
     Locked locked(g_pool_lock);
     --g_handed_out;
-    if (zeroed && g_kept_count < kKept) {
-      g_kept[g_kept_count++] = superslab;
+  }
+  keep(superslab);
+}
+
+void release_superslab_later(Superslab *superslab) {
+  leave_address(superslab);
+  {
+    Locked locked(g_pool_lock);
+    if (is_of_pool(superslab)) --g_handed_out;
+    if (g_waiting_bytes + mapped_size(superslab) <= kWaitingMax) {
+      superslab->head.next = g_waiting;
+      g_waiting = superslab;
+      g_waiting_bytes += mapped_size(superslab);
       return;
     }
   }
-  os().unmap(superslab, kSuperslabSize);
+  keep(superslab);
+}
+
+bool purge_released() {
+  Superslab *superslab = take_waiting();
+  if (superslab == nullptr) return false;
+  keep(superslab);
+  return true;
+}
+
+bool has_released() {
+  Locked locked(g_pool_lock);
+  return g_waiting != nullptr;
 }
 
 void lock_superslab_pool() { g_pool_lock.lock(); }

@@ -12,6 +12,14 @@ Superslab *acquire_superslab();
 // for the next one or unmapped. Any thread.
 void release_superslab(Superslab *superslab);
 
+// The same, also of a large block's mapping, but the pages go back when somebody calls purge_released; at once
+// where 256 MiB wait for that. Any thread.
+void release_superslab_later(Superslab *superslab);
+
+// Gives the pages of one that waits back. False where none does. Any thread.
+bool purge_released();
+bool has_released();
+
 // Around fork: nobody else is inside the pool while the child is made.
 void lock_superslab_pool();
 void unlock_superslab_pool();

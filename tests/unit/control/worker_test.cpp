@@ -220,6 +220,69 @@ TEST_F(DeferredByTick, WhoForksOrIsShortOfMemoryDoesNotWaitForATick) {
   }
 }
 
+TEST_F(DeferredByTick, ADestroyedHeapGoesBackALittleLater) {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  ace_heap *other = ace_heap_create(&config);
+  for (int i = 0; i < 100'000; ++i) memset(ace_heap_alloc(other, 64), 1, 64);
+  memset(ace_heap_alloc(other, 5 * kMiB), 1, 5 * kMiB);
+  void *kept = ace_heap_alloc(other, 3 * kMiB);
+  ace_heap_free(other, memset(kept, 1, 3 * kMiB));
+  void *block = ace_heap_alloc(other, 64);
+  OptionGuard tick("worker", "tick");
+  fake.take_purged();
+  const uint64_t unmapped = fake.calls(test::OsCall::kUnmap);
+  ace_heap_destroy(other);
+  EXPECT_TRUE(fake.take_purged().empty());
+  EXPECT_EQ(fake.calls(test::OsCall::kUnmap), unmapped);
+  EXPECT_EQ(ace_owner_of(block), nullptr);
+  EXPECT_EQ(ace_tick(UINT64_MAX), kMillisecond);
+  EXPECT_TRUE(fake.take_purged().empty());
+  fake.advance(kMillisecond);
+  EXPECT_EQ(ace_tick(0), 0u);
+  EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
+  EXPECT_GE(fake.take_purged().size(), 4u);
+  EXPECT_EQ(fake.calls(test::OsCall::kUnmap), unmapped + 2) << "the large blocks";
+}
+
+TEST_F(DeferredByTick, WhatADestroyedHeapLeftServesTheNext) {
+  OptionGuard tick("worker", "tick");
+  const auto live_and_end = [] {
+    ace_heap_config config{};
+    config.struct_size = sizeof config;
+    ace_heap *other = ace_heap_create(&config);
+    for (int i = 0; i < 100'000; ++i) {
+      auto *block = static_cast<unsigned char *>(ace_heap_calloc(other, 1, 64, 0));
+      EXPECT_EQ(block[0] | block[63], 0);
+      memset(block, 1, 64);
+    }
+    ace_stats stats;
+    ace_heap_stats(other, &stats, sizeof stats);
+    ace_heap_destroy(other);
+    return stats.mapped_bytes;
+  };
+  live_and_end();
+  const uint64_t maps = fake.calls(test::OsCall::kMap);
+  for (int i = 0; i < 20; ++i) live_and_end();
+  EXPECT_EQ(fake.calls(test::OsCall::kMap), maps);
+  fake.advance(kMillisecond);
+  EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
+}
+
+TEST_F(DeferredByTick, WhereNobodyComesLaterADestroyedHeapGoesBackAtOnce) {
+  for (const char *name : {"worker", "mode"}) {
+    OptionGuard off(name, "off");
+    ace_heap_config config{};
+    config.struct_size = sizeof config;
+    ace_heap *other = ace_heap_create(&config);
+    for (int i = 0; i < 100'000; ++i) memset(ace_heap_alloc(other, 64), 1, 64);
+    fake.take_purged();
+    ace_heap_destroy(other);
+    EXPECT_GE(fake.take_purged().size(), 4u) << name;
+    EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX) << name;
+  }
+}
+
 TEST_F(DeferredByTick, ALimitlessClockMoveIsHarmless) {
   auto blocks = swell();
   shrink(blocks);
