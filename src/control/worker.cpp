@@ -17,6 +17,9 @@
 #include "wire/options.h"
 
 namespace ace {
+
+std::atomic<bool> g_worker_barred{false};
+
 namespace {
 
 // Guards what Heap says is under it, and the earliest of all due times.
@@ -24,6 +27,7 @@ pthread_mutex_t g_worker_lock = PTHREAD_MUTEX_INITIALIZER;
 pthread_cond_t g_changed;
 pthread_once_t g_made_condition = PTHREAD_ONCE_INIT;
 bool g_running, g_stopping;
+bool g_forked_by_first;  // the fork under way is by the process's first thread
 pid_t g_worker_process;  // in which the worker runs: the child of a raw clone has none
 unsigned g_forks;        // that are under way: meanwhile no worker is started
 uint64_t g_earliest = UINT64_MAX;
@@ -122,7 +126,7 @@ void work() {
 
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
-  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn) return;
+  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
   g_running = os().start_thread(work);
   g_worker_process = getpid();
 }
@@ -220,7 +224,10 @@ void pause_worker() {
   if (pending) visit_heaps(trim_if_pending, nullptr);
 }
 
-void lock_worker() { pthread_mutex_lock(&g_worker_lock); }
+void lock_worker() {
+  pthread_mutex_lock(&g_worker_lock);
+  g_forked_by_first = gettid() == getpid();
+}
 void unlock_worker() { pthread_mutex_unlock(&g_worker_lock); }
 
 // The lock is held. Not at once: whoever looks just after a fork shall find no other thread.
@@ -230,6 +237,7 @@ void resume_worker() {
 }
 
 void forget_worker() {
+  if (!g_forked_by_first) g_worker_barred = true;
   g_running = g_stopping = false;
   g_forks = 0;
   g_made_condition = PTHREAD_ONCE_INIT;

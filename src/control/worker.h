@@ -1,14 +1,22 @@
 // Deferred trims: done by a background thread that sleeps until the earliest is due and is never woken
 // otherwise, or by the host's own ace_tick.
 #pragma once
+#include <atomic>
+
 #include "heap/heap.h"
 #include "wire/options.h"
 
 namespace ace {
 
+// In the child of a fork by another thread than the first no worker is started, nor in its own children: the
+// process ends when that thread returns, and a worker would keep it.
+extern std::atomic<bool> g_worker_barred;
+
 // Can memory of this heap go back later?
 inline bool may_defer(const Heap &heap) {
-  return options().worker != WorkerOption::kOff && (heap.flags & ACE_HEAP_NO_WORKER) == 0;
+  const WorkerOption worker = options().worker;
+  if (worker == WorkerOption::kOff || (heap.flags & ACE_HEAP_NO_WORKER) != 0) return false;
+  return worker == WorkerOption::kTick || !g_worker_barred.load(std::memory_order_relaxed);
 }
 
 // Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `delay`: as was

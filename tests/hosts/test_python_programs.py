@@ -115,6 +115,32 @@ print(seen)
     assert (result.stdout, result.stderr) == ("2\n", "")
 
 
+def test_a_child_forked_by_a_thread_ends_with_it(run, python, tmp_path):
+    """It has no main thread that would end the process: a worker would keep it for ever."""
+    program = script(
+        tmp_path,
+        """
+import gc, os, threading
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        records = [{'i': j} for j in range(50000)]; del records; gc.collect()
+        grandchild = os.fork()
+        records = [{'i': j} for j in range(50000)]; del records; gc.collect()
+        if grandchild != 0:
+            os.waitpid(grandchild, 0)
+    else:
+        print(os.waitpid(pid, 0)[1])
+records = [{'i': j} for j in range(50000)]; del records; gc.collect()
+thread = threading.Thread(target=fork)
+thread.start()
+thread.join()
+""",
+    )
+    result = run([python.path, "-W", "ignore", program], timeout=60)
+    assert result.stdout == "0\n"
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(run, python, tmp_path, method):
     program = script(
