@@ -104,11 +104,6 @@ void retire(Heap &heap, unsigned index, bool used_up = true) {
   prepend(heap.slabs[prefix.bin].sparse, row);
 }
 
-// The pages that the slab's blocks lie in.
-unsigned pages_for_blocks(const SlabRow &row) {
-  return static_cast<unsigned>((blocks_end(row.prefix) + kPage - 1) / kPage);
-}
-
 // ---- where the next slab comes from
 
 SlabRow *claim_partial(SlabList &list) {
@@ -356,48 +351,6 @@ void retire_all(Heap &heap) {
     retire_current(heap, bin);
     if constexpr (kWarmPool != 0) drop_ready(heap, bin);
   }
-}
-
-unsigned list_length(const Bin &bin) {
-  unsigned count = 0;
-  if constexpr (kBitmapWord) count = static_cast<unsigned>(std::popcount(bin.word->bits));
-  for (const Block *block = bin.list; block != nullptr; block = block->next) ++count;
-  return count;
-}
-
-bool is_on_list(const Bin &bin, const void *block) {
-  for (const Block *b = bin.list; b != nullptr; b = b->next) {
-    if (b == block) return true;
-  }
-  if constexpr (kFrontCache != 0) {
-    const Heap &heap = *superslab_of(block)->head.prefix.owner;
-    return is_cached(heap, bin_index(heap, bin), block);
-  }
-  return false;
-}
-
-unsigned free_in_resident_pages(SlabRow &row) {
-  const uint16_t all = static_cast<uint16_t>(low_bits(pages_for_blocks(row)));
-  uint16_t present = row.present.load(std::memory_order_relaxed);
-  if ((present & all) == all) return row.prefix.capacity - row.prefix.used;
-  BitmapWord *bits = free_bits(row);
-  unsigned count = 0;
-  for (; present != 0; present &= static_cast<uint16_t>(present - 1)) {
-    unsigned page = static_cast<unsigned>(std::countr_zero(present));
-    for (unsigned w = 0; w < kWordsPerPage; ++w) {
-      count +=
-          static_cast<unsigned>(std::popcount(bits[page * kWordsPerPage + w].load(std::memory_order_relaxed)));
-    }
-  }
-  return count;
-}
-
-unsigned free_blocks(SlabRow &row) {
-  unsigned count = 0;
-  for (unsigned w = 0; w < kWordsPerSlab; ++w) {
-    count += static_cast<unsigned>(std::popcount(free_bits(row)[w].load(std::memory_order_relaxed)));
-  }
-  return count;
 }
 
 }  // namespace ace

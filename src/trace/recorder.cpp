@@ -32,7 +32,7 @@ std::atomic<uint32_t> g_threads{0};
 Lock g_lock;  // guards the rest
 int g_file = -1;
 bool g_awaits;  // the child of a fork: its file begins with its first chunk, as most only start a program
-bool g_failed;
+bool g_over;    // it has ended, or failed: this process records no more
 Stream *g_streams;
 uint32_t g_heaps;
 uint64_t g_began;
@@ -43,7 +43,7 @@ char g_path[320], g_host[64];
 void give_up(const char *why) {
   if (g_file >= 0) close(g_file);
   g_file = -1;
-  g_failed = true;
+  g_over = true;
   g_recording.store(false, std::memory_order_relaxed);
   dprintf(STDERR_FILENO, "ace: %s: %s; what came before is kept, what follows is not recorded\n", g_path, why);
 }
@@ -211,7 +211,7 @@ void Stream::note_hint(uint32_t code, uint64_t value) {
 Stream *open_stream(const char *host, const void *heap, bool shared) {
   if (strcmp(option_text("record"), "none") == 0) return nullptr;
   Locked locked(g_lock);
-  if (g_failed) return nullptr;
+  if (g_over) return nullptr;
   if (g_file < 0 && !g_awaits) {
     snprintf(g_host, sizeof g_host, "%s", host);
     g_began = os().now();
@@ -250,7 +250,7 @@ void end_recording() {
   if (!write_bytes(&header, sizeof header)) return;
   close(g_file);
   g_file = -1;
-  g_failed = true;  // what destructors do is not recorded
+  g_over = true;
 }
 
 void lock_recording() { g_lock.lock(); }

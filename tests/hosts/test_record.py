@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BUILD, PRELOAD
+from conftest import PRELOAD
 
 pytestmark = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import acealloc"], capture_output=True).returncode != 0,
@@ -150,4 +150,3 @@ def test_what_is_no_trace(tmp_path):
             Trace(file)
     with pytest.raises(Failure, match="No such file"):
         Trace(tmp_path / "absent")
-    assert BUILD.is_dir()

@@ -11,7 +11,7 @@ from .. import preload, program, supervise
 from ..errors import Failure
 from ..render import print_error, recording, warning
 from ..trace import Trace
-from .run import run_child
+from .run import command_of, run_child
 
 USAGE = "ace record [-o FILE] [--] COMMAND ..."
 
@@ -32,9 +32,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
-        raise Failure("there is no command to record. Usage: " + USAGE, 2)
+    command = command_of(arguments, USAGE)
     output = os.path.abspath(arguments.output)
     path = program.find(command[0])
     library = preload.library()

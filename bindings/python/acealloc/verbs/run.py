@@ -60,9 +60,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
-        raise Failure("there is no command to run. Usage: " + USAGE, 2)
+    command = command_of(arguments, USAGE)
     settings = environment_of(arguments.settings)
     path = program.find(command[0])
     library = preload.library()
@@ -75,6 +73,14 @@ def main(arguments: argparse.Namespace) -> int:
         lines = settings.setdefault("ACE_REPORT", os.path.join(folder, "report.jsonl"))
         status = run_and_report(path, command, surroundings(found, library, settings), lines)
     return supervise.end_as(status)
+
+
+def command_of(arguments: argparse.Namespace, usage: str) -> List[str]:
+    """The program and its arguments. Failure where there are none."""
+    command: List[str] = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise Failure("there is no command to %s. Usage: %s" % (arguments.verb, usage), 2)
+    return command
 
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
