@@ -9,6 +9,7 @@ bump      no peer but a limit: libpeer-bump.so only counts upwards and never fre
 """
 
 import dataclasses
+import importlib.util
 import os
 import re
 from dataclasses import dataclass, field
@@ -18,14 +19,20 @@ from harness.errors import Trouble
 
 HINTED = "-hinted"
 BUMP = "bump"
-# The functions by which bench/peers/ace_on_malloc.cpp makes a malloc give memory back, in its order.
+# The functions by which bindings/python/replay/purge_malloc.h makes a malloc give memory back, in its order.
 PURGES = ("mi_collect", "mallctl", "MallocExtension_ReleaseFreeMemory", "malloc_trim")
-LIBRARY_FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
-SYSTEM_LIBRARIES = {
-    "jemalloc": ("libjemalloc.so.2", "install the package libjemalloc2"),
-    "tcmalloc": ("libtcmalloc_minimal.so.4", "install the package libtcmalloc-minimal4"),
-}
-MIMALLOC_VERSION = "3.4.3"
+
+
+def _package_file(name):
+    """A module of the package that needs nothing of it: the package itself is not installed for the benchmarks."""
+    path = Path(__file__).resolve().parents[2] / "bindings" / "python" / "acealloc" / (name + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+libraries = _package_file("libraries")
 
 
 @dataclass(frozen=True)
@@ -117,20 +124,6 @@ def forms(name, path):
     return [plain] + ([Peer(name + HINTED, "library", path, purge)] if purge else [])
 
 
-def mimalloc_path():
-    """The library of the PyPI package cmeel-mimalloc; None where it is not installed."""
-    try:
-        import cmeel
-    except ImportError:
-        return None
-    path = Path(cmeel.__path__[0]).parent / "cmeel.prefix" / "lib" / "libmimalloc.so"
-    return path if path.exists() else None
-
-
-def system_library(name):
-    return next((str(Path(f) / name) for f in LIBRARY_FOLDERS if (Path(f) / name).exists()), None)
-
-
 def find(build, more=()):
     """All peers by name, and what is missing, by name, with what to do. `more`: NAME=PATH and
     NAME=PEER:SETTING=VALUE,... of the user."""
@@ -140,13 +133,13 @@ def find(build, more=()):
         found.update((peer.name, peer) for peer in peers)
 
     add([Peer("own", "own"), Peer("glibc", "glibc"), Peer("glibc" + HINTED, "glibc", purge="malloc_trim")])
-    path = mimalloc_path()
+    path = libraries.mimalloc()
     if path:
         add(forms("mimalloc", path))
     else:
-        missing["mimalloc"] = "install cmeel-mimalloc==%s from PyPI into the virtual environment" % MIMALLOC_VERSION
-    for name, (library, remedy) in SYSTEM_LIBRARIES.items():
-        path = system_library(library)
+        missing["mimalloc"] = "install %s from PyPI into the virtual environment" % libraries.MIMALLOC
+    for name, (library, remedy) in libraries.SYSTEM.items():
+        path = libraries.system(library)
         if path:
             add(forms(name, path))
         else:

@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "python/replay/purge_malloc.h"
+
+namespace replay = ace::replay;
 
 struct ace_heap {
   char name[32];
@@ -28,39 +31,8 @@ ace_heap *g_heaps;
 
 // ------------------------------------------------------------------------------ the purge of this malloc ----
 
-struct Purge {
-  const char *name;
-  void (*run)(void *function);
-};
-
-// Not only what is in the arenas: also what this thread keeps for itself.
-void jemalloc_purge(void *function) {
-  auto mallctl = reinterpret_cast<int (*)(const char *, void *, size_t *, void *, size_t)>(function);
-  mallctl("thread.tcache.flush", nullptr, nullptr, nullptr, 0);
-  mallctl("arena.4096.purge", nullptr, nullptr, nullptr, 0);  // 4096: MALLCTL_ARENAS_ALL
-}
-void mimalloc_purge(void *function) { reinterpret_cast<void (*)(bool)>(function)(true); }
-void tcmalloc_purge(void *function) { reinterpret_cast<void (*)()>(function)(); }
-void glibc_purge(void *function) { reinterpret_cast<int (*)(size_t)>(function)(0); }
-
-// In this order: some rivals have a malloc_trim that does nothing.
-constexpr Purge kPurges[] = {{"mi_collect", mimalloc_purge},
-                             {"mallctl", jemalloc_purge},
-                             {"MallocExtension_ReleaseFreeMemory", tcmalloc_purge},
-                             {"malloc_trim", glibc_purge}};
-
-const Purge *g_purge;
+const replay::MallocPurge *g_purge;
 void *g_purge_function;
-
-void find_purge() {
-  for (const Purge &purge : kPurges) {
-    if (void *function = dlsym(RTLD_DEFAULT, purge.name); function != nullptr) {
-      g_purge_function = function;
-      g_purge = &purge;
-      return;
-    }
-  }
-}
 
 unsigned long long now_ns() {
   timespec time;
@@ -107,7 +79,7 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
   // CPython's hook tells its two heaps of the same collection; there is but one malloc.
   heap->purges_here = strcmp(heap->name, "python raw") != 0;
   heap->collection_is_full = true;
-  if (g_purge == nullptr) find_purge();
+  if (g_purge == nullptr) g_purge = replay::find_malloc_purge(g_purge_function);
   pthread_mutex_lock(&g_lock);
   heap->next = g_heaps;
   g_heaps = heap;

@@ -144,6 +144,6 @@ const OsTable &os() {
   return *table;
 }
 
-void set_os_for_tests(const OsTable *table) { g_table.store(table, std::memory_order_release); }
+void replace_os(const OsTable *table) { g_table.store(table, std::memory_order_release); }
 
 }  // namespace ace

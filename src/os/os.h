@@ -42,7 +42,7 @@ struct OsTable {
 
 // The table in use; the real one unless a test has put another in its place before the first heap.
 const OsTable &os();
-void set_os_for_tests(const OsTable *table);
+void replace_os(const OsTable *table);
 const OsTable &real_os();
 
 }  // namespace ace

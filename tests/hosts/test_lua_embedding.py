@@ -25,7 +25,8 @@ def build(compiler, source, program, package, *more):
     flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", package], text=True).split()
     own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings" / "lua")]
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    command = [*compiler, "-O1", "-g", *warnings, *own, *more, source, "-o", program, *ARCHIVES, *flags, "-lpthread"]
+    libraries = [*ARCHIVES, *flags, "-lm", "-ldl", "-lpthread"]
+    command = [*compiler, "-O1", "-g", *warnings, *own, *more, source, "-o", program, *libraries]
     subprocess.run(list(map(str, command)), check=True)
     return program
 
@@ -97,3 +98,17 @@ def test_example_host_runs_files(package, tmp_path):
     for wrong in ("0", "-3", "nan"):
         refused = execute(host, wrong)
         assert refused.returncode == 2 and "usage:" in refused.stderr
+
+
+def test_wrapped_host(package, tmp_path):
+    """examples/lua_wrap.c puts a static, stripped program on ACE that knows nothing of it."""
+    wrap = ["-Wl,--wrap=luaL_newstate", "-static", "-s", REPOSITORY / "examples" / "lua_wrap.c"]
+    host = build(["cc", "-std=c99"], HERE / "lua_embedder.c", tmp_path / "host", package, *wrap)
+    assert "not a dynamic executable" in subprocess.run(["ldd", host], capture_output=True, text=True).stderr
+    command = [str(host)]
+    free = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
+    assert (free.returncode, free.stdout, free.stderr) == (0, "panic set: yes\n50000\n", "")
+    limited = subprocess.run(
+        command, capture_output=True, text=True, env={**clean_environment(), "APP_LUA_LIMIT": "2000000"}
+    )
+    assert (limited.returncode, limited.stdout) == (1, "panic set: yes\n")

@@ -34,9 +34,9 @@ class FakeOs {
     static OsTable table;
     table = {map,       unmap,    purge,        resize,           move,     now, now,
              fill_huge, end_huge, start_thread, await_thread_end, page_size};
-    set_os_for_tests(&table);
+    replace_os(&table);
   }
-  ~FakeOs() { set_os_for_tests(&real_os()); }
+  ~FakeOs() { replace_os(&real_os()); }
   FakeOs(const FakeOs &) = delete;
   FakeOs &operator=(const FakeOs &) = delete;
 

@@ -33,6 +33,8 @@ from ._core import (
     tick,
     version,
 )
+from .replay import Policy, Replay, replay
+from .study import Study, ablate, sweep
 from .trace import Trace
 from .vm import (
     CannotInstall,
@@ -67,9 +69,13 @@ __all__ = [
     "Loop",
     "NotActive",
     "Option",
+    "Policy",
+    "Replay",
+    "Study",
     "Trace",
     "TypeRow",
     "abi_version",
+    "ablate",
     "active",
     "census",
     "idle",
@@ -82,8 +88,10 @@ __all__ = [
     "phase",
     "phases",
     "pinned",
+    "replay",
     "stats",
     "stats_fields",
+    "sweep",
     "tick",
     "trim",
     "version",

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from ._core import Option
 from .decisions import HeapLog, Log
+from .replay import Replay
 from .report import Host, Report
 from .simulate import GRID, Outcome, Target
+from .study import Ablated, Study
 from .trace import Trace
 
 if TYPE_CHECKING:
@@ -41,6 +45,15 @@ def _console(file: Any) -> Console:
 
 def warning(text: str) -> Text:
     return Text("ace: ", style="bold yellow").append(text, style="not bold")
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar on standard error, where that is a terminal; yields what tells it a share from 0 to 1 and what goes on."""
+    columns = (TextColumn(title), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=_console(sys.stderr), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda share, what: bar.update(task, completed=share, description=what)
 
 
 def size(count: int) -> str:
@@ -296,3 +309,101 @@ def simulation(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> Group:
         "future. shuffled: the learner is told of other intervals than those that it decided on." % len(GRID)
     )
     return Group(table, goals, Text(legend, style="dim"))
+
+
+# ----------------------------------------------------------------------------------------- ace replay
+
+
+def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]] = None) -> Group:
+    """A line for each allocator; times and memory are also told as multiples of the first one's."""
+    summaries = result.summaries()
+    first = summaries[0]
+    shows_latency = any(one.p50 is not None for one in summaries)
+    columns = ["allocator", "time", "(spread)", "x", "peak", "x", "mean", "not live", "faults"]
+    if shows_latency:
+        columns += ["median", "99%", "99.9%"]
+    if predicted:
+        columns += ["the program: time", "x", "peak", "x"]
+    totals = result.trace.totals
+    table = _table("%s: %d events, %s live at the most" % (
+        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns)  # fmt: skip
+    for one in summaries:
+        spread = "(%.0f%%)" % (100 * (one.slowest / one.fastest - 1)) if one.rounds > 1 else ""
+        row = [
+            one.allocator, duration(int(one.seconds * 1e9)), spread, "%.2f" % (one.seconds / first.seconds),
+            size(one.peak_bytes), "%.2f" % (one.peak_bytes / max(first.peak_bytes, 1)),
+            size(int(one.mean_resident_bytes)), size(int(one.mean_excess_bytes)), str(one.faults),
+        ]  # fmt: skip
+        if shows_latency:
+            row += ["" if ns is None else duration(ns) for ns in (one.p50, one.p99, one.p999)]
+        if predicted:
+            (seconds, peak), (base, base_peak) = predicted[one.allocator], predicted[first.allocator]
+            row += [duration(int(seconds * 1e9)), "%.2f" % (seconds / base), size(peak), "%.2f" % (peak / base_peak)]
+        table.add_row(*row)
+    legend = (
+        "time: processor time of all calls and of touching what they return. peak, mean: resident bytes. not live: the "
+        "mean of what was resident and held nothing. x: as a multiple of the first line's."
+    )
+    if shows_latency:
+        legend += " median, 99%, 99.9%: of single allocations, in a run of their own."
+    return Group(table, Text(legend, style="dim"))
+
+
+# ---------------------------------------------------------------------------------- ace sweep, ace ablate
+
+
+def swept(study: Study) -> Group:
+    """The trials that no other beats in both time and memory, and those set by hand."""
+    table = _table("%d trials; time and memory as multiples of the default's" % len(study.trials),
+                   ["", "time", "mean memory", "peak", "options"])  # fmt: skip
+    table.columns[-1].justify = "left"
+    by_hand = [one for one in study.trials if one["by_hand"] and not one["on_front"]]
+    for one in [*study.front, *by_hand]:
+        options = {name: value for name, value in one.items() if name in _option_names()}
+        table.add_row(
+            "by hand" if one["by_hand"] else "found", "%.3f" % one["seconds"], "%.3f" % one["mean_bytes"],
+            "%.3f" % one["peak_bytes"], " ".join("%s=%s" % pair for pair in options.items()),
+            style="" if one["on_front"] else "dim",
+        )  # fmt: skip
+    best_by_hand, best = study.gain()
+    said = Text("")
+    if best is not None and best_by_hand is not None:
+        said = Text("Of those that take at most 1.02 x the default's time, the best holds %.3f x its memory; the best "
+                    "set by hand %.3f x." % (best, best_by_hand), style="bold")  # fmt: skip
+    legend = Text("Dim: beaten in both by another.", style="dim")
+    return Group(table, said, legend)
+
+
+def _option_names() -> List[str]:
+    from ._core import options
+
+    return [option.name for option in options()]
+
+
+def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
+    """A line for each variant, and what it means for the feature."""
+    table = _table("One feature exchanged at a time, as multiples of the default's",
+                   ["feature", "variant", "time", "mean memory", "peak", "faults", "the variant"])  # fmt: skip
+    for column in (table.columns[1], table.columns[-1]):
+        column.justify = "left"
+    last = ""
+    for row in rows:
+        table.add_row(
+            row.feature if row.feature != last else "", row.variant, "%.3f" % row.seconds, "%.3f" % row.mean,
+            "%.3f" % row.peak, "%.2f" % row.faults, _meaning(row),
+        )  # fmt: skip
+        last = row.feature
+    parts: List[RenderableType] = [table]
+    if not has_designs:
+        parts.append(warning("designs that no option changes were left out: name a checkout of ACE by --source"))
+    parts.append(Text("A time counts where it lies on the same side in every round; memory from 1% on.", style="dim"))
+    return Group(*parts)
+
+
+def _meaning(row: Ablated) -> str:
+    said = []
+    if row.decides and abs(row.seconds - 1) >= 0.005:
+        said.append("%s %.1f%% time" % ("costs" if row.seconds > 1 else "saves", 100 * abs(row.seconds - 1)))
+    if abs(row.mean - 1) >= 0.01:
+        said.append("%s %.1f%% memory" % ("costs" if row.mean > 1 else "saves", 100 * abs(row.mean - 1)))
+    return ", ".join(said) or "makes no difference"

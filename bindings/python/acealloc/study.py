@@ -1,0 +1,363 @@
+"""Searches over ACE's options with Optuna, and ablations: recorded runs are replayed, and compared with the default.
+
+    study = acealloc.sweep(["run.ace"], trials=40, storage="sqlite:///sweep.db")
+    print(study.frame())
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+from .errors import Failure
+from .replay import Policy, Progress, Replay, Run, replay
+from .trace import Trace
+
+TracePath = Union[str, "os.PathLike[str]"]
+DEFAULT = "default"
+
+
+# ---- what is searched
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of these values of an option."""
+
+    values: Tuple[str, ...]
+
+    def suggest(self, trial: Any, name: str) -> str:
+        return str(trial.suggest_categorical(name, list(self.values)))
+
+
+@dataclass(frozen=True)
+class Range:
+    """A number between two, each as likely as its double; with a unit (k, m, g, us, ms, s)."""
+
+    low: int
+    high: int
+    unit: str = ""
+
+    def suggest(self, trial: Any, name: str) -> str:
+        return "%d%s" % (trial.suggest_int(name, self.low, self.high, log=True), self.unit)
+
+
+Space = Mapping[str, Union[Choice, Range]]
+
+# What decides when memory goes back. A price says nothing but to the loop, a delay nothing but to the fixed rules.
+SPACE: Dict[str, Union[Choice, Range]] = {
+    "mode": Choice(("learn", "static", "off")),
+    "memory_price": Range(64, 65536, "m"),
+    "idle_delay": Range(1, 10000, "ms"),
+    "huge_pages": Choice(("on", "off")),
+}
+ONLY_IN = {"memory_price": "learn", "idle_delay": "static"}
+
+# What one would set by hand; each study begins with these.
+BY_HAND: Tuple[Dict[str, str], ...] = (
+    {"mode": "learn", "memory_price": "1024m", "huge_pages": "on"},
+    {"mode": "learn", "memory_price": "8192m", "huge_pages": "on"},
+    {"mode": "learn", "memory_price": "128m", "huge_pages": "on"},
+    {"mode": "static", "idle_delay": "100ms", "huge_pages": "on"},
+    {"mode": "off", "huge_pages": "on"},
+)
+
+
+def parse_space(texts: Sequence[str]) -> Space:
+    """NAME=A,B,C or NAME=LOW..HIGH with a unit; the standard space where there are none."""
+    space: Dict[str, Union[Choice, Range]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise Failure("--option %s: it must be NAME=A,B,C or NAME=LOW..HIGH" % text)
+        Policy("checked", **{name: value})
+        limits = re.fullmatch(r"(\d+)([a-z]*)\.\.(\d+)([a-z]*)", value)
+        if limits is None:
+            space[name] = Choice(tuple(value.split(",")))
+            continue
+        low, unit, high, other = limits.groups()
+        if unit not in ("", other) or not 0 < int(low) < int(high):
+            raise Failure("--option %s: the lower limit must be above 0 and below the higher, in the same unit" % text)
+        space[name] = Range(int(low), int(high), other)
+    return space or SPACE
+
+
+# ---- searching
+
+
+class Study:
+    """A search: its trials, each a policy with what it took as multiples of the default's (seconds and bytes)."""
+
+    def __init__(self, study: Any) -> None:
+        self.study = study
+
+    @property
+    def trials(self) -> List[Dict[str, Any]]:
+        """Those that are done: number, by_hand, seconds, mean_bytes, peak_bytes, on_front, and the options."""
+        front = {trial.number for trial in self.study.best_trials}
+        return [
+            {
+                "number": trial.number, "by_hand": bool(trial.user_attrs.get("by_hand")),
+                "seconds": trial.values[0], "mean_bytes": trial.values[1],
+                "peak_bytes": trial.user_attrs["peak_bytes"], "on_front": trial.number in front,
+                **trial.user_attrs["options"],
+            }
+            for trial in self.study.trials if trial.values is not None
+        ]  # fmt: skip
+
+    @property
+    def front(self) -> List[Dict[str, Any]]:
+        """The trials that no other beats in both time and memory, the fastest first."""
+        return sorted((one for one in self.trials if one["on_front"]), key=lambda one: float(one["seconds"]))
+
+    def gain(self, seconds: float = 1.02) -> Tuple[Optional[float], Optional[float]]:
+        """The least memory by hand and of all, of trials that take at most so many times the default's time."""
+
+        def least(by_hand: bool) -> Optional[float]:
+            found = [one["mean_bytes"] for one in self.trials
+                     if one["seconds"] <= seconds and (one["by_hand"] or not by_hand)]  # fmt: skip
+            return min(found, default=None)
+
+        return least(True), least(False)
+
+    def frame(self) -> Any:
+        """The trials as a pandas.DataFrame."""
+        try:
+            import pandas
+        except ImportError:
+            raise Failure("frames need pandas: pip install 'acealloc[experiments]'") from None
+        return pandas.DataFrame(self.trials)
+
+    def write_csv(self, path: TracePath) -> None:
+        """The trials as CSV. Failure where it cannot be written."""
+        rows = self.trials
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        try:
+            with open(path, "w", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise Failure("%s cannot be written: %s" % (path, error.strerror)) from None
+
+
+def sweep(
+    traces: Sequence[TracePath],
+    *,
+    trials: int = 40,
+    space: Space = SPACE,
+    storage: str = "sqlite:///ace-sweep.db",
+    name: str = "ace",
+    rounds: int = 1,
+    fast: bool = True,
+    core: Optional[int] = None,
+    seed: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Study:
+    """Searches for options that take less time, less memory, or both, on these recorded runs.
+
+    trials: how many there shall be in the study, those that are there already included: a search that was interrupted
+    goes on where it was. storage: a URL of SQLAlchemy; with postgresql://USER@HOST/DATABASE any number of processes, on
+    any number of machines, work on one study of the same `name`. rounds: replays of each, beside those of the default,
+    in turn. fast: as for replay(); memory is then the same in every replay. seed: of the sampler, for one process.
+    """
+    optuna = _optuna()
+    recorded = [Trace(trace) for trace in traces]
+    if not recorded:
+        raise Failure("there is no trace to search on")
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=name, directions=["minimize", "minimize"], load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
+        )  # fmt: skip
+    except Exception as error:  # every database has its own
+        raise Failure("the storage %s cannot be used: %s" % (storage, str(error).splitlines()[0])) from None
+    what = [str(trace.header.get("command")) + str(trace.totals["events"]) for trace in recorded]
+    if study.user_attrs.setdefault("traces", what) != what:
+        raise Failure("the study '%s' is of other traces: name another" % name)
+    study.set_user_attr("traces", what)
+    if space is SPACE and not study.trials:
+        for options in BY_HAND:
+            study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
+
+    def done() -> int:
+        return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+    def objective(trial: Any) -> Tuple[float, float]:
+        options = _suggested(trial, space)
+
+        def tell(share: float, what: str) -> None:
+            if progress is not None:
+                progress(min((done() + share) / trials, 1), " ".join("%s=%s" % pair for pair in options.items()))
+
+        compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
+        trial.set_user_attr("options", options)
+        trial.set_user_attr("peak_bytes", mean_ratio([one.peak for one in compared]))
+        return mean_ratio([one.seconds for one in compared]), mean_ratio([one.mean for one in compared])
+
+    while done() < trials:
+        study.optimize(objective, n_trials=1)
+    return Study(study)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise Failure("searching needs Optuna: pip install 'acealloc[experiments]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    import warnings
+
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    return optuna
+
+
+def _parameters(options: Mapping[str, str]) -> Dict[str, Any]:
+    """What Optuna calls these options' values."""
+    return {
+        name: int(re.sub("[a-z]", "", value)) if isinstance(SPACE[name], Range) else value
+        for name, value in options.items()
+    }
+
+
+def _suggested(trial: Any, space: Space) -> Dict[str, str]:
+    options: Dict[str, str] = {}
+    for name, values in space.items():
+        if name in ONLY_IN and options.get("mode", ONLY_IN[name]) != ONLY_IN[name]:
+            continue
+        options[name] = values.suggest(trial, name)
+    return options
+
+
+# ---- comparing with the default
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One allocator beside the default, as ratios: medians over the rounds; least and most of the times."""
+
+    name: str
+    seconds: float
+    least: float
+    most: float
+    peak: float
+    mean: float
+    faults: float
+
+
+def compare(
+    trace: Trace,
+    policies: Sequence[Policy],
+    rounds: int,
+    fast: bool,
+    core: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> List[Compared]:
+    """Replays each policy and the default, in turn."""
+    result = replay(trace, [Policy(DEFAULT), *policies], rounds=rounds, detail=False, fast=fast, core=core,
+                    progress=progress)  # fmt: skip
+    return [_compared(result, policy.name) for policy in policies]
+
+
+def _compared(result: Replay, name: str) -> Compared:
+    pairs = list(zip(result.timed(name), result.timed(DEFAULT)))
+
+    def ratios(value: Callable[[Run], float]) -> List[float]:
+        return [value(one) / max(value(base), 1e-9) for one, base in pairs]
+
+    seconds = ratios(lambda run: run.seconds)
+    medians = [statistics.median(ratios(value)) for value in (
+        lambda run: float(run.peak_bytes), lambda run: run.byte_seconds, lambda run: float(run.faults))]  # fmt: skip
+    return Compared(name, statistics.median(seconds), min(seconds), max(seconds), *medians)
+
+
+def mean_ratio(ratios: Sequence[float]) -> float:
+    """The geometric mean."""
+    return math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios))
+
+
+# ---- ablation
+
+# What the seed paper proposes, and which variants do without it or have it: options, or designs that the table of
+# bench/ablation names and a build folder of the source has.
+FEATURES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    ("the loop that learns", ("mode=static", "mode=off")),
+    ("idle trim", ("idle_delay=1s", "idle_delay=10ms", "worker=off")),
+    ("kinds of objects", ("kinds=on",)),
+    ("huge pages", ("huge_pages=off",)),
+    ("two-speed front with a cache", ("cache-16", "cache-64", "cache-128")),
+    ("refill of one", ("refill-one",)),
+    ("route profiles", ("tiny-only", "pool-only")),
+    ("tiering", ("no-tiers",)),
+    ("eager free", ("no-eager-free",)),
+    ("warm pool", ("warm-1", "warm-4")),
+    ("hints", ("no-hints",)),
+    ("prefix at the slab's tail", ("tail",)),
+    ("header before each block", ("header",)),
+    ("front and prefix together", ("seed",)),
+)
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds and
+    traces lie on one side of 1."""
+
+    feature: str
+    variant: str
+    seconds: float
+    peak: float
+    mean: float
+    faults: float
+    decides: bool
+
+
+def ablate(
+    traces: Sequence[TracePath],
+    *,
+    source: Optional[TracePath] = None,
+    rounds: int = 3,
+    fast: bool = True,
+    core: Optional[int] = None,
+    progress: Optional[Progress] = None,
+) -> Iterator[Ablated]:
+    """Exchanges one of the seed paper's features at a time, and yields what each gains or costs as it is known.
+
+    source: a checkout of ACE, in which the designs that no option changes are built (its build/ablation); without it
+    those are left out. Failure where one cannot be built.
+    """
+    recorded = [Trace(trace) for trace in traces]
+    rows = [(feature, variant) for feature, variants in FEATURES for variant in variants
+            if source is not None or "=" in variant]  # fmt: skip
+    for number, (feature, variant) in enumerate(rows):
+
+        def tell(share: float, what: str, number: int = number, variant: str = variant) -> None:
+            if progress is not None:
+                progress((number + share) / len(rows), variant)
+
+        tell(0, variant)
+        policy = Policy.parse(variant) if "=" in variant else _design(variant, Path(os.fspath(source or ".")))
+        compared = [compare(trace, [policy], rounds, fast, core, tell)[0] for trace in recorded]
+        yield Ablated(
+            feature, variant, mean_ratio([one.seconds for one in compared]), mean_ratio([one.peak for one in compared]),
+            mean_ratio([one.mean for one in compared]), mean_ratio([one.faults for one in compared]),
+            all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared),
+        )  # fmt: skip
+
+
+def _design(name: str, source: Path) -> Policy:
+    """The replayer of a design, built where it is not."""
+    script = source / "bench" / "ablation"
+    if not script.is_file():
+        raise Failure("%s is no checkout of ACE: it has no bench/ablation" % source)
+    done = subprocess.run([str(script), "--replayer", name], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failure("the design '%s' cannot be built: %s" % (name, (done.stderr or done.stdout).strip()[-500:]))
+    return Policy(name).built_as(done.stdout.split()[-1])

@@ -1,0 +1,54 @@
+"""`ace ablate`: what each feature of the seed paper gains or costs on recorded runs."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+
+from .. import study
+from ..errors import Failure
+from ..render import ablated, print_error, print_out, progress_bar, warning
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "ablate",
+        help="exchange one feature of ACE at a time and compare",
+        allow_abbrev=False,
+        description="Replays recorded runs with one feature of the seed paper exchanged at a time, in turn with the "
+        "default, and says what each gains or costs in time and memory.",
+    )
+    parser.add_argument("traces", metavar="FILE", nargs="+", help="what `ace record` has written")
+    parser.add_argument("--source", metavar="DIR", help="a checkout of ACE, in which the designs are built that no "
+                        "option changes (takes minutes); left out without it")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="(%(default)s)")
+    parser.add_argument("--wait", action="store_true", help="wait where the program waited, by the real clock")
+    parser.add_argument("--core", type=int, metavar="N", help="which processor (any)")
+    parser.add_argument("--csv", metavar="FILE", help="write the table there")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    if arguments.rounds < 1:
+        raise Failure("--rounds must be at least 1", 2)
+    rows = []
+    status = 0
+    try:
+        with progress_bar("ablate") as progress:
+            for row in study.ablate(arguments.traces, source=arguments.source, rounds=arguments.rounds,
+                                    fast=not arguments.wait, core=arguments.core, progress=progress):  # fmt: skip
+                rows.append(row)
+    except KeyboardInterrupt:
+        print_error(warning("interrupted: what was measured by then follows"))
+        status = 130
+    if arguments.csv:
+        try:
+            with open(arguments.csv, "w", newline="") as file:
+                writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(study.Ablated)])
+                writer.writeheader()
+                writer.writerows(map(dataclasses.asdict, rows))
+        except OSError as error:
+            raise Failure("%s cannot be written: %s" % (arguments.csv, error.strerror)) from None
+    print_out(ablated(rows, arguments.source is not None))
+    return status

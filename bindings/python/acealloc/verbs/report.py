@@ -1,0 +1,50 @@
+"""`ace report`: a page that shows how a recorded run does on ACE and elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import List, Union
+
+from ..errors import Failure
+from ..page import Page
+from ..render import print_out, progress_bar, replayed
+from ..replay import Policy, replay
+from ..trace import Trace
+
+
+def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "report",
+        help="a page with pictures of how a recorded run does on ACE and elsewhere",
+        allow_abbrev=False,
+        description="Replays what `ace record` has written on the allocators of --against and on ACE, and writes one "
+        "HTML page that holds everything: who takes how much time and memory, and why.",
+    )
+    parser.add_argument("trace", metavar="FILE", help="what `ace record` has written")
+    parser.add_argument("-o", "--output", metavar="PAGE", default="report.html", help="(%(default)s)")
+    parser.add_argument("--against", metavar="A,B", default="own,glibc,mimalloc,jemalloc", help="(%(default)s)")
+    parser.add_argument("--policy", metavar="[NAME:]OPTION=VALUE,...", action="append", default=[],
+                        help="ACE with these options, too; may be given several times")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="(%(default)s)")
+    parser.add_argument("--fast", action="store_true", help="do not wait where the program waited")
+    parser.add_argument("--core", type=int, metavar="N", help="which processor (any)")
+    parser.add_argument("--keep", metavar="DIR", help="keep the results there; what is there is not run again")
+    parser.add_argument("--png", metavar="DIR", help="write the pictures there, too")
+    parser.set_defaults(main=main)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    output = Path(arguments.output)
+    if not output.absolute().parent.is_dir():
+        raise Failure("there is no folder %s" % output.absolute().parent)
+    trace = Trace(arguments.trace)
+    others = [name for name in arguments.against.split(",") if name]
+    allocators: List[Union[str, Policy]] = [*others, "ace", *map(Policy.parse, arguments.policy)]
+    with progress_bar("replay") as progress:
+        result = replay(trace, allocators, rounds=arguments.rounds, fast=arguments.fast, core=arguments.core,
+                        keep=arguments.keep, progress=progress)  # fmt: skip
+    Page(result).write(output, Path(arguments.png) if arguments.png else None)
+    print_out(replayed(result))
+    print_out("The page: %s" % output.absolute())
+    return 0
