@@ -30,6 +30,7 @@ MAY_INCLUDE_OUTSIDE = {
     "bindings/python/hook": {"public", "trace"},
     "bindings/lua": {"public", "trace"},
     "bindings/python/module": {"public", "base", "decide", "trace"},
+    "bindings/python/replay": {"public", "os", "trace"},
     "examples": {"public"},
 }
 SUFFIXES = {".h", ".c", ".cpp", ".hpp"}

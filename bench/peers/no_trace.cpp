@@ -6,6 +6,7 @@
 namespace ace {
 
 lua::Allocator lua::record_vm(ace_lua_vm &, const char *) { return ace_lua_alloc; }
+void lua::end_record(ace_lua_vm &) {}
 void python::record_cpython(const char *) {}
 void trace::end_recording() {}
 

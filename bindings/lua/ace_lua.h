@@ -71,6 +71,7 @@ typedef int (*ace_lua_function)(struct lua_State *);
 
 /* The functions of a VM that the binding calls. Those that a VM lacks are NULL. */
 typedef struct ace_lua_api {
+  int version;                                             /* LUA_VERSION_NUM */
   void *(*newuserdata)(struct lua_State *, size_t);        /* until 5.3; one of these two */
   void *(*newuserdatauv)(struct lua_State *, size_t, int); /* from 5.4 */
   void (*createtable)(struct lua_State *, int, int);
@@ -147,6 +148,7 @@ static inline int ace_lua_host_gc(lua_State *L) {
 /* The table for the VM whose lua.h was included. */
 static inline ace_lua_api ace_lua_host_api(void) {
   ace_lua_api api;
+  api.version = LUA_VERSION_NUM;
 #if LUA_VERSION_NUM >= 504
   api.newuserdata = NULL;
   api.newuserdatauv = lua_newuserdatauv;

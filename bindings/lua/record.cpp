@@ -36,4 +36,8 @@ Allocator record_vm(ace_lua_vm &vm, const char *host) {
   return recorded_alloc;
 }
 
+void end_record(ace_lua_vm &vm) {
+  if (vm.recorder != nullptr) trace::close_stream(static_cast<trace::Stream *>(vm.recorder));
+}
+
 }  // namespace ace::lua

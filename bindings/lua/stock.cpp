@@ -40,6 +40,7 @@ lua_State *new_state(const VmLibrary &library, unsigned seed) {
   if (vm == nullptr) return nullptr;
   lua_State *L = library.newstate(record_vm(*vm, library.name), vm, seed);
   if (L == nullptr) {
+    end_record(*vm);
     drop_logged_vm(vm, entry);
     return nullptr;
   }

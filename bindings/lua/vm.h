@@ -1,6 +1,8 @@
 // What the parts of the Lua binding know of a state.
 //
-//   ace_lua.cpp     the allocator, the phases that it infers, the heap's beginning and end
+//   ace_lua.cpp     the allocator, the heap's beginning and end
+//   phases.cpp      what its collector does, as the heap is told of it
+//   collector.cpp   where a VM keeps that
 //   soft_limit.cpp  a limit that makes a VM collect which fails otherwise
 //   close.cpp       a state's end without freeing block by block
 //   take_over.cpp   a state that began on another allocator
@@ -9,6 +11,7 @@
 #include <stdint.h>
 
 #include "ace_lua.h"
+#include "lua/collector.h"
 
 namespace ace::lua {
 using Allocator = void *(*)(void *ud, void *block, size_t old_size, size_t size);
@@ -23,17 +26,26 @@ struct ace_lua_vm {
   ace_heap *heap;
   void *first_block;  // the state itself: allocated first, and freed last
   int frees;          // in a row; kUntouched: nothing was allocated or freed since the last mark was made
-  bool watches;       // an allocation takes the longer way: see update_watch
-  bool has_kinds;
-  bool shares;         // the heap is the host's, and may hold other states
+
+  // phases.cpp. An allocation takes the longer way where the collector's state is not what was seen last.
+  const uint8_t *collector;  // the VM's own where its place is known, else `no_collector`
+  uint8_t seen;              // kNoState: it always takes that way
+  uint8_t no_collector;      // 0
+  const ace::lua::CollectorLayout *layout;
+  ace::lua::Stage stage;
+  bool told;  // the end of a collection, since the last sentinel was made
+  // Where the place is not known:
   bool sweeping;       // a collection has begun, and its end was not yet told
   bool may_be_over;    // an end was told, but the sweep may go on
   bool ends_by_quiet;  // no finalizer will tell the end of this sweep
-  bool attached;       // lua_newstate is over
-  bool closing;
-  bool jumps;          // ace_lua_vm_close waits at `out`
   size_t quiet_bytes;  // allocated during this sweep since the last frees in a row
-  size_t first_size;   // of the first block
+
+  bool has_kinds;
+  bool shares;    // the heap is the host's, and may hold other states
+  bool attached;  // lua_newstate is over
+  bool closing;
+  bool jumps;         // ace_lua_vm_close waits at `out`
+  size_t first_size;  // of the first block
   ace_lua_api api;
   lua_State *state;  // the main thread
   ace_lua_mark sentinel, end;
@@ -60,19 +72,37 @@ struct ace_lua_vm {
 namespace ace::lua {
 
 constexpr int kUntouched = -1;
+constexpr uint8_t kNoState = 0xff;
 
 // ---- ace_lua.cpp
 
 // The kind that the type tag of a new block means, which 5.2 and newer pass as its old size.
 ace_kind kind_of_tag(size_t tag);
 
+// The state has ended: says so, and destroys the vm, and the heap where it is the state's own.
+void end_heap(ace_lua_vm &vm);
+
+// ---- phases.cpp
+
+constexpr int kFreesOfASweep = 3;
+
+// Learns where the collector's state is. Before the state is used.
+void begin_phases(ace_lua_vm &vm);
+// Whether an allocation takes the longer way may have changed.
+void update_watch(ace_lua_vm &vm);
+// So many bytes are allocated.
+void note_growth(ace_lua_vm &vm, size_t size);
+// There were kFreesOfASweep frees in a row; where that is no sweep they are counted anew.
+void note_frees(ace_lua_vm &vm);
+// An allocation has failed: the VM may collect, and run no finalizer then.
+void note_failure(ace_lua_vm &vm);
+// The state ends: on a heap that goes on no collection may stay open.
+void end_phases(ace_lua_vm &vm);
+
 // Pushes a userdata that holds `mark`, whose finalizer calls ace_lua_collected with it.
 void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
 // The same within the finalizer of one, which is at index 1: with its metatable.
 void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
-
-// The state has ended: says so, and destroys the vm, and the heap where it is the state's own.
-void end_heap(ace_lua_vm &vm);
 
 // ---- soft_limit.cpp
 

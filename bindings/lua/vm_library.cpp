@@ -42,6 +42,7 @@ bool name_version(void *handle, VmLibrary &library) {
                                  : strcmp(v.version, "5.5") == 0 ? -(INT_MAX / 2 + 1000)
                                                                  : -1001000;
     if (library.is_5_1) find(handle, "lua_gc", library.api.control);
+    library.api.version = library.is_5_1 ? 501 : 500 + v.version[2] - '0';
     library.api.finalizes_in_rounds = library.is_luajit;
     library.api.finalizes_in_sweep = v.version[0] == '5' && (v.version[2] == '2' || v.version[2] == '3');
     return true;

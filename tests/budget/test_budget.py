@@ -50,7 +50,7 @@ class Entry:
 
 # Nearly all that Lua frees is swept, from slabs that are not current. Python's domains are numbered: 1 mem, 2 obj.
 ENTRIES = {
-    "lua_Alloc, new": Entry(r"^ace_lua_alloc$", r"12allocate_newER10ace_lua_vmmm(\.lto_priv\.\d+)?$", 30),
+    "lua_Alloc, new": Entry(r"^ace_lua_alloc$", r"12allocate_newER10ace_lua_vmmm(\.lto_priv\.\d+)?$", 32),
     "lua_Alloc, free": Entry(r"^ace_lua_alloc$", r"7releaseER10ace_lua_vmPvm(\.lto_priv\.\d+)?$", 62),
     "obj malloc": Entry(r"VmDomain.*DomainE2ELj0.*8allocateEPvm$", "", 17),
     "obj free": Entry(r"VmDomain.*DomainE2ELj0.*7releaseEPvS", "", 20),
