@@ -87,7 +87,8 @@ class Page:
         yield ("How long an allocation takes", "latency", "Of 1,000 allocations one takes longer than the value at "
                "99.9%.", self._draw_latency)  # fmt: skip
         yield ("Resident pages around the collection that freed most", "pages", "A dot is a page of 4 KiB, in the "
-               "order of addresses; dark: full of live blocks, yellow: nearly empty, red: empty.",
+               "order of addresses; dark: full of live blocks, yellow: nearly empty, red: empty. After: when the "
+               "program takes some of it again, or a second later.",
                self._draw_pages)  # fmt: skip
 
     def _draw(self, draw: Callable[[Any], bool], png: Optional[Path]) -> str:
@@ -218,8 +219,9 @@ class Page:
             left.scatter([x], [y], color=self.colours[name], s=90 if name == self.subject else 45, zorder=2,
                          marker="D" if name.endswith("-hinted") else "o")  # fmt: skip
             left.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9)
-        left.set(xlabel="seconds of processor time", ylabel="MiB resident on average", ylim=(0, None))
-        left.margins(x=0.15, y=0.15)
+        left.margins(x=0.15)
+        left.set(xlabel="seconds of processor time", ylabel="MiB resident on average",
+                 ylim=(0, 1.12 * max(y for _, y, _ in points)))  # fmt: skip
         names = [name for _, _, name in sorted(points, key=lambda point: -point[1])]
         live = [self.summaries[name].mean_resident_bytes / MIB - self.summaries[name].mean_excess_bytes / MIB
                 for name in names]  # fmt: skip

@@ -128,9 +128,13 @@ class Planner {
   };
   struct Fall {
     uint64_t bytes = 0, before = 0, after = 0;
+    uint64_t live = 0, time = 0;  // at its end
   };
   // Less is no time worth a step.
   static constexpr uint64_t kTimeStepUs = 20;
+  // After a collection memory may go back a little later: what is looked at is what is left after so long, or
+  // when the program has taken a part of what was freed again.
+  static constexpr uint64_t kAfterwardsUs = 1'000'000, kTakenShare = 50;
 
   void read_chunks() {
     trace::Reader reader(file_.data(), file_.size());
@@ -162,6 +166,8 @@ class Planner {
       }
       Event event;
       if (!events.next(event)) return false;  // damaged: what came before counts
+      // Of nothing hosts want a block, too, where malloc and realloc may have none.
+      if (makes_block(event.op)) event.size = std::max<uint64_t>(event.size, 1);
       if (event.op == Op::kTime) {
         heap.cursor.pass(event.size);
         return true;
@@ -173,10 +179,17 @@ class Planner {
     }
   }
 
+  static bool makes_block(Op op) { return op == Op::kAlloc || op == Op::kZeroed || op == Op::kRealloc; }
+
   void pass_time_to(uint64_t time) {
     if (time < now_ + kTimeStepUs) return;
     steps_.put(What::kTime, 0, time - now_);
     now_ = time;
+    if (collected_.after != 0 && !is_over_) {
+      is_over_ =
+          now_ > collected_.time + kAfterwardsUs || live_ > collected_.live + collected_.bytes / kTakenShare;
+      if (!is_over_) collected_.after = steps_.count();
+    }
   }
 
   void switch_to(uint32_t heap) {
@@ -264,7 +277,7 @@ class Planner {
   void add_live(uint64_t size) {
     live_ += size;
     peak_live_ = std::max(peak_live_, live_);
-    if (live_ > fall_from_.bytes) fall_from_ = {live_, steps_.count(), 0};
+    if (live_ > fall_from_.bytes) fall_from_ = {live_, steps_.count()};
   }
   void subtract_live(uint64_t size) {
     live_ -= size;
@@ -272,10 +285,12 @@ class Planner {
       plain_fall_ = {fallen, fall_from_.before, steps_.count()};
   }
   void note_hint(uint32_t code) {
-    if (code == ACE_HINT_COLLECT_BEGIN) collection_ = {live_, steps_.count(), 0};
+    if (code == ACE_HINT_COLLECT_BEGIN) collection_ = {live_, steps_.count()};
     if (code != ACE_HINT_COLLECT_END || live_ >= collection_.bytes) return;
-    if (const uint64_t freed = collection_.bytes - live_; freed > collected_.bytes)
-      collected_ = {freed, collection_.before, steps_.count()};
+    if (const uint64_t freed = collection_.bytes - live_; freed > collected_.bytes) {
+      collected_ = {freed, collection_.before, steps_.count(), live_, now_};
+      is_over_ = false;
+    }
     collection_.bytes = 0;
   }
 
@@ -304,6 +319,7 @@ class Planner {
   uint32_t slots_ = 0, present_ = UINT32_MAX;
   uint64_t events_ = 0, unknown_ = 0, began_ = 0, now_ = 0, live_ = 0, peak_live_ = 0;
   Fall fall_from_, plain_fall_, collection_, collected_;
+  bool is_over_ = false;  // the time after collected_
 };
 
 }  // namespace

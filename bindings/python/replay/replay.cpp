@@ -176,8 +176,7 @@ class Replay {
           target_.leave(step->number());
           break;
         case What::kTime:
-          now_us_ += size;
-          pass(step);
+          pass(size, step);
           break;
         case What::kHigh:
           high = uint64_t{step->size()} << 32;
@@ -234,11 +233,20 @@ class Replay {
     return static_cast<std::byte *>(p);
   }
 
-  void pass(const Step *step) {
-    target_.pass(now_us_);
-    if (!settings_.fast) wait();
-    if (now_us_ >= last_sample_us_ + sample_us_ || live_ > sampled_live_ + sampled_live_ / 64) sample();
-    if (!settings_.has_progress) return;
+  // So much time of the trace. Memory may go back while the program does nothing, hence the looks meanwhile.
+  void pass(uint64_t us, const Step *step) {
+    if (us >= sample_us_) sample();
+    for (uint64_t part; us != 0; us -= part) {
+      part = std::min(us, sample_us_);
+      now_us_ += part;
+      target_.pass(now_us_);
+      if (!settings_.fast) wait();
+      if (now_us_ >= last_sample_us_ + sample_us_ || live_ > sampled_live_ + sampled_live_ / 64) sample();
+    }
+    if (settings_.has_progress) tell_progress(step);
+  }
+
+  void tell_progress(const Step *step) {
     const auto percent = static_cast<int>((step - plan_.begin()) * 100 / (plan_.end() - plan_.begin()));
     if (percent == percent_) return;
     percent_ = percent;

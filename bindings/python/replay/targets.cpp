@@ -30,13 +30,22 @@ void use_clock_of_trace() {
   table.now = table.thread_time = now_of_trace;
   table.start_thread = start_no_thread;
   replace_os(&table);
-  ace_option_set("worker", "tick");
   g_has_clock_of_trace = true;
 }
 
 // ---- ACE
 
-AceTarget::AceTarget(size_t heaps, bool sweeps) : sweeps_(sweeps), heaps_(heaps) {}
+AceTarget::AceTarget(size_t heaps, bool sweeps) : sweeps_(sweeps), heaps_(heaps) {
+  // The library itself goes on with a default where the environment holds no value of an option.
+  ace_option_info option;
+  for (unsigned i = 0; ace_option_describe(i, &option) == 0; ++i) {
+    const char *value = getenv(option.environment);
+    if (value != nullptr && ace_option_set(option.name, value) != 0)
+      throw std::runtime_error(std::string("the option ") + option.name + " takes " + option.values +
+                               ", not '" + value + "'");
+  }
+  if (g_has_clock_of_trace) ace_option_set("worker", "tick");
+}
 
 void AceTarget::enter(uint32_t index) {
   ace_heap *&heap = heaps_[index];

@@ -1,0 +1,338 @@
+"""Recorded runs of real interpreters, replayed: on ACE and on other allocators, measured, searched over, drawn."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from html.parser import HTMLParser
+from pathlib import Path
+
+import acealloc
+import pytest
+from acealloc.errors import Failure
+from acealloc.page import Page, merged, pareto
+from acealloc.replay import histogram_of, quantile
+
+ACE = [sys.executable, "-m", "acealloc.cli"]
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ACE_", "LD_PRELOAD", "PYTHONM"))}
+PROGRAMS = {
+    "cpython": ("/usr/bin/python3", "-S", "-c", textwrap.dedent("""
+        import gc, time
+        kept = []
+        for turn in range(3):
+            items = [{"id": i, "name": "n" * (i % 90), "parts": [i, str(i)]} for i in range(20000)]
+            kept += items[::500]
+            items[0]["itself"] = items
+            del items
+            gc.collect()
+            time.sleep(0.4)
+        kept.append(bytes(3_000_000))
+    """)),
+    "luajit": ("luajit", "-e", textwrap.dedent("""
+        local kept = {}
+        for turn = 1, 4 do
+          local items = {}
+          for i = 1, 30000 do items[i] = {id = i, name = ("n"):rep(i % 90) .. turn, parts = {i, i}} end
+          for i = 1, 30000, 500 do kept[#kept + 1] = items[i] end
+          items = nil
+          collectgarbage() collectgarbage()
+          os.execute('sleep 0.2')
+        end
+    """)),
+    "lua5.4": ("lua5.4", "-e", "for turn = 1, 3 do local t = {} for i = 1, 30000 do t[i] = {i, tostring(i)} end end"),
+}  # fmt: skip
+
+
+def ace(*arguments, folder=None):
+    words = [*ACE, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=600, env=CLEAN, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory):
+    """A trace of each program, by its name."""
+    folder = tmp_path_factory.mktemp("traces")
+    found = {}
+    for name, command in PROGRAMS.items():
+        done = ace("record", "-o", folder / (name + ".ace"), "--", *command)
+        assert done.returncode == 0, done.stderr
+        found[name] = folder / (name + ".ace")
+    return found
+
+
+@pytest.fixture(scope="module")
+def replays(traces):
+    return {
+        name: acealloc.replay(path, ["own", "glibc", "none", "ace"], fast=True, rounds=2)
+        for name, path in traces.items()
+    }
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_replay_does_what_the_program_did(replays, name):
+    result = replays[name]
+    trace = result.trace
+    live = max(sum(one.values()) for one in live_of_heaps(trace))
+    for allocator in ("own", "glibc", "ace"):
+        for run in result.timed(allocator):
+            assert run.peak_live_bytes == pytest.approx(trace.totals["peak_live_bytes"], rel=0.02)
+            # Samples of the trace are a millisecond apart.
+            assert run.peak_live_bytes >= 0.9 * live
+            at_peak = max(run.samples, key=lambda sample: sample[2])
+            assert at_peak[1] > 0.95 * at_peak[2], "blocks were not touched"
+            assert run.peak_bytes < 3 * run.peak_live_bytes
+            assert run.faults >= run.peak_bytes / 2**21
+    # What the replay itself takes is memory of its own, and counts for nobody.
+    assert result.timed("none")[0].peak_bytes < 2**20
+
+
+def live_of_heaps(trace):
+    live = {}
+    for moment in trace.live():
+        live[moment.heap] = moment.live_bytes
+        yield live
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_blocks_are_put_into_the_same_places_every_time(replays, traces, name):
+    again = acealloc.replay(traces[name], ["ace", acealloc.Policy("kinds", kinds="on")], fast=True, detail=False)
+    first = replays[name].timed("ace")[0].placement
+    assert again.timed("ace")[0].placement == first
+    if name != "luajit":  # which tells no kinds
+        assert again.timed("kinds")[0].placement != first
+
+
+def test_detail(replays):
+    result = replays["luajit"]
+    calls = result.trace.totals
+    detail = result.detail("ace")
+    assert sum(detail.latency["alloc"].values()) == calls["allocations"]
+    assert sum(detail.latency["free"].values()) == calls["frees"] - calls["unknown"]
+    assert sum(detail.latency["realloc"].values()) == calls["reallocs"]
+    before, after = detail.pages["before"], detail.pages["after"]
+    assert len(after) < 0.7 * len(before), "what a full collection freed went back"
+    full = sum(page > 200 for page in before) / len(before)
+    assert full > sum(page > 200 for page in result.detail("glibc").pages["after"]) / len(before)
+    summary = {one.allocator: one for one in result.summaries()}["ace"]
+    assert summary.p50 <= summary.p99 <= summary.p999
+    assert summary.rounds == 2 and summary.fastest <= summary.seconds <= summary.slowest
+
+
+def test_memory_of_the_policies_differs(traces):
+    policies = [acealloc.Policy.parse("mode=static"), acealloc.Policy.parse("held:mode=off")]
+    result = acealloc.replay(traces["cpython"], policies, fast=True, detail=False)
+    static, held = result.timed("mode=static")[0], result.timed("held")[0]
+    assert static.byte_seconds < 0.9 * held.byte_seconds
+    assert static.samples[-1][1] < held.samples[-1][1]
+
+
+def test_peers_that_are_told_give_memory_back(traces):
+    result = acealloc.replay(traces["luajit"], ["glibc", "glibc-hinted"], fast=True, detail=False)
+    assert result.timed("glibc-hinted")[0].byte_seconds < 0.9 * result.timed("glibc")[0].byte_seconds
+
+
+def test_it_waits_where_the_program_waited(traces):
+    path = traces["cpython"]
+    waited = acealloc.replay(path, ["ace"], detail=False).timed("ace")[0]
+    data = json.loads(json.dumps(waited.samples))
+    assert data[-1][0] == pytest.approx(waited.trace_seconds, rel=0.05) and waited.trace_seconds > 1.2
+
+
+def test_results_are_kept(traces, tmp_path):
+    keep = tmp_path / "results"
+    first = acealloc.replay(traces["lua5.4"], ["glibc", "ace"], fast=True, keep=keep)
+    files = {path: path.stat().st_mtime_ns for path in keep.iterdir()}
+    assert len(files) == 4
+    told = []
+    again = acealloc.replay(traces["lua5.4"], ["glibc", "ace"], fast=True, keep=keep, rounds=2,
+                            progress=lambda share, what: told.append((share, what)))  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in files} == files, "what was there is not run again"
+    assert len(list(keep.iterdir())) == 6 and again.timed("ace")[0] == first.timed("ace")[0]
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    with pytest.raises(Failure, match="another trace"):
+        acealloc.replay(traces["luajit"], ["ace"], fast=True, keep=keep)
+
+
+def test_a_prediction_adds_what_the_allocators_differ_by(replays):
+    result = replays["lua5.4"]
+    one = {summary.allocator: summary for summary in result.summaries()}
+    predicted = result.predict(10.0, 500_000_000)
+    assert predicted["own"] == (10.0, 500_000_000)
+    assert predicted["ace"][0] == pytest.approx(10.0 + one["ace"].seconds - one["own"].seconds)
+    assert predicted["ace"][1] == 500_000_000 + one["ace"].peak_bytes - one["own"].peak_bytes
+    with pytest.raises(Failure, match="nothing was replayed on 'jemalloc'"):
+        result.predict(1.0, 1, of="jemalloc")
+
+
+def test_frames(replays):
+    result = replays["lua5.4"]
+    frame = result.frame()
+    assert list(frame.index) == ["own", "glibc", "none", "ace"] and (frame["peak_bytes"] >= 0).all()
+    samples = result.samples_frame()
+    assert set(samples.columns) == {"allocator", "round", "seconds", "resident_bytes", "live_bytes"}
+    assert len(samples) == sum(len(run.samples) for run in result.runs)
+
+
+@pytest.mark.parametrize(
+    "allocators, message",
+    [
+        (["nosuch"], "there is no allocator 'nosuch'; there are own, ace"),
+        (["mine=/nowhere/lib.so"], "there is no library /nowhere/lib.so"),
+        (["ace", "ace"], "called the same"),
+        ([acealloc.Policy("wrong", mode="sideways")], "sideways"),
+    ],
+)
+def test_what_cannot_be_replayed_on(traces, allocators, message):
+    with pytest.raises(Failure, match=re.escape(message)):
+        acealloc.replay(traces["lua5.4"], allocators, fast=True, detail=False)
+
+
+def test_policies_are_checked():
+    with pytest.raises(Failure, match="there is no option 'nosuch'; there are .*mode"):
+        acealloc.Policy("wrong", nosuch="1")
+    with pytest.raises(Failure, match="NAME:"):
+        acealloc.Policy.parse("mode")
+    policy = acealloc.Policy.parse("some:mode=static,domains=mem,obj,kinds=on")
+    assert policy.name == "some" and policy.options == {"mode": "static", "domains": "mem,obj", "kinds": "on"}
+
+
+def test_a_truncated_trace_is_replayed_up_to_its_end(traces, tmp_path):
+    whole = traces["luajit"].read_bytes()
+    part = tmp_path / "part.ace"
+    part.write_bytes(whole[: 2 * len(whole) // 3])
+    done = ace("replay", part, "--fast", "--no-detail", "--against", "glibc")
+    assert done.returncode == 0 and "part.ace is truncated" in done.stderr
+    assert re.search(r"^ glibc ", done.stdout, re.M) and re.search(r"^ ace ", done.stdout, re.M)
+    (tmp_path / "none.ace").write_bytes(b"no trace at all")
+    assert ace("replay", tmp_path / "none.ace").returncode == 1
+
+
+def test_the_command(traces):
+    done = ace("replay", traces["lua5.4"], "--fast", "--policy", "held:mode=off", "--live", "2.5,100", "--rounds", "2")
+    assert done.returncode == 0, done.stderr
+    for name in ("own", "ace", "held"):
+        assert re.search(r"^ %s .*%%\).* 2\.\d\d s" % name, done.stdout, re.M), done.stdout
+    assert "SECONDS,MB" in ace("replay", traces["lua5.4"], "--live", "2.5").stderr
+
+
+# ---- the page
+
+
+class Outside(HTMLParser):
+    """Gathers whatever the page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href", "xlink:href", "data")
+                       and value and not value.startswith(("#", "data:"))]  # fmt: skip
+        self.found += [tag] if tag in ("script", "link", "iframe") else []
+
+
+@pytest.fixture(scope="module")
+def page(traces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    done = ace("report", traces["luajit"], "--fast", "--rounds", "1", "--against", "own,glibc-hinted", "--policy",
+               "held:mode=off", "-o", folder / "page.html", "--png", folder / "png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "page.html"
+
+
+def test_the_page_holds_everything(page):
+    text = page.read_text()
+    outside = Outside()
+    outside.feed(text)
+    assert outside.found == []
+    assert len(text) < 2_000_000 and text.count("<svg") == 4
+    for words in ("Resident memory over time", "Time and memory", "How long an allocation takes", "Resident pages",
+                  "× the memory of the VM", "glibc-hinted", "held", "not live"):  # fmt: skip
+        assert words in text
+    pictures = {path.name: path.read_bytes()[:4] for path in (page.parent / "png").iterdir()}
+    assert pictures == dict.fromkeys(["memory.png", "front.png", "latency.png", "pages.png"], b"\x89PNG")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_draws_the_page(page, tmp_path):
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--user-data-dir=%s" % tmp_path]
+    picture = tmp_path / "page.png"
+    subprocess.run([*browser, "--window-size=1100,3000", "--screenshot=%s" % picture, page.as_uri()],
+                   check=True, capture_output=True, timeout=120)  # fmt: skip
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(picture)[:, :, :3]
+    assert pixels.shape[:2] == (3000, 1100)
+    blue = (abs(pixels - [0x0B / 255, 0x6F / 255, 0xB8 / 255]) < 0.02).all(axis=2).sum()
+    red = (abs(pixels - [0xC8 / 255, 0x33 / 255, 0x1E / 255]) < 0.02).all(axis=2).sum()
+    assert blue > 1000 and red > 1000, "ACE's colour is in the pictures, and empty pages in the map"
+
+
+def test_a_page_needs_its_folder(traces):
+    done = ace("report", traces["luajit"], "-o", "/nowhere/page.html")
+    assert done.returncode == 1 and done.stderr == "ace report: there is no folder /nowhere\n"
+
+
+def test_the_subject_must_have_run(replays):
+    with pytest.raises(Failure, match="nothing was replayed on 'jemalloc'"):
+        Page(replays["lua5.4"], "jemalloc")
+
+
+def test_spans_are_merged():
+    assert merged([(5, 6), (0, 1), (1.2, 2), (4, 7)], 0.5) == [(0, 2), (4, 7)]
+
+
+def test_the_front_has_what_nobody_beats():
+    points = [(3, 1, "c"), (1, 5, "a"), (2, 6, "beaten"), (2, 2, "b"), (4, 4, "beaten, too")]
+    assert [name for _, _, name in pareto(points)] == ["a", "b", "c"]
+
+
+def test_quantiles():
+    counts = {10: 990, 1000: 9, 50_000: 1}
+    assert [quantile(counts, q) for q in (0.5, 0.99, 0.995, 1)] == [10, 10, 1000, 50_015]
+    assert quantile({}, 0.5) is None and histogram_of(counts).get_total_count() == 1000
+
+
+# ---- searches and ablations
+
+
+def test_a_search_goes_on_where_it_was(traces, tmp_path):
+    storage = "sqlite:///%s" % (tmp_path / "study.db")
+    command = ["sweep", traces["cpython"], "--storage", storage, "--csv", tmp_path / "trials.csv"]
+    assert ace(*command, "--trials", "3").returncode == 0
+    done = ace(*command, "--trials", "7")
+    assert done.returncode == 0 and "7 trials" in done.stdout, done.stderr
+    rows = list(csv.DictReader(open(tmp_path / "trials.csv")))
+    assert len(rows) == 7 and [row["by_hand"] for row in rows] == 5 * ["True"] + 2 * ["False"]
+    assert {row["mode"] for row in rows[:5]} == {"learn", "static", "off"}
+    front = [(float(row["seconds"]), float(row["mean_bytes"])) for row in rows if row["on_front"] == "True"]
+    assert front and all(not (a[0] < b[0] and a[1] < b[1]) for a in front for b in front)
+    other = ace("sweep", traces["luajit"], "--storage", storage)
+    assert other.returncode == 1 and "is of other traces" in other.stderr
+
+
+def test_a_search_of_ones_own(traces, tmp_path):
+    done = ace("sweep", traces["lua5.4"], "--storage", "sqlite:///%s" % (tmp_path / "study.db"), "--trials", "3",
+               "--option", "kinds=on,off", "--option", "idle_delay=1ms..2000ms", "--csv", tmp_path / "t.csv")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for row in csv.DictReader(open(tmp_path / "t.csv")):
+        assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
+    for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms"):
+        assert ace("sweep", traces["lua5.4"], "--option", wrong).returncode == 1
+    absent = ace("sweep", traces["lua5.4"], "--storage", "sqlite:////nowhere/study.db")
+    assert absent.returncode == 1 and "cannot be used" in absent.stderr
+
+
+def test_an_ablation(traces, tmp_path):
+    done = ace("ablate", traces["cpython"], "--rounds", "1", "--csv", tmp_path / "table.csv")
+    assert done.returncode == 0, done.stderr
+    rows = {row["variant"]: row for row in csv.DictReader(open(tmp_path / "table.csv"))}
+    assert list(rows) == ["mode=static", "mode=off", "idle_delay=1s", "idle_delay=10ms", "worker=off", "kinds=on",
+                          "huge_pages=off"]  # fmt: skip
+    assert float(rows["mode=off"]["mean"]) > 1.1, "what is never given back is memory"
+    assert "--source" in done.stdout and ace("ablate", traces["cpython"], "--source", "/nowhere").returncode == 1
