@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from html.parser import HTMLParser
-from pathlib import Path
 
 import acealloc
 import pytest
@@ -26,7 +25,7 @@ PROGRAMS = {
         for turn in range(3):
             items = [{"id": i, "name": "n" * (i % 90), "parts": [i, str(i)]} for i in range(20000)]
             kept += items[::500]
-            items[0]["itself"] = items
+            items[1]["itself"] = items
             del items
             gc.collect()
             time.sleep(0.4)
@@ -317,8 +316,9 @@ def test_a_search_goes_on_where_it_was(traces, tmp_path):
 
 
 def test_a_search_of_ones_own(traces, tmp_path):
-    done = ace("sweep", traces["lua5.4"], "--storage", "sqlite:///%s" % (tmp_path / "study.db"), "--trials", "3",
-               "--option", "kinds=on,off", "--option", "idle_delay=1ms..2000ms", "--csv", tmp_path / "t.csv")  # fmt: skip
+    storage = "sqlite:///%s" % (tmp_path / "study.db")
+    done = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 3, "--option", "kinds=on,off",
+               "--option", "idle_delay=1ms..2000ms", "--csv", tmp_path / "t.csv")  # fmt: skip
     assert done.returncode == 0, done.stderr
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
