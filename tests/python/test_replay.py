@@ -126,7 +126,6 @@ def test_memory_of_the_policies_differs(traces):
     result = acealloc.replay(traces["cpython"], policies, fast=True, detail=False)
     static, held = result.timed("mode=static")[0], result.timed("held")[0]
     assert static.byte_seconds < 0.9 * held.byte_seconds
-    assert static.samples[-1][1] < held.samples[-1][1]
 
 
 def test_peers_that_are_told_give_memory_back(traces):
