@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 from html.parser import HTMLParser
+from pathlib import Path
 
 import acealloc
 import pytest
@@ -335,3 +337,53 @@ def test_an_ablation(traces, tmp_path):
                           "huge_pages=off"]  # fmt: skip
     assert float(rows["mode=off"]["mean"]) > 1.1, "what is never given back is memory"
     assert "--source" in done.stdout and ace("ablate", traces["cpython"], "--source", "/nowhere").returncode == 1
+
+
+# ---- several processes at one study
+
+
+@pytest.fixture
+def postgresql(tmp_path):
+    """The URL of a database of its own, on a real server."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    folder = found[-1].parent
+    # The server refuses to be root's.
+    is_root = os.getuid() == 0
+    place = Path(tempfile.mkdtemp(prefix="ace-postgresql-"))
+    if is_root:
+        shutil.chown(place, "postgres")
+
+    def as_user(*words):
+        command = ["runuser", "-u", "postgres", "--", *words] if is_root else list(words)
+        subprocess.run(list(map(str, command)), check=True, capture_output=True, cwd=place)
+
+    data, log = place / "data", place / "log"
+    settings = "-c listen_addresses= -c unix_socket_directories=%s" % place
+    as_user(folder / "initdb", "-D", data, "-A", "trust", "-U", "ace", "-E", "UTF8")
+    as_user(folder / "pg_ctl", "-D", data, "-l", log, "-w", "-o", settings, "start")
+    try:
+        yield "postgresql+psycopg2://ace@/postgres?host=%s" % place
+    finally:
+        as_user(folder / "pg_ctl", "-D", data, "-m", "fast", "stop")
+        shutil.rmtree(place)
+
+
+def test_two_processes_search_together(traces, tmp_path, postgresql):
+    command = [*ACE, "sweep", traces["luajit"], "--storage", postgresql, "--study", "shared", "--trials", "12"]
+    workers = [
+        subprocess.Popen(list(map(str, command)), env=CLEAN, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for worker in workers:
+        output, problems = worker.communicate(timeout=600)
+        assert worker.returncode == 0, problems
+    import optuna
+
+    study = optuna.load_study(storage=postgresql, study_name="shared")
+    done = [trial for trial in study.trials if trial.values is not None]
+    assert 12 <= len(done) <= 13, "the last two may have been begun at once"
+    assert len({trial.user_attrs["process"] for trial in done}) == 2, "both took part"
+    by_hand = [trial for trial in done if trial.user_attrs.get("by_hand")]
+    assert len(by_hand) == 5, "none was tried twice"

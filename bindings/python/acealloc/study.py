@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 import math
 import os
+import platform
 import re
 import statistics
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
@@ -22,6 +24,7 @@ from .trace import Trace
 
 TracePath = Union[str, "os.PathLike[str]"]
 DEFAULT = "default"
+OPEN_ATTEMPTS = 4
 
 
 # ---- what is searched
@@ -172,18 +175,13 @@ def sweep(
     recorded = [Trace(trace) for trace in traces]
     if not recorded:
         raise Failure("there is no trace to search on")
-    try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=["minimize", "minimize"], load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True),
-        )  # fmt: skip
-    except Exception as error:  # every database has its own
-        raise Failure("the storage %s cannot be used: %s" % (storage, str(error).splitlines()[0])) from None
+    sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
+    study, is_new = _open(optuna, storage, name, sampler)
     what = [str(trace.header.get("command")) + str(trace.totals["events"]) for trace in recorded]
     if study.user_attrs.setdefault("traces", what) != what:
         raise Failure("the study '%s' is of other traces: name another" % name)
     study.set_user_attr("traces", what)
-    if space is SPACE and not study.trials:
+    if space is SPACE and is_new:
         for options in BY_HAND:
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
 
@@ -199,6 +197,7 @@ def sweep(
 
         compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
         trial.set_user_attr("options", options)
+        trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
         trial.set_user_attr("peak_bytes", mean_ratio([one.peak for one in compared]))
         return mean_ratio([one.seconds for one in compared]), mean_ratio([one.mean for one in compared])
 
@@ -217,6 +216,23 @@ def _optuna() -> Any:
 
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
+
+
+def _open(optuna: Any, storage: str, name: str, sampler: Any) -> Tuple[Any, bool]:
+    """The study, and whether this process has made it. Processes that come to an empty database at once stand in one
+    another's way when they make its tables: who fails tries again."""
+    for attempt in range(OPEN_ATTEMPTS):
+        try:
+            study = optuna.create_study(
+                storage=storage, study_name=name, directions=["minimize", "minimize"], sampler=sampler
+            )
+            return study, True
+        except optuna.exceptions.DuplicatedStudyError:
+            return optuna.load_study(storage=storage, study_name=name, sampler=sampler), False
+        except Exception as error:  # every database has its own
+            failure = str(error).splitlines()[0]
+        time.sleep(0.5 * attempt)
+    raise Failure("the storage %s cannot be used: %s" % (storage, failure))
 
 
 def _parameters(options: Mapping[str, str]) -> Dict[str, Any]:
