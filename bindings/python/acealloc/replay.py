@@ -406,6 +406,20 @@ def _execute(
 
 # ---- allocators by name
 
+USUAL = ("own", "glibc", "mimalloc", "jemalloc")
+
+
+def usual(trace: Trace) -> Tuple[List[str], List[str]]:
+    """The allocators that one would compare with: those that are here, and what to do for each of the others."""
+    found, absent = [], []
+    for name in USUAL:
+        try:
+            _target(name, trace)
+            found.append(name)
+        except Failure as failure:
+            absent.append(str(failure))
+    return found, absent
+
 
 def _policy(one: Union[str, Policy]) -> Union[str, Policy]:
     return Policy() if one == "ace" else one

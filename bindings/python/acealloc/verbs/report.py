@@ -8,8 +8,8 @@ from typing import List, Union
 
 from ..errors import Failure
 from ..page import Page
-from ..render import print_out, progress_bar, replayed
-from ..replay import Policy, replay
+from ..render import print_error, print_out, progress_bar, replayed, warning
+from ..replay import Policy, replay, usual
 from ..trace import Trace
 
 
@@ -23,7 +23,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("trace", metavar="FILE", help="what `ace record` has written")
     parser.add_argument("-o", "--output", metavar="PAGE", default="report.html", help="(%(default)s)")
-    parser.add_argument("--against", metavar="A,B", default="own,glibc,mimalloc,jemalloc", help="(%(default)s)")
+    parser.add_argument("--against", metavar="A,B", help="as for `ace replay` (own, glibc, mimalloc and jemalloc, as "
+                        "far as they are here)")  # fmt: skip
     parser.add_argument("--policy", metavar="[NAME:]OPTION=VALUE,...", action="append", default=[],
                         help="ACE with these options, too; may be given several times")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="(%(default)s)")
@@ -39,7 +40,12 @@ def main(arguments: argparse.Namespace) -> int:
     if not output.absolute().parent.is_dir():
         raise Failure("there is no folder %s" % output.absolute().parent)
     trace = Trace(arguments.trace)
-    others = [name for name in arguments.against.split(",") if name]
+    if arguments.against is None:
+        others, absent = usual(trace)
+        for reason in absent:
+            print_error(warning("left out: " + reason))
+    else:
+        others = [name for name in arguments.against.split(",") if name]
     allocators: List[Union[str, Policy]] = [*others, "ace", *map(Policy.parse, arguments.policy)]
     with progress_bar("replay") as progress:
         result = replay(trace, allocators, rounds=arguments.rounds, fast=arguments.fast, core=arguments.core,
