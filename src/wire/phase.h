@@ -10,9 +10,9 @@ inline constexpr unsigned kPhases = ACE_PHASES;
 static_assert(static_cast<unsigned>(Phase::kBurst) + 1 == kPhases);
 inline constexpr const char *kPhaseNames[kPhases] = {"run", "mark", "sweep", "collect", "idle", "burst"};
 
-// Written by the holder.
+// Written by the holder; the numbers and the phase, any thread reads.
 struct PhaseLog {
-  Phase phase = Phase::kRun;
+  Setting<Phase> phase;  // kRun, at first
   // Collections inside a burst return to the burst, bursts inside one another to the outermost.
   uint32_t burst_depth = 0;
   bool collection_is_full = true;  // also where its beginning was not announced
