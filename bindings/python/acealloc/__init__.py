@@ -10,7 +10,7 @@
 
 A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
 `ace run -- python3 app.py`, or call `install()` early; then `phase`, `idle`, `memory_limit`, `census` and their like
-speak to the heap that it lives on (acealloc/vm.py).
+speak to the heap that it lives on (acealloc/vm.py). `watch` looks into other processes' heaps (acealloc/watch.py).
 """
 
 from ._core import (
@@ -50,6 +50,7 @@ from .vm import (
     stats,
     trim,
 )
+from .watch import CannotWatch, WatchedProcess, watch, watchable
 
 __version__ = version()
 
@@ -60,6 +61,7 @@ __all__ = [
     "AuditError",
     "BadAddress",
     "CannotInstall",
+    "CannotWatch",
     "Census",
     "Heap",
     "Hint",
@@ -69,6 +71,7 @@ __all__ = [
     "Option",
     "Trace",
     "TypeRow",
+    "WatchedProcess",
     "abi_version",
     "active",
     "census",
@@ -87,4 +90,6 @@ __all__ = [
     "tick",
     "trim",
     "version",
+    "watch",
+    "watchable",
 ]
