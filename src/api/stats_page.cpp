@@ -25,7 +25,7 @@ std::atomic<bool> g_page_waits{false};
 
 namespace {
 
-// A heap's line has some 2 KiB, most processes have a few heaps. What is reserved takes no memory.
+// A heap's line has some 1.4 KiB, most processes have a few heaps. What is reserved takes no memory.
 constexpr size_t kPageReserved = size_t{8} << 20, kPageFirst = size_t{16} << 10;
 
 pthread_mutex_t g_page_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the rest
@@ -89,7 +89,7 @@ void add_process(TextBuffer &line) {
 void publish(StatsPage &page) {
   const uint32_t sequence = page.sequence.load(std::memory_order_relaxed);
   page.sequence.store(sequence + 1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_release);
+  __sync_synchronize();  // a fence of C++ has no meaning for the thread sanitizer, which refuses it
   PageText text(page);
   text.add_line(add_process);
   visit_heaps(
@@ -164,7 +164,8 @@ void make_page() {
   const int folder = snprintf(g_page_path, sizeof g_page_path, "%s/", kPageFolder);
   snprintf(g_page_path + folder, sizeof g_page_path - static_cast<size_t>(folder), kPageName, space, getpid(),
            start);
-  void *start_of_page = os().share(g_page_path, kPageReserved, kPageFirst);
+  const size_t size = std::max(kPageFirst, os().page_size);
+  void *start_of_page = os().share(g_page_path, kPageReserved, size);
   if (start_of_page == nullptr && errno == EEXIST) {
     // Another copy of this library in the process, as a host and a module of its may each have one, keeps its
     // page.
@@ -173,20 +174,20 @@ void make_page() {
       return;
     }
     unlink(g_page_path);  // of the program that this process was before it became another (exec)
-    start_of_page = os().share(g_page_path, kPageReserved, kPageFirst);
+    start_of_page = os().share(g_page_path, kPageReserved, size);
   }
   if (start_of_page == nullptr) {
     g_page_refused = true;
     return say_why_not(g_page_path, strerror(errno));
   }
   g_page = static_cast<StatsPage *>(start_of_page);
-  g_page_room = kPageFirst;
+  g_page_room = size;
   g_page_process = getpid();
   g_page->text_offset = sizeof *g_page;
   g_page->process = static_cast<uint32_t>(getpid());
   g_page->started = start;
   g_page->version = kPageVersion;
-  std::atomic_thread_fence(std::memory_order_release);
+  __sync_synchronize();
   memcpy(g_page->magic, kPageMagic, sizeof kPageMagic);
 }
 

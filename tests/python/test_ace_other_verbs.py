@@ -1,4 +1,4 @@
-"""`ace doctor`, `ace options`, and the command itself."""
+"""`ace doctor`, `ace options`, how `ace stats` and `ace top` are called, and the command itself."""
 
 import json
 import os
