@@ -154,6 +154,29 @@ def test_lua(lua, tmp_path):
         assert program.pages() == []
 
 
+FORKS = """
+import gc, os, warnings
+warnings.simplefilter('error')
+for _ in range(10):
+    gc.collect()
+    child = os.fork()
+    if child == 0:
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(os.listdir('/proc/self/task')) == 1
+"""
+
+
+def test_a_fork_finds_no_other_thread(python, tmp_path):
+    """From 3.12 on CPython would warn of one."""
+    script = tmp_path / "program"
+    script.write_text(FORKS)
+    said = ace("run", "--stats-page", "on", "--", python.path, script)
+    assert said == ""
+    ace("stats", "--openmetrics")  # removes what the children left
+
+
 SYSTEM = "/usr/bin/python3"
 
 

@@ -10,7 +10,7 @@
 
 A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
 `ace run -- python3 app.py`, or call `install()` early; then `phase`, `idle`, `memory_limit`, `census` and their like
-speak to the heap that it lives on (acealloc/vm.py). `watch` looks into other processes' heaps (acealloc/watch.py).
+speak to the heap that it lives on (acealloc/vm.py). `watch` looks into other processes' heaps (acealloc/watched.py).
 """
 
 from ._core import (
@@ -50,7 +50,7 @@ from .vm import (
     stats,
     trim,
 )
-from .watch import CannotWatch, WatchedProcess, watch, watchable
+from .watched import CannotWatch, WatchedProcess, watch, watchable
 
 __version__ = version()
 

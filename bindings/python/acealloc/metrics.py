@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 
 from . import phases, stats_fields
-from .watch import WatchedProcess
+from .watched import WatchedProcess
 
 # What rises and falls; all other fields only grow.
 GAUGES = frozenset(

@@ -21,7 +21,7 @@ from .trace import Trace
 
 if TYPE_CHECKING:
     from .verbs.doctor import Findings
-    from .watch import WatchedProcess
+    from .watched import WatchedProcess
 
 # A run may have hundreds of heaps: the screen shows the largest, the totals are over all.
 HEAPS_SHOWN = 10

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Tuple
 
 from ..errors import Failure
 from ..render import print_error, print_out, process_view, warning
-from ..watch import CannotWatch, WatchedProcess, watch_each, watchable
+from ..watched import CannotWatch, WatchedProcess, watch_each, watchable
 
 NOBODY = "no process has a statistics page: start one by `ace run --stats-page on -- COMMAND`"
 

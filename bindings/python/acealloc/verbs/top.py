@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from ..render import print_out, process_list, process_view, warning
-from ..watch import CannotWatch, WatchedProcess, watch_each, watchable
+from ..watched import CannotWatch, WatchedProcess, watch_each, watchable
 from .stats import NOBODY, add_pids, ask
 
 

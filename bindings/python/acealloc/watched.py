@@ -43,8 +43,9 @@ class WatchedProcess:
 
     def __init__(self, pid: int, timeout: float = PATIENCE) -> None:
         self.pid = pid
-        self._page = _open(pid)
-        self.started = time.time() - _uptime() + self._page.started / os.sysconf("SC_CLK_TCK")
+        page = _open(pid)
+        self._page: Optional[_StatsPage] = page
+        self.started = time.time() - _uptime() + page.started / os.sysconf("SC_CLK_TCK")
         self.refresh(timeout)
 
     def refresh(self, timeout: float = PATIENCE) -> None:
@@ -59,11 +60,8 @@ class WatchedProcess:
         if len(self.report.hosts) != 1:
             raise CannotWatch("the statistics page of process %d holds something else" % self.pid)
         self.left_out = page.left_out
-        self.host, self.command, self.ace = self._said.title, self._said.command, self._said.ace
-
-    @property
-    def _said(self) -> report.Host:
-        return self.report.hosts[0]
+        (said,) = self.report.hosts
+        self.host, self.command, self.ace = said.title, said.command, said.ace
 
     def _require_page(self) -> _StatsPage:
         if self._page is None:
@@ -87,7 +85,7 @@ class WatchedProcess:
 
     def close(self) -> None:
         """Lets go of the page. Nothing changes for the process."""
-        self._page = None  # type: ignore[assignment]
+        self._page = None
 
     def __enter__(self) -> WatchedProcess:
         return self
