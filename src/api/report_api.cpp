@@ -82,6 +82,10 @@ void add_json(TextBuffer &page, const Heap &heap, const ace_stats &stats, const 
     page.add(",\"audit\":");
     page.add_json_string(found->audit);
     page.add(",\"live_page_bytes\":%llu", number{found->live_page_bytes});
+  } else {
+    // The holder's numbers of the phase hold this already.
+    const uint64_t now = os().now(), since = heap.phases.since.get();
+    page.add(",\"phase_age_ns\":%llu", number{now > since ? now - since : 0});
   }
   if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);
   if constexpr (kWarmPool != 0)

@@ -49,7 +49,7 @@ void fill_phases(const Heap &heap, ace_stats &stats) {
 void fill_present_phase(const Heap &heap, ace_stats &stats) {
   const PhaseLog &log = heap.phases;
   const uint64_t phase = stats.phase;
-  stats.phase_ns[phase] += os().now() - log.since;
+  stats.phase_ns[phase] += os().now() - log.since.get();
   stats.phase_faulted_bytes[phase] += stats.faulted_bytes - log.faulted_before;
   stats.phase_returned_bytes[phase] += stats.returned_bytes - log.returned_before;
 }

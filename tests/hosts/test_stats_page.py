@@ -355,7 +355,7 @@ def test_top_shows_a_process(program):
     assert "%d  CPython 3" % program.pid in said
     for word in ("live / resident", "metadata", "limit", "trims", "decisions", "phase", "collect", "python raw"):
         assert word in said, said
-    assert "Foreign pointers 0" in said
+    assert "Foreign pointers 0" in said and re.search(r"^ python .* run \d+\.\d+ m?s ", said, re.M), said
     assert ace("stats", program.pid).splitlines()[1:6] == said.splitlines()[1:6]
 
 

@@ -288,7 +288,7 @@ def _watched_heaps(process: WatchedProcess) -> Table:
             size(stats.get("peak_resident_bytes", 0)),
             size(stats.get("metadata_bytes", 0)),
             size(limit) if limit else "none",
-            names[phase] if phase < len(names) else str(phase),
+            "%s %s" % (names[phase] if phase < len(names) else phase, duration(stats.get("phase_age_ns", 0))),
             "%d + %d" % (stats.get("collections_full", 0), stats.get("collections_partial", 0)),
             size(stats.get("returned_bytes", 0) + stats.get("released_bytes", 0)),
             "{:,}".format(stats.get("purges", 0)),

@@ -71,7 +71,7 @@ class WatchedProcess:
     def heaps(self) -> List[report.Heap]:
         """Its heaps at the last refresh, those made last first. `stats` is as acealloc.stats() has it but for what only
         the process itself can count: blocks that are kept for re-issue count as live, and a phase's numbers come when
-        the phase ends."""
+        the phase ends; `phase_age_ns` says how long the present one lasts, `decisions` what mode learn decided last."""
         return self.report.heaps
 
     def total(self, name: str) -> int:
