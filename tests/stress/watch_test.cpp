@@ -36,7 +36,8 @@ TEST(WatchStress, EachAnswerIsWhole) {
     for (size_t i = 0; i < blocks.size(); i += 2) ace_heap_free(heap, blocks[i]);
     ace_hint(other, ACE_HINT_COLLECT_END, 0);
     ace_heap_destroy(other);
-    if (round % 50 == 0) {
+    // The thread sanitizer takes the order in which one fork locks all heaps for one that others must keep to.
+    if (kSlowness == 1 && round % 50 == 0) {
       const pid_t child = fork();
       if (child == 0) _exit(0);
       waitpid(child, nullptr, 0);
