@@ -271,9 +271,11 @@ def _share(live: int, resident: int) -> Bar:
 
 
 def _watched_heaps(process: WatchedProcess) -> Table:
-    table = _table("Heaps", ["heap", "live", "live / resident", "resident", "peak", "metadata", "limit", "phase",
-                             "collections", "returned", "trims", "decisions"])  # fmt: skip
-    for column in (table.columns[2], table.columns[7]):
+    table = _table("Heaps", ["heap", "live", "live / resident", "resident", "metadata", "limit", "phase", "collections",
+                             "returned", "trims", "decisions"])  # fmt: skip
+    for column in table.columns:
+        column.no_wrap = True
+    for column in (table.columns[2], table.columns[6]):
         column.justify = "left"
     largest = sorted(process.heaps(), key=lambda heap: heap.stats.get("resident_bytes", 0), reverse=True)
     names = phases()
@@ -285,7 +287,6 @@ def _watched_heaps(process: WatchedProcess) -> Table:
             size(stats.get("live_bytes", 0)),
             _share(stats.get("live_bytes", 0), stats.get("resident_bytes", 0)),
             size(stats.get("resident_bytes", 0)),
-            size(stats.get("peak_resident_bytes", 0)),
             size(stats.get("metadata_bytes", 0)),
             size(limit) if limit else "none",
             "%s %s" % (names[phase] if phase < len(names) else phase, duration(stats.get("phase_age_ns", 0))),
