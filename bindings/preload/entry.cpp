@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "api/stats_page.h"
 #include "preload/hosts.h"
 #include "trace/recorder.h"
 
@@ -35,6 +36,7 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     const Entry &entry = g_entries[i] = kHosts[i].enter();
     if (entry.result == Entry::kNotThisHost) continue;
     found = true;
+    if (entry.result == Entry::kEntered) name_host(entry.host);
     if (entry.result == Entry::kEntered && kHosts[i].record != nullptr) kHosts[i].record(entry.host);
     if (!entry.say && !may_be_verbose()) continue;
     dprintf(STDERR_FILENO, "ace: process %d: %s: %s: %s\n", getpid(), entry.host,

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "api/stats_page.h"
 #include "api/thread_heap.h"
 #include "control/container.h"
 #include "control/decision_log.h"
@@ -17,6 +18,7 @@ namespace {
 
 // In the order in which the locks are taken elsewhere: a purger takes heaps' lists, the worker its own.
 void before() {
+  pause_page();
   pause_worker();
   lock_abandoned_heaps();
   lock_container();
@@ -40,6 +42,7 @@ void after_in_parent() {
   unlock_playbook();
   unlock_container();
   unlock_abandoned_heaps();
+  resume_page();
 }
 
 void after_in_child() {
@@ -56,6 +59,7 @@ void after_in_child() {
   unlock_playbook();
   unlock_container();
   unlock_abandoned_heaps();
+  forget_page();
 }
 
 pthread_once_t g_once = PTHREAD_ONCE_INIT;

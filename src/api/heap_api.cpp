@@ -1,6 +1,7 @@
 // Explicit heaps, in C.
 #include "ace/ace.h"
 #include "api/fork.h"
+#include "api/stats_page.h"
 #include "control/controller.h"
 #include "control/hints.h"
 #include "control/worker.h"
@@ -27,7 +28,9 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
   }
   if (full.kind_groups > kKindGroups || (full.flags & ~uint32_t{ACE_HEAP_NO_WORKER}) != 0) return nullptr;
   watch_forks();
-  return static_cast<ace_heap *>(create_heap(full, false));
+  Heap *heap = create_heap(full, false);
+  serve_page();
+  return static_cast<ace_heap *>(heap);
 }
 
 void ace_heap_destroy(ace_heap *heap) noexcept {
@@ -105,6 +108,8 @@ int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) noexcept {
   if (!take_hint(*heap, hint, value)) return -1;
   if (trace::is_recording()) [[unlikely]]
     trace::pass_hint_on(heap, hint, value);
+  if (is_page_due(hint)) [[unlikely]]
+    serve_page();
   return 0;
 }
 

@@ -2,13 +2,17 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "ace/ace.h"
 #include "api/stats_api.h"
 #include "base/experiment.h"
 #include "base/text.h"
+#include "control/controller.h"
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
 #include "heap/heap.h"
+#include "os/os.h"
 #include "os/write_all.h"
 
 using namespace ace;
@@ -53,8 +57,23 @@ uint64_t count_live_pages(Heap &heap) {
   return count.pages * kPage;
 }
 
+// How many there were, and the last of them, the latest first.
+void add_decisions(TextBuffer &page, const Decisions &decisions) {
+  using number = unsigned long long;
+  if (decisions.count == 0) return;
+  const uint64_t now = os().now();
+  page.add(",\"decisions\":{\"count\":%llu,\"recent\":[", number{decisions.count});
+  for (uint64_t i = 0; i < std::min<uint64_t>(decisions.count, kRecentDecisions); ++i) {
+    const Decision &one = decisions.recent[(decisions.count - 1 - i) % kRecentDecisions];
+    page.add("%s{\"ago_ns\":%llu,\"context\":\"%s\",\"slack\":%llu,\"action\":\"%s\",\"delay_ns\":%llu}",
+             i == 0 ? "" : ",", number{now > one.at ? now - one.at : 0}, name_of(one.context).text,
+             number{one.slack}, action_name(one.action), number{one.delay});
+  }
+  page.add("]}");
+}
+
 // One flat object but for the phases and kinds. `found` is nullptr where the caller is not the holder.
-void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found *found) {
+void add_json(TextBuffer &page, const Heap &heap, const ace_stats &stats, const Found *found) {
   using number = unsigned long long;
   page.add("{\"name\":");
   page.add_json_string(heap.name);
@@ -63,6 +82,10 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found 
     page.add(",\"audit\":");
     page.add_json_string(found->audit);
     page.add(",\"live_page_bytes\":%llu", number{found->live_page_bytes});
+  } else {
+    // The holder's numbers of the phase hold this already.
+    const uint64_t now = os().now(), since = heap.phases.since.get();
+    page.add(",\"phase_age_ns\":%llu", number{now > since ? now - since : 0});
   }
   if constexpr (kIsExperiment) page.add(",\"experiment\":\"%s\"", kExperiment);
   if constexpr (kWarmPool != 0)
@@ -81,10 +104,12 @@ void add_json(Page &page, const Heap &heap, const ace_stats &stats, const Found 
     page.add("%s{\"live_bytes\":%llu,\"live_blocks\":%llu}", i == 0 ? "},\"kinds\":[" : ",",
              number{stats.kind_live_bytes[i]}, number{stats.kind_live_blocks[i]});
   }
-  page.add("]}\n");
+  page.add("]");
+  add_decisions(page, decisions_of(heap));
+  page.add("}\n");
 }
 
-void add_text(Page &page, const Heap &heap, const ace_stats &stats, const Found *found) {
+void add_text(TextBuffer &page, const Heap &heap, const ace_stats &stats, const Found *found) {
   constexpr double kMiB = 1 << 20;
   auto mib = [](uint64_t bytes) { return static_cast<double>(bytes) / kMiB; };
   page.add("ace: heap \"%s\" of process %d\n", heap.name, static_cast<int>(getpid()));
@@ -147,6 +172,12 @@ bool is_format(const char *format, bool *json) {
 }
 
 }  // namespace
+
+void ace::add_shared_report(TextBuffer &text, const Heap &heap) {
+  ace_stats stats;
+  fill_stats(heap, false, stats);
+  add_json(text, heap, stats, nullptr);
+}
 
 extern "C" {
 

@@ -36,6 +36,7 @@ void fill_live(const Heap &heap, bool exact, ace_stats &stats) {
 
 void fill_phases(const Heap &heap, ace_stats &stats) {
   const PhaseLog &log = heap.phases;
+  stats.phase = static_cast<unsigned>(Phase{log.phase});
   for (unsigned i = 0; i < kPhases; ++i) {
     stats.phase_entries[i] = log.entries[i].get();
     stats.phase_ns[i] = log.ns[i].get();
@@ -47,9 +48,8 @@ void fill_phases(const Heap &heap, ace_stats &stats) {
 // The present phase is not over: what it cost so far is added. The holder's.
 void fill_present_phase(const Heap &heap, ace_stats &stats) {
   const PhaseLog &log = heap.phases;
-  const auto phase = static_cast<unsigned>(log.phase);
-  stats.phase = phase;
-  stats.phase_ns[phase] += os().now() - log.since;
+  const uint64_t phase = stats.phase;
+  stats.phase_ns[phase] += os().now() - log.since.get();
   stats.phase_faulted_bytes[phase] += stats.faulted_bytes - log.faulted_before;
   stats.phase_returned_bytes[phase] += stats.returned_bytes - log.returned_before;
 }

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "api/fork.h"
+#include "api/stats_page.h"
 #include "control/controller.h"
 #include "heap/purge.h"
 #include "heap/remote.h"
@@ -83,6 +84,7 @@ Heap *thread_heap() {
   // frees either.
   if (g_has_key) pthread_setspecific(g_key, heap);
   enter_thread(heap);
+  serve_page();
   return heap;
 }
 

@@ -20,6 +20,7 @@ struct Controller {
   Loop loop;
   Prices prices;  // those of its beginning, by which a log replays
   unsigned id;
+  Decisions decisions;  // under lock_playbook, for those who ask from other threads
 };
 
 static_assert(sizeof(Controller) <= size_t{64} << 10);
@@ -102,6 +103,10 @@ Controller *controller_of(Heap &heap) {
   return controller;
 }
 
+void note_decision(Decisions &decisions, const Decision &decision) {
+  decisions.recent[decisions.count++ % kRecentDecisions] = decision;
+}
+
 }  // namespace
 
 Prices prices() {
@@ -139,6 +144,8 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
   }
   lock_playbook();
   step = controller->loop.at(controller->prices, view);
+  if (step.opened)
+    note_decision(controller->decisions, {now, view.slack, step.delay, step.context, step.action});
   unlock_playbook();
   if (step.opened) {
     watch_reuse(heap, now, step.awaits);
@@ -157,6 +164,13 @@ void end_loop(Heap &heap) {
   unlock_playbook();
   add_to_playbook(controller->loop.learner());
   os().unmap(controller, controller_size());
+}
+
+Decisions decisions_of(const Heap &heap) {
+  lock_playbook();
+  const Decisions decisions = heap.controller == nullptr ? Decisions{} : heap.controller->decisions;
+  unlock_playbook();
+  return decisions;
 }
 
 const Learner *learner_of(const Heap &heap) {

@@ -12,6 +12,23 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
 // The heap ends: what it learned stays for the playbook. The holder's.
 void end_loop(Heap &heap);
 
+// A decision of a loop: to hold the memory that fell free, or to give it back.
+struct Decision {
+  uint64_t at;
+  uint64_t slack;  // bytes that had fallen free
+  uint64_t delay;  // kLater: so long nothing must have been needed
+  uint16_t context;
+  TrimAction action;  // kNothing: it is held until it is needed
+};
+inline constexpr unsigned kRecentDecisions = 4;
+struct Decisions {
+  uint64_t count;
+  Decision recent[kRecentDecisions];  // by count % kRecentDecisions
+};
+
+// What the heap's loop has decided; none where it has no loop. Any thread.
+Decisions decisions_of(const Heap &heap);
+
 // What it has learned so far; nullptr where it has no loop. Under lock_playbook.
 const Learner *learner_of(const Heap &heap);
 

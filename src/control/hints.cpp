@@ -14,14 +14,15 @@ namespace {
 
 void enter_phase(Heap &heap, Phase phase, uint64_t now) {
   PhaseLog &log = heap.phases;
-  if (phase == log.phase) return;
-  const auto old = static_cast<unsigned>(log.phase);
+  const Phase former = log.phase;
+  if (phase == former) return;
+  const auto old = static_cast<unsigned>(former);
   const uint64_t faulted = heap.counters.faulted_bytes.get(), returned = heap.counters.returned_bytes.get();
-  log.ns[old].add(now - log.since);
+  log.ns[old].add(now - log.since.get());
   log.faulted_bytes[old].add(faulted - log.faulted_before);
   log.returned_bytes[old].add(returned - log.returned_before);
   log.phase = phase;
-  log.since = now;
+  log.since.set(now);
   log.faulted_before = faulted;
   log.returned_before = returned;
   log.entries[static_cast<unsigned>(phase)].add(1);

@@ -127,7 +127,7 @@ void work() {
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
   if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
-  g_running = os().start_thread(work);
+  g_running = os().start_thread(Thread::kWorker, work);
   g_worker_process = getpid();
 }
 
@@ -219,7 +219,7 @@ void pause_worker() {
   stop();
   const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
   pthread_mutex_unlock(&g_worker_lock);
-  os().await_thread_end();
+  os().await_thread_end(Thread::kWorker);
   while (purge_released()) continue;
   if (pending) visit_heaps(trim_if_pending, nullptr);
 }

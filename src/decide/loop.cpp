@@ -8,10 +8,6 @@ namespace {
 // A heap that rests so long has rested, whatever it will do: in break-even times.
 constexpr uint64_t kRested = 4;
 
-const char *action_name(TrimAction action) {
-  return action == TrimAction::kNow ? "now" : action == TrimAction::kLater ? "later" : "nothing";
-}
-
 // A full collection says more of what follows than a partial one, and a program that waits says most.
 bool says_more(Occasion occasion, Occasion than) {
   constexpr unsigned kSays[kOccasions] = {1, 0, 2};
@@ -19,6 +15,10 @@ bool says_more(Occasion occasion, Occasion than) {
 }
 
 }  // namespace
+
+const char *action_name(TrimAction action) {
+  return action == TrimAction::kNow ? "now" : action == TrimAction::kLater ? "later" : "nothing";
+}
 
 bool Loop::was_given_back(const LoopView &view) const { return delay_ == 0 || view.quiet > delay_; }
 

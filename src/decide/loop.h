@@ -61,6 +61,9 @@ class Loop {
   uint64_t delay_ = 0;  // after which its memory goes back; UINT64_MAX: never
 };
 
+// "nothing", "now" or "later".
+const char *action_name(TrimAction action);
+
 // A line of the decision log: JSON, with its end of line. `id` tells heaps of one name apart. Returns its
 // length; 0 where it does not fit.
 size_t format_step(char *line, size_t size, int process, unsigned id, const char *heap, const LoopView &view,

@@ -120,7 +120,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->is_thread_heap = is_thread_heap;
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
   if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
-  heap->phases.since = os().now();
+  heap->phases.since.set(os().now());
   heap->reuse.look_at = UINT64_MAX;
   heap->phases.entries[0].set(1);
   home->head.prefix.pool = Pool::kTiny;

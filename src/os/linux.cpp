@@ -1,8 +1,12 @@
 // The system table for Linux.
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -91,9 +95,16 @@ void end_huge(void *start, size_t size) {
   madvise(start, size, MADV_NOHUGEPAGE);
 }
 
-std::atomic<pid_t> g_thread{0};
+struct OwnThread {
+  const char *name;
+  void (*run)();
+  std::atomic<pid_t> id{0};
+};
+OwnThread g_threads[] = {{"ace-worker", nullptr}, {"ace-publisher", nullptr}};
 
-bool start_thread(void (*run)()) {
+bool start_thread(Thread thread, void (*run)()) {
+  OwnThread &own = g_threads[static_cast<unsigned>(thread)];
+  own.run = run;
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
@@ -101,14 +112,15 @@ bool start_thread(void (*run)()) {
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, size_t{128} << 10);
-  auto body = [](void *function) -> void * {
-    g_thread.store(gettid(), std::memory_order_relaxed);
-    pthread_setname_np(pthread_self(), "ace-worker");
-    reinterpret_cast<void (*)()>(function)();
+  auto body = [](void *argument) -> void * {
+    auto *self = static_cast<OwnThread *>(argument);
+    self->id.store(gettid(), std::memory_order_relaxed);
+    pthread_setname_np(pthread_self(), self->name);
+    self->run();
     return nullptr;
   };
-  pthread_t thread;
-  const bool started = pthread_create(&thread, &attributes, body, reinterpret_cast<void *>(run)) == 0;
+  pthread_t handle;
+  const bool started = pthread_create(&handle, &attributes, body, &own) == 0;
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   return started;
@@ -116,17 +128,44 @@ bool start_thread(void (*run)()) {
 
 // A thread is counted until the kernel is done with it, which pthread_join does not wait for. A moment at most:
 // a number that was given away anew shall not be waited for.
-void await_thread_end() {
+void await_thread_end(Thread thread) {
   constexpr uint64_t kPatience = 100'000'000;
-  pid_t thread = g_thread.load(std::memory_order_relaxed);
-  if (thread == 0) return;
+  std::atomic<pid_t> &id = g_threads[static_cast<unsigned>(thread)].id;
+  pid_t waited = id.load(std::memory_order_relaxed);
+  if (waited == 0) return;
   const uint64_t begin = now();
-  while (tgkill(getpid(), thread, 0) == 0 && now() - begin < kPatience) sched_yield();
-  g_thread.compare_exchange_strong(thread, 0, std::memory_order_relaxed);
+  while (tgkill(getpid(), waited, 0) == 0 && now() - begin < kPatience) sched_yield();
+  id.compare_exchange_strong(waited, 0, std::memory_order_relaxed);
 }
 
-OsTable g_real{map,       unmap,    purge,        resize,           move, now, thread_time,
-               fill_huge, end_huge, start_thread, await_thread_end, 0};
+void *share(const char *path, size_t reserved, size_t size) {
+  // A file beyond the limit is not only refused: the process would get a signal that ends it.
+  rlimit most{};
+  if (getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur < reserved) return errno = EFBIG, nullptr;
+  const int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (file < 0) return nullptr;
+  void *start = MAP_FAILED;
+  int error = fchmod(file, 0600) != 0 || ftruncate(file, static_cast<off_t>(reserved)) != 0 ? errno : EINTR;
+  while (error == EINTR) error = posix_fallocate(file, 0, static_cast<off_t>(size));
+  if (error == 0) {
+    start = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    if (start == MAP_FAILED) error = errno;
+  }
+  close(file);
+  if (error == 0) return start;
+  unlink(path);
+  errno = error;
+  return nullptr;
+}
+
+#ifndef MADV_POPULATE_WRITE  // Linux 5.14
+#define MADV_POPULATE_WRITE 23
+#endif
+
+bool make_resident(void *start, size_t size) { return madvise(start, size, MADV_POPULATE_WRITE) == 0; }
+
+OsTable g_real{map,       unmap,    purge,        resize,           move,  now,           thread_time,
+               fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

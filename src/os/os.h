@@ -6,6 +6,9 @@
 
 namespace ace {
 
+// The threads of the library's own, by what they are for.
+enum class Thread : unsigned { kWorker, kPublisher };
+
 struct OsTable {
   // Fresh zeroed memory of `size` bytes at an address divisible by `alignment` (both multiples of the page
   // size), readable and writable; nullptr where the system refuses. No memory is resident before it is
@@ -31,12 +34,17 @@ struct OsTable {
   // What fill_huge was asked for is over: pages that are purged stay away, where the system would fill up the
   // huge page again.
   void (*end_huge)(void *start, size_t size);
-  // Runs `run` on a thread of its own ("ace-worker"), detached, with all signals blocked. False where the
-  // system refuses.
-  bool (*start_thread)(void (*run)());
-  // Waits until the system counts that thread no longer, whose run() is about to return, or has; not at all where
-  // there is none.
-  void (*await_thread_end)();
+  // Runs `run` on a thread of its own ("ace-worker", "ace-publisher"), detached, with all signals blocked; at
+  // most one of each at a time. False where the system refuses.
+  bool (*start_thread)(Thread thread, void (*run)());
+  // Waits until the system counts that thread no longer, whose run() is about to return, or has; not at all
+  // where there is none.
+  void (*await_thread_end)(Thread thread);
+  // A new file of `reserved` zero bytes, this user's alone, as memory that whoever opens it shares. Its first
+  // `size` bytes are there, the others not before make_resident. nullptr, with errno, where that cannot be.
+  void *(*share)(const char *path, size_t reserved, size_t size);
+  // Has pages of such a file be there; false where there is no memory for them: touching them would be fatal.
+  bool (*make_resident)(void *start, size_t size);
   size_t page_size;
 };
 

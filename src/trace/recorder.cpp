@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "base/text.h"
 #include "os/os.h"
+#include "os/process.h"
 #include "os/write_all.h"
 #include "wire/options.h"
 
@@ -52,22 +53,6 @@ bool write_bytes(const void *data, size_t size) {
   if (write_all(g_file, static_cast<const char *>(data), size)) return true;
   give_up(strerror(errno));
   return false;
-}
-
-// As the kernel has it: words that end with a zero.
-void add_command(TextBuffer &text) {
-  char words[1024];
-  const int file = open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
-  ssize_t length = file < 0 ? 0 : read(file, words, sizeof words - 1);
-  if (file >= 0) close(file);
-  if (length < 0) length = 0;
-  words[length] = '\0';
-  text.add(",\"command\":[");
-  for (const char *word = words; word < words + length; word += strlen(word) + 1) {
-    if (word != words) text.add(",");
-    text.add_json_string(word);
-  }
-  text.add("]");
 }
 
 bool write_header() {

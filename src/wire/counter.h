@@ -1,9 +1,20 @@
-// A number that one thread counts and any thread may read.
+// Values that one thread writes and any thread may read.
 #pragma once
 #include <atomic>
 #include <cstdint>
 
 namespace ace {
+
+// A value that may be set while other threads, such as the worker, read it. Relaxed: it orders nothing.
+template <typename T>
+class Setting {
+ public:
+  operator T() const { return value_.load(std::memory_order_relaxed); }
+  void operator=(T value) { value_.store(value, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<T> value_{};
+};
 
 // Written by the heap's holder (add, subtract, set) or by several threads (add_shared), never by both kinds.
 // Relaxed: a reader wants a recent value and orders nothing by it.

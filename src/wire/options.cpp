@@ -132,6 +132,7 @@ bool parse_text(const char *text, std::nullptr_t, Options &) {
 #define ACE_FIELD_debug_hooks &Options::debug_hooks
 #define ACE_FIELD_report nullptr
 #define ACE_FIELD_record nullptr
+#define ACE_FIELD_stats_page &Options::stats_page
 #define ACE_FIELD_verbose &Options::verbose
 
 struct Row {

@@ -1,26 +1,15 @@
 // The options, as parsed from the table in options.def.
 #pragma once
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "ace/ace.h"
+#include "wire/counter.h"
 
 namespace ace {
 
 enum class Mode : uint8_t { kOff, kStatic, kObserve, kLearn };
 enum class WorkerOption : uint8_t { kOff, kOn, kTick };
-
-// A value that may be set while other threads, such as the worker, read it. Relaxed: it orders nothing.
-template <typename T>
-class Setting {
- public:
-  operator T() const { return value_.load(std::memory_order_relaxed); }
-  void operator=(T value) { value_.store(value, std::memory_order_relaxed); }
-
- private:
-  std::atomic<T> value_{};
-};
 
 struct Options {
   Setting<Mode> mode;
@@ -33,6 +22,7 @@ struct Options {
   Setting<bool> kinds;
   Setting<unsigned> domains;  // a bit each for raw, mem, obj
   Setting<bool> debug_hooks;
+  Setting<bool> stats_page;
   Setting<bool> verbose;
 };
 

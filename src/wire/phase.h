@@ -10,13 +10,13 @@ inline constexpr unsigned kPhases = ACE_PHASES;
 static_assert(static_cast<unsigned>(Phase::kBurst) + 1 == kPhases);
 inline constexpr const char *kPhaseNames[kPhases] = {"run", "mark", "sweep", "collect", "idle", "burst"};
 
-// Written by the holder.
+// Written by the holder; the numbers and the phase, any thread reads.
 struct PhaseLog {
-  Phase phase = Phase::kRun;
+  Setting<Phase> phase;  // kRun, at first
   // Collections inside a burst return to the burst, bursts inside one another to the outermost.
   uint32_t burst_depth = 0;
   bool collection_is_full = true;  // also where its beginning was not announced
-  uint64_t since = 0;              // when `phase` began
+  Counter since;                   // when `phase` began
   uint64_t faulted_before = 0;     // the heap's counters then
   uint64_t returned_before = 0;
   Counter entries[kPhases], ns[kPhases], faulted_bytes[kPhases], returned_bytes[kPhases];

@@ -1,4 +1,4 @@
-"""`ace doctor`, `ace options`, and the command itself."""
+"""`ace doctor`, `ace options`, how `ace stats` and `ace top` are called, and the command itself."""
 
 import json
 import os
@@ -94,3 +94,41 @@ def test_doctor_fails_with_something_that_is_no_library(tmp_path):
     text.write_text("text")
     done = ace("doctor", ACE_PRELOAD=str(text))
     assert done.returncode == 1 and "is no shared library" in " ".join(done.stdout.split())
+
+
+# ------------------------------------------------------------------------- ace stats, ace top; tests/hosts has the rest
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["stats", "--serve", "9700"], "'9700' is no ADDRESS:PORT"),
+        (["stats", "--serve", "localhost:99999"], "is no ADDRESS:PORT"),
+        (["stats", "--json", "--openmetrics"], "not allowed with argument"),
+        (["stats", "me"], "invalid int value"),
+        (["top", "--interval", "0"], "is not between"),
+        (["top", "--interval", "soon"], "invalid seconds value"),
+    ],
+)
+def test_wrong_ways_to_watch(arguments, said):
+    done = ace(*arguments)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done
+
+
+def test_what_is_no_gauge_only_grows():
+    from acealloc.metrics import GAUGES
+
+    counters = [name for name, _, _ in acealloc.stats_fields() if name not in GAUGES and name != "phase"]
+    assert len(counters) == len(acealloc.stats_fields()) - len(GAUGES) - 1, "a gauge is a field"
+    with acealloc.Heap("grows", limit=64 << 20) as heap:
+        before = heap.stats()
+        for size in (16, 100, 5000, 40_000, 700_000):
+            blocks = [heap.alloc(size) for _ in range(30_000_000 // size)]
+            heap.hint(acealloc.Hint.COLLECT_BEGIN)
+            for block in blocks:
+                heap.free(block)
+            heap.hint(acealloc.Hint.COLLECT_END)
+            heap.trim()
+            after = heap.stats()
+            assert [name for name in counters if after[name] < before[name]] == []
+            before = after

@@ -1,6 +1,7 @@
 // A system table for tests: the real one underneath, a clock that only tests move, calls that fail when asked
 // to, no threads, and a record of what was purged.
 #pragma once
+#include <errno.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -15,8 +16,8 @@
 
 namespace ace::test {
 
-enum class OsCall : unsigned { kMap, kUnmap, kPurge, kResize, kMove };
-inline constexpr unsigned kOsCalls = 5;
+enum class OsCall : unsigned { kMap, kUnmap, kPurge, kResize, kMove, kShare, kMakeResident };
+inline constexpr unsigned kOsCalls = 7;
 
 struct Range {
   uintptr_t from, to;
@@ -32,8 +33,8 @@ class FakeOs {
     state() = State();
     state().now = real_os().now();
     static OsTable table;
-    table = {map,       unmap,    purge,        resize,           move,     now, now,
-             fill_huge, end_huge, start_thread, await_thread_end, page_size};
+    table = {map,       unmap,    purge,        resize,           move,  now,           now,
+             fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, page_size};
     replace_os(&table);
   }
   ~FakeOs() { replace_os(&real_os()); }
@@ -142,8 +143,16 @@ class FakeOs {
     return true;
   }
   static void end_huge(void *, size_t) { --state().huge_pages; }
-  static bool start_thread(void (*)()) { return false; }
-  static void await_thread_end() {}
+  static bool start_thread(Thread, void (*)()) { return false; }
+  static void await_thread_end(Thread) {}
+  static void *share(const char *path, size_t reserved, size_t size) {
+    if (!fails(OsCall::kShare)) return real_os().share(path, reserved, size);
+    errno = ENOSPC;
+    return nullptr;
+  }
+  static bool make_resident(void *start, size_t size) {
+    return !fails(OsCall::kMakeResident) && real_os().make_resident(start, size);
+  }
 };
 
 }  // namespace ace::test

@@ -10,7 +10,7 @@
 
 A heap made here lives beside the interpreter's own memory. To put the interpreter itself on ACE, start it with
 `ace run -- python3 app.py`, or call `install()` early; then `phase`, `idle`, `memory_limit`, `census` and their like
-speak to the heap that it lives on (acealloc/vm.py).
+speak to the heap that it lives on (acealloc/vm.py). `watch` looks into other processes' heaps (acealloc/watched.py).
 """
 
 from ._core import (
@@ -52,6 +52,7 @@ from .vm import (
     stats,
     trim,
 )
+from .watched import CannotWatch, WatchedProcess, watch, watchable
 
 __version__ = version()
 
@@ -62,6 +63,7 @@ __all__ = [
     "AuditError",
     "BadAddress",
     "CannotInstall",
+    "CannotWatch",
     "Census",
     "Heap",
     "Hint",
@@ -74,6 +76,7 @@ __all__ = [
     "Study",
     "Trace",
     "TypeRow",
+    "WatchedProcess",
     "abi_version",
     "ablate",
     "active",
@@ -95,4 +98,6 @@ __all__ = [
     "tick",
     "trim",
     "version",
+    "watch",
+    "watchable",
 ]

@@ -9,7 +9,7 @@ from typing import List, Optional
 
 from . import __version__, abi_version
 from .errors import Failure
-from .verbs import ablate, doctor, explain, options, record, replay, report, run, simulate, sweep
+from .verbs import ablate, doctor, explain, options, record, replay, report, run, simulate, stats, sweep, top
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     )
     parser.add_argument("--version", action="version", version="ace %s (ABI %d)" % (__version__, abi_version()))
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
-    for verb in (run, record, replay, report, sweep, ablate, explain, simulate, doctor, options):
+    for verb in (run, top, stats, record, replay, report, sweep, ablate, explain, simulate, doctor, options):
         verb.add_to(verbs)
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:

@@ -1,21 +1,24 @@
-"""What the processes of a run wrote about themselves at their ends (ACE_REPORT): JSON lines, made typed."""
+"""What processes say of themselves, at their ends (ACE_REPORT) or when they are asked: JSON lines, made typed."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 
 @dataclass(frozen=True)
 class Host:
-    """A VM that the preloaded library met. reason: why it is not active, where it is not."""
+    """A VM that the preloaded library met, or a program with heaps of ACE. reason: why it is not active, where it is
+    not. command, and ace, the release: of a process that was asked."""
 
     pid: int
     name: str
     version: str
     active: bool
     reason: str
+    command: List[str] = field(default_factory=list)
+    ace: str = ""
 
     @property
     def title(self) -> str:
@@ -25,7 +28,8 @@ class Host:
 
 @dataclass(frozen=True)
 class Heap:
-    """A heap at its process's end. stats has the shape of acealloc.Heap.stats(); audit is "ok" or what broke."""
+    """A heap. stats has the shape of acealloc.Heap.stats(), and `decisions` where its loop made some; audit is "ok",
+    what broke, or "not audited"."""
 
     pid: int
     name: str
@@ -56,13 +60,16 @@ class Report:
 
 def read(path: str, offset: int = 0) -> Report:
     """Reads the lines after byte `offset`; a file that nobody wrote is an empty report."""
-    report = Report()
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            lines = file.read().splitlines()
+            return parse(file.read().splitlines())
     except FileNotFoundError:
-        return report
+        return Report()
+
+
+def parse(lines: Iterable[bytes]) -> Report:
+    report = Report()
     for line in lines:
         entry = _parsed(line)
         if entry is None:
@@ -75,6 +82,8 @@ def read(path: str, offset: int = 0) -> Report:
                     str(entry.get("version", "")),
                     bool(entry.get("active")),
                     str(entry.get("reason") or ""),
+                    list(map(str, entry.get("command", []))),
+                    str(entry.get("ace", "")),
                 )
             )
         else:

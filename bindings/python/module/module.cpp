@@ -8,6 +8,7 @@
 #include "misuse.h"
 #include "numbers.h"
 #include "trace.h"
+#include "watch.h"
 
 namespace py = pybind11;
 using acepy::Heap;
@@ -107,6 +108,7 @@ PYBIND11_MODULE(_core, module) {
   bind_heap(module);
   acepy::bind_loop(module);
   acepy::bind_trace(module);
+  acepy::bind_watch(module);
   module.def("version", ace_version, "The core's release.");
   module.def("abi_version", ace_abi_version, "The core's ABI version.");
   module.def(

@@ -20,7 +20,7 @@ bool g_has_clock_of_trace;
 uint64_t g_now;
 
 uint64_t now_of_trace() { return g_now; }
-bool start_no_thread(void (*)()) { return false; }
+bool start_no_thread(Thread, void (*)()) { return false; }
 
 }  // namespace
 

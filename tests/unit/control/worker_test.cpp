@@ -1,28 +1,29 @@
 // Trims that come later: by ace_tick and a clock that the test moves, and by the real thread.
 #include "control/worker.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <thread>
 
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "unit/own_thread.h"
 
 namespace ace {
 namespace {
 
 using test::FakeOs;
 using test::HeapTest;
+using test::is_asleep;
 using test::kMillisecond;
 using test::OptionGuard;
+using test::voluntary_switches;
+using test::wait_until;
 
 constexpr size_t kMiB = size_t{1} << 20;
 
@@ -294,50 +295,7 @@ TEST_F(DeferredByTick, ALimitlessClockMoveIsHarmless) {
 
 // ---- the real thread
 
-// The thread id of the worker, 0 where there is none.
-int worker_thread() {
-  DIR *tasks = opendir("/proc/self/task");
-  int found = 0;
-  while (dirent *task = readdir(tasks)) {
-    char path[64], name[32] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%.16s/comm", task->d_name);
-    FILE *file = fopen(path, "r");
-    if (file == nullptr) continue;
-    if (fgets(name, sizeof name, file) != nullptr && strcmp(name, "ace-worker\n") == 0)
-      found = atoi(task->d_name);
-    fclose(file);
-  }
-  closedir(tasks);
-  return found;
-}
-
-bool is_asleep(int thread) {
-  char path[64], state = 0;
-  snprintf(path, sizeof path, "/proc/self/task/%d/stat", thread);
-  FILE *file = fopen(path, "r");
-  const bool read = file != nullptr && fscanf(file, "%*d (%*[^)]) %c", &state) == 1;
-  if (file != nullptr) fclose(file);
-  return read && state == 'S';
-}
-
-long voluntary_switches(int thread) {
-  char path[64], line[128];
-  snprintf(path, sizeof path, "/proc/self/task/%d/status", thread);
-  FILE *file = fopen(path, "r");
-  if (file == nullptr) return -1;
-  long switches = -1;
-  while (fgets(line, sizeof line, file) != nullptr) sscanf(line, "voluntary_ctxt_switches: %ld", &switches);
-  fclose(file);
-  return switches;
-}
-
-bool wait_until(const std::function<bool()> &holds) {
-  for (int i = 0; i < 3000; ++i) {
-    if (holds()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
-}
+int worker_thread() { return test::thread_named("ace-worker"); }
 
 class DeferredByThread : public Deferred {
  protected:

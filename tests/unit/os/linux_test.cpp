@@ -1,4 +1,7 @@
+#include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -58,6 +61,33 @@ TEST(LinuxOs, MappingsRefuseHugePages) {
   void *p = real_os().map(kSuperslabSize, kSuperslabSize);
   EXPECT_NE(flags_of(p).find(" nh"), std::string::npos) << flags_of(p);
   real_os().unmap(p, kSuperslabSize);
+}
+
+TEST(LinuxOs, SharesAFileThatIsItsOwn) {
+  const std::string path = "/dev/shm/ace-test-" + std::to_string(getpid());
+  constexpr size_t kReserved = 64 * kPage;
+  auto *p = static_cast<unsigned char *>(real_os().share(path.c_str(), kReserved, kPage));
+  ASSERT_NE(p, nullptr);
+  struct stat info;
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+  EXPECT_EQ(info.st_size, static_cast<off_t>(kReserved));
+  EXPECT_LE(info.st_blocks * 512, sysconf(_SC_PAGESIZE)) << "what is reserved takes no memory";
+  EXPECT_TRUE(real_os().make_resident(p + kReserved / 2, kReserved / 2));
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_GE(info.st_blocks * 512, static_cast<off_t>(kReserved / 2));
+  p[0] = 7, p[kReserved - 1] = 8;
+  const int file = open(path.c_str(), O_RDONLY);
+  unsigned char byte = 0;
+  EXPECT_EQ(pread(file, &byte, 1, kReserved - 1), 1);
+  EXPECT_EQ(byte, 8);
+  close(file);
+  EXPECT_EQ(real_os().share(path.c_str(), kReserved, kPage), nullptr);
+  EXPECT_EQ(errno, EEXIST);
+  real_os().unmap(p, kReserved);
+  unlink(path.c_str());
+  EXPECT_EQ(real_os().share("/nowhere/page", kReserved, kPage), nullptr);
+  EXPECT_EQ(errno, ENOENT);
 }
 
 TEST(LinuxOs, AbsurdSizesAreRefused) {

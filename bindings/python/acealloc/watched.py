@@ -1,0 +1,213 @@
+"""Other processes' heaps: the statistics of those that run with option `stats_page` (docs/watch.md).
+
+    with acealloc.watch(4711) as process:
+        while True:
+            print(process.host, [(heap.name, heap.stats["resident_bytes"]) for heap in process.heaps()])
+            time.sleep(1)
+            process.refresh()
+
+A process publishes nothing while nobody asks, and a thread of its own answers: the program itself is not stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Iterator, List, Optional, Tuple, Type, Union
+
+from . import report
+from ._core import _PAGE_FOLDER, _StatsPage
+
+PATIENCE = 2.0
+_NAME = re.compile(r"ace-stats\.(\d+)\.(\d+)\.(\d+)$")  # src/wire/stats_page.h
+
+
+class CannotWatch(RuntimeError):
+    """The process cannot be watched; the text says why, and what helps."""
+
+
+class WatchedProcess:
+    """A process with a statistics page, and what its heaps consisted of when it was asked last.
+
+    pid; host: "CPython 3.11.2", or the program's name; command: its words; ace: its release of ACE; started: in seconds
+    since 1970; left_out: heaps for which the page had no room (thousands fit).
+
+    Not to be used by several threads at once. Any number of processes may watch the same one.
+    """
+
+    def __init__(self, pid: int, timeout: float = PATIENCE) -> None:
+        self.pid = pid
+        page = _open(pid)
+        self._page: Optional[_StatsPage] = page
+        self.started = time.time() - _uptime() + page.started / os.sysconf("SC_CLK_TCK")
+        self.refresh(timeout)
+
+    def refresh(self, timeout: float = PATIENCE) -> None:
+        """Asks it anew. CannotWatch where it gives no answer within `timeout` seconds: it ended, is stopped, or has
+        forked and not been active since, or became another program."""
+        page = self._require_page()
+        try:
+            text = page.ask(timeout)
+        except TimeoutError:
+            raise CannotWatch(_why_silent(self.pid, timeout)) from None
+        self.report = report.parse(text.splitlines())
+        if len(self.report.hosts) != 1:
+            raise CannotWatch("the statistics page of process %d holds something else" % self.pid)
+        self.left_out = page.left_out
+        (said,) = self.report.hosts
+        self.host, self.command, self.ace = said.title, said.command, said.ace
+
+    def _require_page(self) -> _StatsPage:
+        if self._page is None:
+            raise CannotWatch("process %d is no longer watched: close() was called" % self.pid)
+        return self._page
+
+    def heaps(self) -> List[report.Heap]:
+        """Its heaps at the last refresh, those made last first. `stats` is as acealloc.stats() has it but for what only
+        the process itself can count: blocks that are kept for re-issue count as live, and a phase's numbers come when
+        the phase ends; `phase_age_ns` says how long the present one lasts, `decisions` what mode learn decided last."""
+        return self.report.heaps
+
+    def total(self, name: str) -> int:
+        """The sum of a field of the statistics over all its heaps."""
+        return self.report.total(name)
+
+    @property
+    def published(self) -> int:
+        """How often the process has published its statistics, for whoever asked."""
+        return self._require_page().published
+
+    def close(self) -> None:
+        """Lets go of the page. Nothing changes for the process."""
+        self._page = None
+
+    def __enter__(self) -> WatchedProcess:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return "<WatchedProcess %d: %s, %d heaps>" % (self.pid, self.host, len(self.report.heaps))
+
+
+def watch(pid: int, timeout: float = PATIENCE) -> WatchedProcess:
+    """The process's heaps, as they are now; refresh() asks again.
+
+    CannotWatch where there is no such process, it has no statistics page (it was started without option `stats_page`),
+    the page is another user's or another release's, or nobody answers within `timeout` seconds.
+    """
+    return WatchedProcess(pid, timeout)
+
+
+def watchable() -> List[int]:
+    """The processes that have a statistics page, by their numbers; those of other users as well. Pages that ended
+    processes left behind are removed."""
+    return sorted(pid for _, pid in _pages())
+
+
+def watch_each(pids: List[int], timeout: float = PATIENCE) -> List[Union[WatchedProcess, CannotWatch]]:
+    """Watches several processes, asked at the same time; in place of each that cannot be watched, why."""
+
+    def one(pid: int) -> Union[WatchedProcess, CannotWatch]:
+        try:
+            return watch(pid, timeout)
+        except CannotWatch as problem:
+            return problem
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(one, pids))
+
+
+def _open(pid: int) -> _StatsPage:
+    if _start_of(pid) is None:
+        raise CannotWatch("there is no process %d" % pid)
+    for path, owner in _pages():
+        if owner != pid:
+            continue
+        try:
+            return _StatsPage(str(path))
+        except PermissionError:
+            raise CannotWatch(
+                "the statistics page of process %d belongs to another user, %s, who can watch it; so can root"
+                % (pid, _owner_of(path))
+            ) from None
+        except FileNotFoundError:
+            break  # it has just ended
+        except (OSError, ValueError) as error:
+            raise CannotWatch(str(error)) from None
+    raise CannotWatch(
+        "process %d has no statistics page: start it by `ace run --stats-page on -- COMMAND`, or with "
+        "ACE_STATS_PAGE=on in its environment" % pid
+    )
+
+
+def _pages() -> Iterator[Tuple[Path, int]]:
+    """The pages of living processes."""
+    space = os.stat("/proc/self/ns/pid").st_ino
+    for path in Path(_PAGE_FOLDER).iterdir():
+        name = _NAME.match(path.name)
+        if name is None or int(name[1]) != space:
+            continue
+        pid = int(name[2])
+        if _start_of(pid) == int(name[3]):
+            yield path, pid
+        else:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's, or gone
+        path.unlink()
+
+
+def _start_of(pid: int) -> Optional[int]:
+    """When the process began, in clock ticks since the system did; None where there is none."""
+    try:
+        text = Path("/proc/%d/stat" % pid).read_text(errors="replace")
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2 :].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _why_silent(pid: int, timeout: float) -> str:
+    """Why a process does not answer. A page that it has left behind, as it became another program, is removed."""
+    if _start_of(pid) is None:
+        return "process %d has ended" % pid
+    for path, owner in _pages():
+        if owner != pid:
+            continue
+        try:
+            is_its = path.name in Path("/proc/%d/maps" % pid).read_text(errors="replace")
+        except OSError:
+            continue
+        if not is_its:
+            _remove(path)
+            return "process %d has become another program, without a statistics page" % pid
+    return (
+        "process %d did not answer within %g s: it is stopped, or has forked and not collected since" % (pid, timeout)
+    )
+
+
+def _owner_of(path: Path) -> str:
+    try:
+        uid = path.stat().st_uid
+    except OSError:
+        return "unknown"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _uptime() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0])
