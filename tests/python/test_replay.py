@@ -164,7 +164,8 @@ def test_a_prediction_adds_what_the_allocators_differ_by(replays):
     predicted = result.predict(10.0, 500_000_000)
     assert predicted["own"] == (10.0, 500_000_000)
     assert predicted["ace"][0] == pytest.approx(10.0 + one["ace"].seconds - one["own"].seconds)
-    assert predicted["ace"][1] == 500_000_000 + one["ace"].peak_bytes - one["own"].peak_bytes
+    library = predicted["ace"][1] - (500_000_000 + one["ace"].peak_bytes - one["own"].peak_bytes)
+    assert 0 <= library < 1_000_000
     with pytest.raises(Failure, match="nothing was replayed on 'jemalloc'"):
         result.predict(1.0, 1, of="jemalloc")
 

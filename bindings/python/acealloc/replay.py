@@ -86,7 +86,8 @@ class Run:
     seconds: processor time, touching the memory included. samples: (seconds of the trace, resident bytes, live bytes).
     latency: per call (alloc, free, realloc) how often each number of nanoseconds was seen; a run that has it is slower
     and its `seconds` do not count. pages: before and after the collection that freed most, how full each resident page
-    was (0 to 255), in the order of addresses. placement: equal where all blocks were put into the same places. log: the
+    was (0 to 255), in the order of addresses. placement: equal where all blocks were put into the same places.
+    start_bytes: what the replay's process had before anything was replayed, the allocator's library in it. log: the
     decisions of ACE's loop, as `ace explain` reads them, of a run with latencies.
     """
 
@@ -99,6 +100,7 @@ class Run:
     latency: Dict[str, Dict[int, int]]
     pages: Dict[str, bytes]
     placement: str
+    start_bytes: int
     log: str = ""
 
     @property
@@ -135,7 +137,7 @@ class Run:
             [(at / 1e6, resident, live) for at, resident, live in data["samples"]],
             {call: dict(map(tuple, counts)) for call, counts in data.get("latency", {}).items()},
             {moment: bytes.fromhex(text) for moment, text in data.get("pages", {}).items()},
-            data["placement"], data.get("log", ""),
+            data["placement"], data["start_bytes"], data.get("log", ""),
         )  # fmt: skip
 
 
@@ -201,9 +203,17 @@ class Replay:
             raise Failure("nothing was replayed on '%s', which the live run used" % of)
         base = summaries[of]
         return {
-            name: (seconds + one.seconds - base.seconds, peak_bytes + one.peak_bytes - base.peak_bytes)
+            name: (
+                seconds + one.seconds - base.seconds,
+                peak_bytes + one.peak_bytes - base.peak_bytes + self._library_bytes(name) - self._library_bytes(of),
+            )
             for name, one in summaries.items()
         }
+
+    def _library_bytes(self, name: str) -> int:
+        """What an allocator that is a library brings along before it allocates. A VM has its own in itself."""
+        starts = {run.allocator: run.start_bytes for run in self.runs}
+        return 0 if name == "own" else starts[name] - min(starts.values())
 
     def frame(self) -> Any:
         """The summaries as a pandas.DataFrame, a line for each allocator."""

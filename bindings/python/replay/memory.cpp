@@ -59,15 +59,15 @@ int open_pagemap() {
 
 }  // namespace
 
-uint64_t anonymous_bytes() {
+Resident resident_bytes() {
   static const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
   char text[128];
   const ssize_t length = pread(file, text, sizeof text - 1, 0);
-  if (length <= 0) return 0;
+  if (length <= 0) return {};
   text[length] = '\0';
   unsigned long resident, shared;
-  if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2) return 0;
-  return (resident - shared) * kPage;
+  if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2) return {};
+  return {resident * kPage, (resident - shared) * kPage};
 }
 
 bool PagesOfBefore::has(uintptr_t page) const { return std::binary_search(&pages[0], &pages[0] + count, page); }

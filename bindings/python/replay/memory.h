@@ -31,14 +31,18 @@ class Room {
   Value &operator[](size_t i) { return values_[i]; }
   const Value &operator[](size_t i) const { return values_[i]; }
   size_t size() const { return count_; }
+  size_t bytes() const { return count_ * sizeof(Value); }
 
  private:
   Value *values_ = nullptr;
   size_t count_;
 };
 
-// Resident and private: what allocators hold.
-uint64_t anonymous_bytes();
+// What is resident, and how much of it is private: what allocators hold.
+struct Resident {
+  uint64_t all, anonymous;
+};
+Resident resident_bytes();
 
 // The resident pages that were there before anything was replayed.
 struct PagesOfBefore {

@@ -87,7 +87,9 @@ class Replay {
 
   void run() {
     if (settings_.pages) note_resident_pages_of_before(before_);
-    base_ = anonymous_bytes();
+    const Resident begin = resident_bytes();
+    base_ = begin.anonymous;
+    start_ = begin.all - slots_.bytes() - samples_.bytes();
     rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     faults_ = usage.ru_minflt;
@@ -114,9 +116,11 @@ class Replay {
     fprintf(file, "{\"events\":%llu,\"unknown\":%llu,\"trace_seconds\":%.6f,\"peak_live_bytes\":%llu,",
             ull(header.events), ull(header.unknown), static_cast<double>(header.microseconds) / 1e6,
             ull(header.peak_live));
-    fprintf(file, "\"processor_seconds\":%.9f,\"seconds\":%.9f,\"faults\":%lld,\"placement\":\"%016llx\",",
+    fprintf(file,
+            "\"processor_seconds\":%.9f,\"seconds\":%.9f,\"faults\":%lld,\"placement\":\"%016llx\",\"start_"
+            "bytes\":%llu,",
             static_cast<double>(processor_ns_) / 1e9, static_cast<double>(ended_ - began_) / 1e9,
-            static_cast<long long>(faults_), ull(placement_.hash()));
+            static_cast<long long>(faults_), ull(placement_.hash()), ull(start_));
     fprintf(file, "\"samples\":[");
     for (size_t i = 0; i < sample_count_; ++i)
       fprintf(file, "%s[%llu,%llu,%llu]", i == 0 ? "" : ",", ull(samples_[i].at_us), ull(samples_[i].resident),
@@ -270,7 +274,7 @@ class Replay {
     sampled_live_ = std::max(sampled_live_, live_);
     last_sample_us_ = now_us_;
     if (sample_count_ == kSamplesMax) return;
-    const uint64_t bytes = anonymous_bytes();
+    const uint64_t bytes = resident_bytes().anonymous;
     samples_[sample_count_++] = {now_us_, bytes > base_ ? bytes - base_ : 0, live_};
   }
 
@@ -292,7 +296,7 @@ class Replay {
   PageMap page_maps_[2];
   Latencies latencies_[kCalls];
   Placement placement_;
-  uint64_t base_ = 0, live_ = 0, sampled_live_ = 0;
+  uint64_t base_ = 0, start_ = 0, live_ = 0, sampled_live_ = 0;
   uint64_t now_us_ = 0, last_sample_us_ = 0, sample_us_;
   uint64_t began_ = 0, ended_ = 0, processor_ns_ = 0;
   long faults_ = 0;
