@@ -13,35 +13,40 @@
 #include <atomic>
 
 #include "base/bits.h"
+#include "base/config.h"
 #include "base/path.h"
 #include "os/os.h"
 
 namespace ace {
 namespace {
 
-void *map(size_t size, size_t alignment) {
-  OnPath::note_system_call();
-  // Over-map and cut: the kernel aligns to pages only. A mapping of exactly the right place often comes by
-  // itself once the first one is aligned, so that is tried first.
-  constexpr int kProtection = PROT_READ | PROT_WRITE;
+// Where the system gives memory above the limit by itself it also takes the places that are named, as long as
+// they are free: from a quarter of the limit on, one behind the other. 0: it has given none yet.
+std::atomic<uintptr_t> g_next_place{0};
+
+void *map_anywhere(void *place, size_t size) {
   constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  void *start = mmap(nullptr, size, kProtection, kFlags, -1, 0);
-  if (start == MAP_FAILED) return nullptr;
-  if (address_of(start) % alignment != 0) {
-    munmap(start, size);
-    if (size > SIZE_MAX - alignment) return nullptr;
-    start = mmap(nullptr, size + alignment, kProtection, kFlags, -1, 0);
-    if (start == MAP_FAILED) return nullptr;
-    uintptr_t from = address_of(start), aligned = round_up(from, alignment);
-    uintptr_t end = from + size + alignment;
-    if (aligned != from) munmap(start, aligned - from);
-    if (end != aligned + size) munmap(reinterpret_cast<void *>(aligned + size), end - aligned - size);
-    start = reinterpret_cast<void *>(aligned);
-  }
-  // Where transparent huge pages are `always`, the system would fill up again what was purged.
-  madvise(start, size, MADV_NOHUGEPAGE);
-  return start;
+  return mmap(place, size, PROT_READ | PROT_WRITE, kFlags, -1, 0);
 }
+
+void *map_under(size_t size, uintptr_t limit) {
+  if (size > limit / 4) return MAP_FAILED;
+  constexpr int kPlaces = 64;
+  for (int i = 0; i <= kPlaces; ++i) {
+    void *place = nullptr;
+    if (g_next_place.load(std::memory_order_relaxed) != 0 || i != 0) {
+      const uintptr_t step = round_up(size, kSuperslabSize);
+      place = reinterpret_cast<void *>(limit / 4 +
+                                       g_next_place.fetch_add(step, std::memory_order_relaxed) % (limit / 2));
+    }
+    void *start = map_anywhere(place, size);
+    if (start == MAP_FAILED || address_of(start) + size <= limit) return start;
+    munmap(start, size);
+  }
+  return MAP_FAILED;
+}
+
+void *map(size_t size, size_t alignment) { return map_below(size, alignment, uintptr_t{1} << kAddressBits); }
 
 // Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile.
 bool unmap(void *start, size_t size) {
@@ -169,6 +174,28 @@ OsTable g_real{map,       unmap,    purge,        resize,           move,  now, 
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace
+
+// Over-map and cut: the kernel aligns to pages only. A mapping of exactly the right place often comes by
+// itself once the first one is aligned, so that is tried first.
+void *map_below(size_t size, size_t alignment, uintptr_t limit) {
+  OnPath::note_system_call();
+  void *start = map_under(size, limit);
+  if (start == MAP_FAILED) return nullptr;
+  if (address_of(start) % alignment != 0) {
+    munmap(start, size);
+    if (size > SIZE_MAX - alignment) return nullptr;
+    start = map_under(size + alignment, limit);
+    if (start == MAP_FAILED) return nullptr;
+    uintptr_t from = address_of(start), aligned = round_up(from, alignment);
+    uintptr_t end = from + size + alignment;
+    if (aligned != from) munmap(start, aligned - from);
+    if (end != aligned + size) munmap(reinterpret_cast<void *>(aligned + size), end - aligned - size);
+    start = reinterpret_cast<void *>(aligned);
+  }
+  // Where transparent huge pages are `always`, the system would fill up again what was purged.
+  madvise(start, size, MADV_NOHUGEPAGE);
+  return start;
+}
 
 const OsTable &real_os() {
   if (g_real.page_size == 0) g_real.page_size = static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -11,8 +11,8 @@ enum class Thread : unsigned { kWorker, kPublisher };
 
 struct OsTable {
   // Fresh zeroed memory of `size` bytes at an address divisible by `alignment` (both multiples of the page
-  // size), readable and writable; nullptr where the system refuses. No memory is resident before it is
-  // touched, and it is marked so that transparent huge pages do not make it so.
+  // size) and below 2^kAddressBits, readable and writable; nullptr where the system refuses. No memory is
+  // resident before it is touched, and it is marked so that transparent huge pages do not make it so.
   void *(*map)(size_t size, size_t alignment);
   // Ends a mapping, or a part of one in whole pages. False where the system refuses (a mapping split in two
   // may exceed its count of mappings): some of the memory then stays mapped.
@@ -52,5 +52,7 @@ struct OsTable {
 const OsTable &os();
 void replace_os(const OsTable *table);
 const OsTable &real_os();
+// What `map` does, for any limit.
+void *map_below(size_t size, size_t alignment, uintptr_t limit);
 
 }  // namespace ace

@@ -57,6 +57,30 @@ TEST(LinuxOs, MapsAlignedZeroedAndNothingResident) {
   }
 }
 
+// As on aarch64, whose addresses have a bit more than the map of them: here the system would give higher ones.
+TEST(LinuxOs, MapsBelowALimit) {
+  constexpr uintptr_t kLimit = uintptr_t{1} << 44;
+  void *usual = mmap(nullptr, kSuperslabSize, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (address_of(usual) < kLimit) GTEST_SKIP() << "the system gives such addresses by itself";
+  std::set<void *> places;
+  for (int i = 0; i < 200; ++i) {
+    auto *p = static_cast<unsigned char *>(map_below(kSuperslabSize, kSuperslabSize, kLimit));
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(address_of(p) % kSuperslabSize, 0u);
+    EXPECT_LE(address_of(p) + kSuperslabSize, kLimit);
+    p[0] = p[kSuperslabSize - 1] = 1;
+    places.insert(p);
+  }
+  EXPECT_EQ(places.size(), 200u);
+  for (void *p : places) munmap(p, kSuperslabSize);
+  munmap(usual, kSuperslabSize);
+  EXPECT_EQ(map_below(kLimit / 2, kSuperslabSize, kLimit), nullptr) << "there is no room for all sizes";
+  auto *ordinary = real_os().map(kSuperslabSize, kSuperslabSize);
+  ASSERT_NE(ordinary, nullptr);
+  EXPECT_LE(address_of(ordinary), uintptr_t{1} << kAddressBits);
+  real_os().unmap(ordinary, kSuperslabSize);
+}
+
 TEST(LinuxOs, MappingsRefuseHugePages) {
   void *p = real_os().map(kSuperslabSize, kSuperslabSize);
   EXPECT_NE(flags_of(p).find(" nh"), std::string::npos) << flags_of(p);
