@@ -21,7 +21,7 @@ import acealloc
 
 from harness import machine, measure, peers
 from harness.errors import Trouble
-from harness.programs import BENCH, Program, interpreter
+from harness.programs import BENCH, Program, interpreter, matching
 
 TIME_WITHIN, PEAK_WITHIN = 0.05, 0.10
 PEERS = ("own", "glibc", "mimalloc", "jemalloc", "ace")
@@ -115,6 +115,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="small programs, one round")
+    parser.add_argument("--programs", metavar="GLOB", action="append", default=[], help="only these, or HOST/NAME")
     parser.add_argument("--core", type=int)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +126,7 @@ def main():
     print("compared: %s" % ", ".join(peer.name for peer in chosen))
     rows = []
     with tempfile.TemporaryDirectory(prefix="ace-predict-") as scratch:
-        for program in programs(options.quick):
+        for program in matching(list(programs(options.quick)), options.programs):
             # LuaJIT's malloc peers have a bridge; Lua's own is glibc's.
             fitting = [peer for peer in chosen if not peer.why_not(program.host_kind)]
             rows += compare(program, fitting, bench, 1 if options.quick else options.rounds, Path(scratch))
