@@ -213,6 +213,26 @@ def test_a_truncated_trace_is_replayed_up_to_its_end(traces, tmp_path):
     assert ace("replay", tmp_path / "none.ace").returncode == 1
 
 
+def test_a_compressed_trace(traces, tmp_path):
+    command = PROGRAMS["lua5.4"]
+    done = ace("record", "-o", tmp_path / "run.ace.gz", "--", *command)
+    assert done.returncode == 0 and "run.ace.gz: Lua 5.4" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run.ace.gz"]
+    packed, plain = acealloc.Trace(tmp_path / "run.ace.gz"), acealloc.Trace(traces["lua5.4"])
+    assert packed.totals["events"] == pytest.approx(plain.totals["events"], rel=0.01)
+    assert packed.totals["status"] == "whole"
+    assert packed.totals["file_bytes"] < 4 * packed.totals["events"] < packed.totals["bytes"] * 2
+    result = acealloc.replay(packed, ["ace"], fast=True, detail=False)
+    assert result.timed("ace")[0].peak_live_bytes == pytest.approx(packed.totals["peak_live_bytes"], rel=0.02)
+    half = tmp_path / "half.ace.gz"
+    half.write_bytes((tmp_path / "run.ace.gz").read_bytes()[: packed.totals["file_bytes"] // 2])
+    part = acealloc.Trace(half)
+    assert part.totals["status"] == "truncated" and 0 < part.totals["events"] < packed.totals["events"]
+    (tmp_path / "none.gz").write_bytes(b"\x1f\x8b nothing of the kind")
+    with pytest.raises(Failure, match="none.gz"):
+        acealloc.Trace(tmp_path / "none.gz")
+
+
 def test_the_command(traces):
     done = ace("replay", traces["lua5.4"], "--fast", "--policy", "held:mode=off", "--live", "2.5,100", "--rounds", "2")
     assert done.returncode == 0, done.stderr

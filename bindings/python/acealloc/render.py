@@ -133,7 +133,7 @@ def recording(trace: Trace) -> Text:
     t = trace.totals
     text = "%s: %s, %s events in %s, %s (%.1f bytes each); most live %s" % (
         trace.path, trace.header["host"], format(t["events"], ","), duration(t["microseconds"] * 1000),
-        size(t["bytes"]), t["bytes"] / max(1, t["events"]), size(t["peak_live_bytes"]),
+        size(t["file_bytes"]), t["file_bytes"] / max(1, t["events"]), size(t["peak_live_bytes"]),
     )  # fmt: skip
     if t["status"] != "whole":
         text += "; %s: the first %s count" % (t["status"], size(t["bytes_read"]))

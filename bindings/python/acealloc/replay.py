@@ -292,7 +292,7 @@ def replay(
         plan = os.path.join(folder, "plan")
         waiting = [turn for turn in plan_of_runs if not store.has(*turn[:2])]
         if waiting:
-            _execute([_replayer(), "plan", recorded.path, plan], {}, None)
+            _execute([_replayer(), "plan", recorded.plain_path, plan], {}, None)
         for done, (target, number) in enumerate(plan_of_runs):
 
             def tell(share: float, done: int = done, target: _Target = target) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import json
 import os
+import shutil
+import tempfile
+import zlib
 from typing import Any, Dict, List, NamedTuple, Union
 
 from ._core import Hint, _Trace
@@ -31,19 +36,32 @@ class Trace:
     """A recorded run.
 
     `header` says what was recorded (host, pid, page, time, command), `totals` how much: events, allocations, frees,
-    reallocs, hints; `unknown`, frees of blocks that were not recorded; allocated, live (at the end) and peak bytes, as
-    the program asked for them; microseconds; and `status`: whole, truncated (the process was killed, or still runs)
-    or damaged, where only the first `bytes_read` bytes count. Failure where the file is no trace.
+    reallocs, hints; `file_bytes`, what the file takes; `unknown`, frees of blocks that were not recorded; allocated,
+    live (at the end) and peak bytes, as the program asked for them; microseconds; and `status`: whole, truncated (the
+    process was killed, or still runs) or damaged, where only the first `bytes_read` bytes count. The file may have been
+    compressed by gzip: `plain_path` is then a copy that is not, as long as this lives. Failure where it is no trace.
     """
 
     def __init__(self, path: Union[str, "os.PathLike[str]"]) -> None:
-        self.path = os.fspath(path)
+        self.path = self.plain_path = os.fspath(path)
         try:
-            self._trace = _Trace(self.path)
+            if _is_packed(self.path):
+                self.plain_path = self._unpacked()
+            self._trace = _Trace(self.plain_path)
             self.header: Dict[str, Any] = json.loads(self._trace.header)
         except (OSError, ValueError) as error:
-            raise Failure(str(error)) from None
+            raise Failure(_told(error, self.path, self.plain_path)) from None
         self.totals: Dict[str, Any] = self._trace.totals()
+        self.totals["file_bytes"] = os.path.getsize(self.path)
+
+    def _unpacked(self) -> str:
+        self._folder = tempfile.TemporaryDirectory(prefix="ace-trace-")
+        plain = os.path.join(self._folder.name, "run.ace")
+        with gzip.open(self.path, "rb") as packed, open(plain, "wb") as file:
+            # Of a part what there is counts: the trace then ends without saying so.
+            with contextlib.suppress(EOFError, zlib.error):
+                shutil.copyfileobj(packed, file, 1 << 16)
+        return plain
 
     def live(self) -> List[Moment]:
         """Live bytes over time: of each heap about a moment a millisecond, where anything was asked of it."""
@@ -57,3 +75,26 @@ class Trace:
         return "<Trace '%s': %s, %d events, %s>" % (
             self.path, self.header.get("host"), self.totals["events"], self.totals["status"],
         )  # fmt: skip
+
+
+def _told(error: Exception, path: str, plain_path: str) -> str:
+    said = str(error).replace(plain_path, path)
+    return said if path in said else "%s: %s" % (path, said)
+
+
+def _is_packed(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(2) == b"\x1f\x8b"
+    except OSError:
+        return False
+
+
+def pack(path: str) -> str:
+    """Compresses a trace by gzip and returns the new path. The old file goes when the new one is there."""
+    packed = path + ".gz"
+    with open(path, "rb") as file, gzip.open(packed + ".new", "wb", compresslevel=1) as out:
+        shutil.copyfileobj(file, out, 1 << 20)
+    os.rename(packed + ".new", packed)
+    os.unlink(path)
+    return packed

@@ -10,7 +10,7 @@ from typing import List
 from .. import preload, program, supervise
 from ..errors import Failure
 from ..render import print_error, recording, warning
-from ..trace import Trace
+from ..trace import Trace, pack
 from .run import command_of, run_child
 
 USAGE = "ace record [-o FILE] [--] COMMAND ..."
@@ -26,7 +26,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "FILE, with times and threads, in some four bytes an event. Further processes get files of their own, "
         "FILE.PID.",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", default="run.ace", help="where to (%(default)s)")
+    parser.add_argument("-o", "--output", metavar="FILE", default="run.ace", help="where to (%(default)s); FILE.gz "
+                        "is compressed when the program has ended")  # fmt: skip
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
     parser.set_defaults(main=main)
 
@@ -34,12 +35,14 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     command = command_of(arguments, USAGE)
     output = os.path.abspath(arguments.output)
+    packs = output.endswith(".gz")
+    output = output[: -len(".gz")] if packs else output
     path = program.find(command[0])
     library = preload.library()
     found = program.inspect(path)
     if found.obstacle:
         raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
-    for former in files_of(output):
+    for former in [*files_of(output), *(packed_files_of(output) if packs else [])]:
         os.unlink(former)
     require_place(output)
     environment = preload.environment(library, {"ACE_RECORD": output}, os.environ)
@@ -48,7 +51,7 @@ def main(arguments: argparse.Namespace) -> int:
     if not written:
         print_error(warning("nothing was recorded: no CPython or Lua was entered (see `ace doctor`)"))
     for file in written:
-        print_error(recording(Trace(file)))
+        print_error(recording(Trace(pack(file) if packs else file)))
     return supervise.end_as(status)
 
 
@@ -56,6 +59,12 @@ def files_of(output: str) -> List[str]:
     """The file, and those of further processes."""
     further = [name for name in glob.glob(glob.escape(output) + ".*") if name[len(output) + 1 :].isdigit()]
     return [name for name in [output, *sorted(further)] if os.path.isfile(name)]
+
+
+def packed_files_of(output: str) -> List[str]:
+    """The same, compressed."""
+    further = [name for name in glob.glob(glob.escape(output) + ".*.gz") if name[len(output) + 1 : -3].isdigit()]
+    return [name for name in [output + ".gz", *sorted(further)] if os.path.isfile(name)]
 
 
 def require_place(output: str) -> None:
