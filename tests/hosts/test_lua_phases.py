@@ -81,8 +81,9 @@ SUITE_PROGRAMS = {"Json": 10, "CD": 10, "DeltaBlue": 500, "Havlak": 1, "Storage"
 # The share of operations in the right phase, at least; of a sweep's frees that were known as such, and of those that
 # were taken for a sweep's that were.
 RIGHT, FOUND, TRUE = 0.98, 0.98, 0.998
-# Where the VM's layout is not known and phases are inferred: a sweep that finds no garbage passes unseen.
-INFERRED = 0.97
+# Where the VM's layout is not known and phases are inferred a sweep that finds no garbage passes unseen, and on LuaJIT
+# the end is told late while compiled code runs, which calls no finalizers.
+INFERRED = 0.75
 # Of a program that hardly allocates only the share is told.
 ENOUGH = 1000
 
