@@ -42,6 +42,7 @@ void forget_collector(ace_lua_vm &vm) {
 }
 
 void look(ace_lua_vm &vm) {
+  if (*vm.collector == vm.seen) return;
   Stage stage;
   if (!stage_of(*vm.layout, vm.collector, stage)) {
     forget_collector(vm);

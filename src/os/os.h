@@ -48,7 +48,8 @@ struct OsTable {
   size_t page_size;
 };
 
-// The table in use; the real one unless a test has put another in its place before the first heap.
+// The table in use; the real one unless another was put in its place before the first heap: by tests, and by
+// who replays a trace under its clock.
 const OsTable &os();
 void replace_os(const OsTable *table);
 const OsTable &real_os();

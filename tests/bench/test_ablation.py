@@ -1,4 +1,4 @@
-"""bench/ablation: its table names settings that exist, and what it refuses. Nothing is built here."""
+"""bench/ablation: its table names settings that exist, what it refuses, and a replayer that it builds."""
 
 import pathlib
 import re
@@ -44,3 +44,20 @@ def test_help_says_how_it_is_used():
     helped = run("--help")
     assert helped.returncode == 0
     assert "--check" in helped.stdout and "cache-64" in helped.stdout
+
+
+def test_the_features_of_ace_ablate_are_rows():
+    from acealloc.study import FEATURES
+
+    designs = [variant for _, variants in FEATURES for variant in variants if "=" not in variant]
+    assert len(designs) >= 10 and set(designs) <= set(rows())
+
+
+def test_a_replayer_is_built_with_the_design():
+    built = run("--replayer", "tail")
+    assert built.returncode == 0, built.stderr
+    replayer = built.stdout.split()[-1]
+    assert replayer.endswith("ablation/tail/bindings/python/replay/ace-replay")
+    usage = subprocess.run([replayer], capture_output=True, text=True)
+    assert usage.returncode == 2 and usage.stderr.startswith("usage: ace-replay plan TRACE PLAN")
+    assert b"prefix=tail" in pathlib.Path(replayer).read_bytes()

@@ -102,6 +102,8 @@ def check(watcher, folder, *command, least=RIGHT, **settings):
     words = [str(word) for word in (watcher, *command)]
     env = {**clean_environment(), **settings}
     run = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=env)
+    if "module 'bit' not found" in run.stderr:
+        pytest.skip("the suite needs bit operations, which this Lua has not: apt-get install lua-bitop")
     assert run.returncode == 0, run.stderr
     seen = json.loads(run.stderr.splitlines()[-1])
     right = seen["right"] / seen["operations"]

@@ -1,7 +1,6 @@
 """Recorded runs of real interpreters, replayed: on ACE and on other allocators, measured, searched over, drawn."""
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -136,10 +136,10 @@ def test_peers_that_are_told_give_memory_back(traces):
 
 
 def test_it_waits_where_the_program_waited(traces):
-    path = traces["cpython"]
-    waited = acealloc.replay(path, ["ace"], detail=False).timed("ace")[0]
-    data = json.loads(json.dumps(waited.samples))
-    assert data[-1][0] == pytest.approx(waited.trace_seconds, rel=0.05) and waited.trace_seconds > 1.2
+    begin = time.monotonic()
+    waited = acealloc.replay(traces["cpython"], ["ace"], detail=False).timed("ace")[0]
+    # The program slept for 1.2 seconds; less cannot have passed, however fast the machine is.
+    assert time.monotonic() - begin > 1.2 and waited.trace_seconds > 1.2
 
 
 def test_results_are_kept(traces, tmp_path):

@@ -33,7 +33,8 @@ from ._core import (
     tick,
     version,
 )
-from .replay import Policy, Replay, replay
+from .allocators import Policy
+from .replay import Replay, replay
 from .study import Study, ablate, sweep
 from .trace import Trace
 from .vm import (

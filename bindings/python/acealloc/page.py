@@ -258,7 +258,7 @@ class Page:
         names = [name for name in [*rivals, self.subject] if self._pages(name)]
         if not names:
             return False
-        numpy = __import__("numpy")
+        import numpy
         from matplotlib.colors import LinearSegmentedColormap
 
         colours = LinearSegmentedColormap.from_list("fill", ["#c8331e", "#f6d55c", "#2f6f9f", "#0c2340"])

@@ -1,4 +1,4 @@
-"""Everything that `ace` shows, as Rich tables; what they show is collected elsewhere."""
+"""What `ace` shows, as Rich tables; what they show is collected elsewhere. For experiments: render_experiments.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence
 
 from rich import box
 from rich.bar import Bar
@@ -17,11 +17,7 @@ from rich.text import Text
 
 from ._core import Option, phases
 from .decisions import HeapLog, Log
-from .replay import Replay
 from .report import Host, Report
-from .simulate import GRID, Outcome, Target
-from .study import Ablated, Study
-from .trace import Trace
 
 if TYPE_CHECKING:
     from .verbs.doctor import Findings
@@ -78,7 +74,7 @@ def duration(ns: int) -> str:
     return "%.2f ms" % (ns / 1e6) if ns < 1e9 else "%.2f s" % (ns / 1e9)
 
 
-def _table(title: str, columns: Sequence[str], numbers: bool = True) -> Table:
+def new_table(title: str, columns: Sequence[str], numbers: bool = True) -> Table:
     """A table whose first column is text and whose others are right-aligned where they are numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(columns):
@@ -87,7 +83,7 @@ def _table(title: str, columns: Sequence[str], numbers: bool = True) -> Table:
 
 
 def options_table(options: List[Option]) -> Table:
-    table = _table("", ["option", "environment", "default", "values", "what it does"], numbers=False)
+    table = new_table("", ["option", "environment", "default", "values", "what it does"], numbers=False)
     for option in options:
         # The command line takes it as --name; brackets would be markup.
         table.add_row(*map(Text, (option.name, option.environment, option.default, option.values, option.description)))
@@ -128,22 +124,8 @@ def _host_line(line: str) -> Text:
     return Text("  host  ").append(line, style="yellow" if "not active" in line else "green")
 
 
-def recording(trace: Trace) -> Text:
-    """What was recorded, in a line."""
-    t = trace.totals
-    text = "%s: %s, %s events in %s, %s (%.1f bytes each); most live %s" % (
-        trace.path, trace.header["host"], format(t["events"], ","), duration(t["microseconds"] * 1000),
-        size(t["file_bytes"]), t["file_bytes"] / max(1, t["events"]), size(t["peak_live_bytes"]),
-    )  # fmt: skip
-    if t["status"] != "whole":
-        text += "; %s: the first %s count" % (t["status"], size(t["bytes_read"]))
-    if t["unknown"]:
-        text += "; %d frees of blocks from before" % t["unknown"]
-    return Text(text)
-
-
 def _heaps(report: Report) -> Table:
-    table = _table(
+    table = new_table(
         "Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"]
     )
     largest = report.largest()
@@ -178,7 +160,7 @@ def _heaps(report: Report) -> Table:
 
 
 def _phases(report: Report) -> Table:
-    table = _table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"])
+    table = new_table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"])
     for heap in report.largest()[:PHASES_SHOWN]:
         for phase, numbers in heap.stats.get("phases", {}).items():
             if numbers["entries"]:
@@ -195,7 +177,7 @@ def _phases(report: Report) -> Table:
 
 
 def _kinds(report: Report) -> Table:
-    table = _table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"])
+    table = new_table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"])
     for heap in report.largest()[:HEAPS_SHOWN]:
         for group, kind in enumerate(heap.stats.get("kinds", [])):
             if kind["live_blocks"]:
@@ -224,8 +206,8 @@ BAR = 16  # characters
 
 def process_list(processes: Sequence[WatchedProcess]) -> Table:
     """A line for each process, the largest first."""
-    table = _table("", ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full",
-                        "command"])  # fmt: skip
+    table = new_table("", ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full",
+                           "command"])  # fmt: skip
     for column in table.columns:
         column.no_wrap = True
     for column in (table.columns[1], table.columns[5], table.columns[9]):
@@ -284,8 +266,8 @@ def _share(live: int, resident: int) -> Bar:
 
 
 def _watched_heaps(process: WatchedProcess) -> Table:
-    table = _table("Heaps", ["heap", "live", "live / resident", "resident", "metadata", "limit", "phase", "collections",
-                             "returned", "trims", "decisions"])  # fmt: skip
+    columns = ["heap", "live", "live / resident", "resident", "metadata", "limit", "phase", "collections"]
+    table = new_table("Heaps", [*columns, "returned", "trims", "decisions"])
     for column in table.columns:
         column.no_wrap = True
     for column in (table.columns[2], table.columns[6]):
@@ -317,7 +299,7 @@ def _watched_heaps(process: WatchedProcess) -> Table:
 
 
 def _decisions(report: Report) -> Table:
-    table = _table("Last decisions", ["heap", "ago", "fell free", "after", "and then"])
+    table = new_table("Last decisions", ["heap", "ago", "fell free", "after", "and then"])
     table.columns[3].justify = table.columns[4].justify = "left"
     for heap in report.largest()[:PHASES_SHOWN]:
         for one in heap.stats.get("decisions", {}).get("recent", []):
@@ -340,7 +322,7 @@ def doctor(findings: Findings) -> Group:
         ("Hosts, each started on ACE", findings.hosts, ["entered", "program", "result"], {"ok": "yes", "bad": "no"}),
         ("This machine", findings.machine, ["", "what", "found"], {"bad": "bad"}),
     ):
-        table = _table(title, columns, numbers=False)
+        table = new_table(title, columns, numbers=False)
         for row in rows:
             mark = Text(marks.get(row.state, row.state), style=STYLES[row.state])
             table.add_row(mark, Text(row.what), Text(row.found))
@@ -358,9 +340,9 @@ def explanation(log: Log, steps: int) -> Group:
         parts.append(_heap_of_log(heap))
         changes = heap.changes()
         if changes and steps > 0:
-            table = _table("Changes of mind%s" % (", the last %d of %d" % (steps, len(changes)) if len(changes) > steps
-                                                  else ""),
-                           ["at", "context", "free then", "held before, in break-even times", "held now"])
+            last = ", the last %d of %d" % (steps, len(changes)) if len(changes) > steps else ""
+            columns = ["at", "context", "free then", "held before, in break-even times", "held now"]
+            table = new_table("Changes of mind" + last, columns)
             begin = heap.steps[0]["t"]
             for step, before in changes[-steps:]:
                 opened = step["opened"]
@@ -390,7 +372,7 @@ def _hold(heap: HeapLog, expert: int, may_defer: bool) -> str:
 
 
 def _heap_of_log(heap: HeapLog) -> Table:
-    table = _table('Heap "%s" of process %d: %d steps, break-even after %s for small pages' % (
+    table = new_table('Heap "%s" of process %d: %d steps, break-even after %s for small pages' % (
         heap.name, heap.pid, len(heap.steps), duration(heap.learner().break_even)),
         ["context", "intervals", "cost", "by the prior", "least possible", "gained",
          "held most often, in break-even times"])
@@ -399,124 +381,3 @@ def _heap_of_log(heap: HeapLog) -> Table:
         table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),
                       ("-" if one.cost > one.prior else "") + duration(abs(one.prior - one.cost)), _hold(heap, *held))
     return table
-
-
-# --------------------------------------------------------------------------------------- ace simulate
-
-
-def simulation(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> Group:
-    """A table of all traces, and one of what must hold."""
-    columns = ["trace", "intervals", "learned / best fixed", "its delay", "learned / offline", "offline / best fixed"]
-    table = _table("Cost of memory, as a ratio", [*columns, "shuffled / learned", "Elo / learned", "delays", "changes"])
-    table.columns[0].no_wrap = True
-    for one in outcomes:
-        ratios = [one.to_offline, one.room, one.shuffled / one.learned, one.elo / one.learned]
-        table.add_row(one.trace, str(one.intervals), "%.2f" % one.to_best, "%.3g" % one.best_delay,
-                      *("%.2f" % ratio for ratio in ratios), str(one.choices), str(one.changes))  # fmt: skip
-    goals = _table("Targets", ["what", "at most", "measured", "", "on"])
-    for target in targets:
-        goals.add_row(target.what, "%.3g" % target.limit, "%.3g" % target.value, "met" if target.met else "missed",
-                      target.worst, style="" if target.met else "red")  # fmt: skip
-    legend = (
-        "best fixed: the best of %d delays in hindsight; its delay is in break-even times. offline: who knows the "
-        "future. shuffled: the learner is told of other intervals than those that it decided on." % len(GRID)
-    )
-    return Group(table, goals, Text(legend, style="dim"))
-
-
-# ----------------------------------------------------------------------------------------- ace replay
-
-
-def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]] = None) -> Group:
-    """A line for each allocator; times and memory are also told as multiples of the first one's."""
-    summaries = result.summaries()
-    first = summaries[0]
-    shows_latency = any(one.p50 is not None for one in summaries)
-    columns = ["allocator", "time", "(spread)", "x", "peak", "x", "mean", "not live", "faults"]
-    if shows_latency:
-        columns += ["median", "99%", "99.9%"]
-    if predicted:
-        columns += ["the program: time", "x", "peak", "x"]
-    totals = result.trace.totals
-    table = _table("%s: %d events, %s live at the most" % (
-        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns)  # fmt: skip
-    for one in summaries:
-        spread = "(%.0f%%)" % (100 * (one.slowest / one.fastest - 1)) if one.rounds > 1 else ""
-        row = [
-            one.allocator, duration(int(one.seconds * 1e9)), spread, "%.2f" % (one.seconds / first.seconds),
-            size(one.peak_bytes), "%.2f" % (one.peak_bytes / max(first.peak_bytes, 1)),
-            size(int(one.mean_resident_bytes)), size(int(one.mean_excess_bytes)), str(one.faults),
-        ]  # fmt: skip
-        if shows_latency:
-            row += ["" if ns is None else duration(ns) for ns in (one.p50, one.p99, one.p999)]
-        if predicted:
-            (seconds, peak), (base, base_peak) = predicted[one.allocator], predicted[first.allocator]
-            row += [duration(int(seconds * 1e9)), "%.2f" % (seconds / base), size(peak), "%.2f" % (peak / base_peak)]
-        table.add_row(*row)
-    legend = (
-        "time: processor time of all calls and of touching what they return. peak, mean: resident bytes. not live: the "
-        "mean of what was resident and held nothing. x: as a multiple of the first line's."
-    )
-    if shows_latency:
-        legend += " median, 99%, 99.9%: of single allocations, in a run of their own."
-    return Group(table, Text(legend, style="dim"))
-
-
-# ---------------------------------------------------------------------------------- ace sweep, ace ablate
-
-
-def swept(study: Study) -> Group:
-    """The trials that no other beats in both time and memory, and those set by hand."""
-    table = _table("%d trials; time and memory as multiples of the default's" % len(study.trials),
-                   ["", "time", "mean memory", "peak", "options"])  # fmt: skip
-    table.columns[-1].justify = "left"
-    by_hand = [one for one in study.trials if one["by_hand"] and not one["on_front"]]
-    for one in [*study.front, *by_hand]:
-        options = {name: value for name, value in one.items() if name in _option_names()}
-        table.add_row(
-            "by hand" if one["by_hand"] else "found", "%.3f" % one["seconds"], "%.3f" % one["mean_bytes"],
-            "%.3f" % one["peak_bytes"], " ".join("%s=%s" % pair for pair in options.items()),
-            style="" if one["on_front"] else "dim",
-        )  # fmt: skip
-    best_by_hand, best = study.gain()
-    said = Text("")
-    if best is not None and best_by_hand is not None:
-        said = Text("Of those that take at most 1.02 x the default's time, the best holds %.3f x its memory; the best "
-                    "set by hand %.3f x." % (best, best_by_hand), style="bold")  # fmt: skip
-    legend = Text("Dim: beaten in both by another.", style="dim")
-    return Group(table, said, legend)
-
-
-def _option_names() -> List[str]:
-    from ._core import options
-
-    return [option.name for option in options()]
-
-
-def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
-    """A line for each variant, and what it means for the feature."""
-    table = _table("One feature exchanged at a time, as multiples of the default's",
-                   ["feature", "variant", "time", "mean memory", "peak", "faults", "the variant"])  # fmt: skip
-    for column in (table.columns[1], table.columns[-1]):
-        column.justify = "left"
-    last = ""
-    for row in rows:
-        table.add_row(
-            row.feature if row.feature != last else "", row.variant, "%.3f" % row.seconds, "%.3f" % row.mean,
-            "%.3f" % row.peak, "%.2f" % row.faults, _meaning(row),
-        )  # fmt: skip
-        last = row.feature
-    parts: List[RenderableType] = [table]
-    if not has_designs:
-        parts.append(warning("designs that no option changes were left out: name a checkout of ACE by --source"))
-    parts.append(Text("A time counts where it lies on the same side in every round; memory from 1% on.", style="dim"))
-    return Group(*parts)
-
-
-def _meaning(row: Ablated) -> str:
-    said = []
-    if row.decides and abs(row.seconds - 1) >= 0.005:
-        said.append("%s %.1f%% time" % ("costs" if row.seconds > 1 else "saves", 100 * abs(row.seconds - 1)))
-    if abs(row.mean - 1) >= 0.01:
-        said.append("%s %.1f%% memory" % ("costs" if row.mean > 1 else "saves", 100 * abs(row.mean - 1)))
-    return ", ".join(said) or "makes no difference"

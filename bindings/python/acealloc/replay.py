@@ -9,74 +9,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import libraries
-from ._core import options as option_table
+from .allocators import Policy, Target, target_of
 from .errors import Failure
 from .trace import Trace
 
-HINTED = "-hinted"
 Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """ACE with these options (`ace options` lists them); what is not named has its default.
-
-    name: how results call it. options: by name, as text: Policy("held", mode="off"). replayer: another build's.
-    """
-
-    name: str
-    options: Mapping[str, str]
-    replayer: str = ""
-
-    def __init__(self, name: str = "ace", **options: str) -> None:
-        known = {option.name for option in option_table()}
-        for option in options:
-            if option not in known:
-                raise Failure("there is no option '%s'; there are %s" % (option, ", ".join(sorted(known))))
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "options", dict(options))
-
-    def built_as(self, replayer: str) -> "Policy":
-        """The same on another build of ACE: its replayer."""
-        other = Policy(self.name, **self.options)
-        object.__setattr__(other, "replayer", replayer)
-        return other
-
-    @classmethod
-    def parse(cls, text: str) -> "Policy":
-        """[NAME:]OPTION=VALUE,OPTION=VALUE; "ace" alone: the defaults. Without a name it is called as it is written."""
-        name, colon, rest = text.partition(":")
-        if not colon or "=" in name:
-            name, rest = text, text
-        if rest == "ace":
-            return cls("ace")
-        # A value may hold commas itself, as domains=mem,obj does: a pair begins where a name and '=' do.
-        pairs = [pair.partition("=") for pair in re.split(",(?=[^,=]*=)", rest)]
-        if not all(option and equals and value for option, equals, value in pairs):
-            raise Failure("the policy '%s': it must be [NAME:]OPTION=VALUE,OPTION=VALUE, or ace" % text)
-        return cls(name, **{option: value for option, _, value in pairs})
-
-
-@dataclass(frozen=True)
-class _Target:
-    """How the replayer is told of an allocator."""
-
-    name: str
-    words: Tuple[str, ...]
-    preload: str = ""
-    python: str = ""
-    replayer: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -280,8 +224,7 @@ def replay(
     All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had.
     """
     recorded = trace if isinstance(trace, Trace) else Trace(trace)
-    policies = [_policy(one) for one in allocators]
-    targets = [_target(one, recorded) for one in policies]
+    targets = [target_of(one, recorded) for one in allocators]
     names = [target.name for target in targets]
     if len(set(names)) != len(names):
         raise Failure("two allocators are called the same: %s" % ", ".join(names))
@@ -295,7 +238,7 @@ def replay(
             _execute([_replayer(), "plan", recorded.plain_path, plan], {}, None)
         for done, (target, number) in enumerate(plan_of_runs):
 
-            def tell(share: float, done: int = done, target: _Target = target) -> None:
+            def tell(share: float, done: int = done, target: Target = target) -> None:
                 if progress is not None:
                     progress((done + share) / len(plan_of_runs), target.name)
 
@@ -313,7 +256,7 @@ def replay(
     return Replay(recorded, names, runs)
 
 
-def _turns(targets: Sequence[_Target], rounds: int, detail: bool) -> Iterator[Tuple[_Target, int]]:
+def _turns(targets: Sequence[Target], rounds: int, detail: bool) -> Iterator[Tuple[Target, int]]:
     """(allocator, round) in the order of running; round 0 is that of detail."""
     for number in range(1, rounds + 1):
         for target in targets if number % 2 else reversed(targets):
@@ -332,10 +275,10 @@ class _Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.trace = {"bytes": trace.totals["bytes"], "events": trace.totals["events"], **trace.header}
 
-    def _path(self, target: _Target, number: int) -> Path:
+    def _path(self, target: Target, number: int) -> Path:
         return self.folder / ("%s.%d.json" % (re.sub("[^A-Za-z0-9._+=,-]", "_", target.name), number))
 
-    def has(self, target: _Target, number: int) -> bool:
+    def has(self, target: Target, number: int) -> bool:
         path = self._path(target, number)
         if not path.exists():
             return False
@@ -344,7 +287,7 @@ class _Store:
             raise Failure("%s is of another trace: name another folder" % path)
         return bool(found["words"] == list(target.words) and found["environment"] == dict(target.environment))
 
-    def put(self, target: _Target, number: int, result: str, log: str) -> None:
+    def put(self, target: Target, number: int, result: str, log: str) -> None:
         data = json.loads(Path(result).read_text())
         if os.path.exists(log):
             data["log"] = Path(log).read_text()
@@ -355,7 +298,7 @@ class _Store:
         new.write_text(json.dumps(data))
         new.rename(path)
 
-    def get(self, target: _Target, number: int) -> Dict[str, Any]:
+    def get(self, target: Target, number: int) -> Dict[str, Any]:
         data: Dict[str, Any] = json.loads(self._path(target, number).read_text())
         return data
 
@@ -368,7 +311,7 @@ def _replayer() -> str:
 
 
 def _start(
-    target: _Target,
+    target: Target,
     words: List[str],
     more: Mapping[str, str],
     core: Optional[int],
@@ -412,87 +355,3 @@ def _execute(
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-# ---- allocators by name
-
-USUAL = ("own", "glibc", "mimalloc", "jemalloc")
-
-
-def usual(trace: Trace) -> Tuple[List[str], List[str]]:
-    """The allocators that one would compare with: those that are here, and what to do for each of the others."""
-    found, absent = [], []
-    for name in USUAL:
-        try:
-            _target(name, trace)
-            found.append(name)
-        except Failure as failure:
-            absent.append(str(failure))
-    return found, absent
-
-
-def _policy(one: Union[str, Policy]) -> Union[str, Policy]:
-    return Policy() if one == "ace" else one
-
-
-def _target(one: Union[str, Policy], trace: Trace) -> _Target:
-    host = str(trace.header.get("host", ""))
-    if isinstance(one, Policy):
-        words = ("ace", "sweeps") if host.startswith("Lua") else ("ace",)
-        environment = {"ACE_" + name.upper(): value for name, value in one.options.items()}
-        return _Target(one.name, words, replayer=one.replayer, environment=environment)
-    if one == "none":
-        return _Target(one, ("none",))
-    if one == "own":
-        return _own(host, trace)
-    name, equals, path = one.partition("=")
-    base = name[: -len(HINTED)] if name.endswith(HINTED) else name
-    kind = ("hinted",) if base != name else ("malloc",)
-    if equals:
-        if not os.path.isfile(path):
-            raise Failure("there is no library %s" % path)
-        return _Target(name, kind, preload=os.path.realpath(path))
-    if base == "glibc":
-        return _Target(one, kind)
-    return _Target(one, kind, preload=_library(base))
-
-
-def _library(name: str) -> str:
-    if name == "mimalloc":
-        found, remedy = libraries.mimalloc(), "pip install " + libraries.MIMALLOC
-    elif name in libraries.SYSTEM:
-        file, remedy = libraries.SYSTEM[name]
-        found = libraries.system(file)
-    else:
-        known = ["own", "ace", "none", "glibc", "mimalloc", *libraries.SYSTEM]
-        raise Failure("there is no allocator '%s'; there are %s, and NAME=PATH of a library" % (name, ", ".join(known)))
-    if found is None:
-        raise Failure("%s is not here: %s" % (name, remedy))
-    return os.path.realpath(found)
-
-
-def _own(host: str, trace: Trace) -> _Target:
-    if host.startswith("LuaJIT"):
-        file, remedy = libraries.LUAJIT
-        library = libraries.system(file)
-        if library is None:
-            raise Failure("LuaJIT's own allocator is in %s, which is not here: %s" % (file, remedy))
-        return _Target("own", ("luajit", "library=" + library))
-    if host.startswith("CPython"):
-        return _Target("own", ("pymalloc",), python=_interpreter(host, trace))
-    return _Target("own", ("malloc",))  # Lua asks the C library
-
-
-def _interpreter(host: str, trace: Trace) -> str:
-    """A CPython of the recorded one's minor version, whose allocator it has."""
-    version = ".".join(host.split()[1].split(".")[:2])
-    recorded = (trace.header.get("command") or [""])[0]
-    for candidate in (recorded, sys.executable, "python" + version, "python3", "/usr/bin/python3"):
-        path = shutil.which(candidate) if candidate else None
-        if path is None:
-            continue
-        code = "import sys; print('%d.%d' % sys.version_info[:2])"
-        said = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, text=True)
-        if said.stdout.strip() == version:
-            return path
-    raise Failure("the run's own allocator is that of CPython %s: put a python%s on PATH" % (version, version))

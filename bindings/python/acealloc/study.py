@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import platform
@@ -18,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
+from .allocators import Policy
 from .errors import Failure
-from .replay import Policy, Progress, Replay, Run, replay
+from .replay import Progress, Replay, Run, replay
+from .tables import write_csv
 from .trace import Trace
 
 TracePath = Union[str, "os.PathLike[str]"]
@@ -140,15 +141,7 @@ class Study:
 
     def write_csv(self, path: TracePath) -> None:
         """The trials as CSV. Failure where it cannot be written."""
-        rows = self.trials
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        try:
-            with open(path, "w", newline="") as file:
-                writer = csv.DictWriter(file, columns)
-                writer.writeheader()
-                writer.writerows(rows)
-        except OSError as error:
-            raise Failure("%s cannot be written: %s" % (path, error.strerror)) from None
+        write_csv(path, self.trials)
 
 
 def sweep(

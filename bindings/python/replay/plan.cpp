@@ -221,7 +221,6 @@ class Planner {
   }
 
   void allocate(uint32_t heap, const Event &event, What what) {
-    ++events_;
     // Two heaps' rows are put together by times that are not exact: the free may be a little late.
     if (blocks_.get(event.address) != nullptr) release(event.address);
     const uint32_t slot = take_slot();
@@ -232,12 +231,8 @@ class Planner {
   }
 
   void release(uint64_t address) {
-    ++events_;
     const Block *block = blocks_.get(address);
-    if (block == nullptr) {
-      ++unknown_;
-      return;
-    }
+    if (block == nullptr) return;  // from before the recording
     steps_.put(What::kFree, block->slot);
     free_slots_.push_back(block->slot);
     --heaps_[block->heap].blocks;
@@ -248,12 +243,10 @@ class Planner {
   void resize(uint32_t heap, const Event &event) {
     const Block *old = blocks_.get(event.old_address);
     if (old == nullptr) {
-      ++unknown_;
       Event fresh = event;
       fresh.code = 0;
       return allocate(heap, fresh, What::kAlloc);
     }
-    ++events_;
     Block block = *old;
     blocks_.remove(event.old_address);
     if (blocks_.get(event.address) != nullptr) release(event.address);
@@ -276,7 +269,6 @@ class Planner {
 
   void add_live(uint64_t size) {
     live_ += size;
-    peak_live_ = std::max(peak_live_, live_);
     if (live_ > fall_from_.bytes) fall_from_ = {live_, steps_.count()};
   }
   void subtract_live(uint64_t size) {
@@ -301,10 +293,7 @@ class Planner {
     header.steps = steps_.count();
     header.slots = slots_;
     header.heaps = heaps_.size();
-    header.events = events_;
-    header.unknown = unknown_;
     header.microseconds = now_ - began_;
-    header.peak_live = peak_live_;
     header.before_step = fall.before;
     header.after_step = fall.after;
     steps_.finish(header);
@@ -317,7 +306,7 @@ class Planner {
   trace::LiveBlocks<Block> blocks_;
   std::vector<uint32_t> free_slots_;
   uint32_t slots_ = 0, present_ = UINT32_MAX;
-  uint64_t events_ = 0, unknown_ = 0, began_ = 0, now_ = 0, live_ = 0, peak_live_ = 0;
+  uint64_t began_ = 0, now_ = 0, live_ = 0;
   Fall fall_from_, plain_fall_, collection_, collected_;
   bool is_over_ = false;  // the time after collected_
 };

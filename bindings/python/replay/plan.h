@@ -46,10 +46,7 @@ struct PlanHeader {
   static constexpr uint64_t kMark = 0x314e414c50454341;  // "ACEPLAN1"
   uint64_t mark;
   uint64_t steps, slots, heaps;
-  uint64_t events;        // of the trace: allocations, frees and resizings
-  uint64_t unknown;       // frees of blocks that were not recorded, left out
   uint64_t microseconds;  // from the first event to the end
-  uint64_t peak_live;     // bytes
   // Around what freed most: the collection, or where none was told of, the fall of what was live.
   uint64_t before_step, after_step;
 };

@@ -105,7 +105,6 @@ class Replay {
     }
     play(stop, plan_.end());
     processor_ns_ = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - processor_ns_;
-    ended_ = clock_ns(CLOCK_MONOTONIC);
     getrusage(RUSAGE_SELF, &usage);
     faults_ = usage.ru_minflt - faults_;
     sample();
@@ -113,14 +112,10 @@ class Replay {
 
   void write(FILE *file) const {
     const PlanHeader &header = plan_.header();
-    fprintf(file, "{\"events\":%llu,\"unknown\":%llu,\"trace_seconds\":%.6f,\"peak_live_bytes\":%llu,",
-            ull(header.events), ull(header.unknown), static_cast<double>(header.microseconds) / 1e6,
-            ull(header.peak_live));
-    fprintf(file,
-            "\"processor_seconds\":%.9f,\"seconds\":%.9f,\"faults\":%lld,\"placement\":\"%016llx\",\"start_"
-            "bytes\":%llu,",
-            static_cast<double>(processor_ns_) / 1e9, static_cast<double>(ended_ - began_) / 1e9,
-            static_cast<long long>(faults_), ull(placement_.hash()), ull(start_));
+    fprintf(file, "{\"trace_seconds\":%.6f,\"processor_seconds\":%.9f,\"faults\":%lld,",
+            static_cast<double>(header.microseconds) / 1e6, static_cast<double>(processor_ns_) / 1e9,
+            static_cast<long long>(faults_));
+    fprintf(file, "\"placement\":\"%016llx\",\"start_bytes\":%llu,", ull(placement_.hash()), ull(start_));
     fprintf(file, "\"samples\":[");
     for (size_t i = 0; i < sample_count_; ++i)
       fprintf(file, "%s[%llu,%llu,%llu]", i == 0 ? "" : ",", ull(samples_[i].at_us), ull(samples_[i].resident),
@@ -298,7 +293,7 @@ class Replay {
   Placement placement_;
   uint64_t base_ = 0, start_ = 0, live_ = 0, sampled_live_ = 0;
   uint64_t now_us_ = 0, last_sample_us_ = 0, sample_us_;
-  uint64_t began_ = 0, ended_ = 0, processor_ns_ = 0;
+  uint64_t began_ = 0, processor_ns_ = 0;
   long faults_ = 0;
   int percent_ = -1;
 };

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 
 from .. import study
 from ..errors import Failure
-from ..render import ablated, print_error, print_out, progress_bar, warning
+from ..render import print_error, print_out, progress_bar, warning
+from ..render_experiments import ablated
+from ..tables import write_csv
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -43,12 +44,6 @@ def main(arguments: argparse.Namespace) -> int:
         print_error(warning("interrupted: what was measured by then follows"))
         status = 130
     if arguments.csv:
-        try:
-            with open(arguments.csv, "w", newline="") as file:
-                writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(study.Ablated)])
-                writer.writeheader()
-                writer.writerows(map(dataclasses.asdict, rows))
-        except OSError as error:
-            raise Failure("%s cannot be written: %s" % (arguments.csv, error.strerror)) from None
+        write_csv(arguments.csv, list(map(dataclasses.asdict, rows)))
     print_out(ablated(rows, arguments.source is not None))
     return status

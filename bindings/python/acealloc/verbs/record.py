@@ -9,7 +9,8 @@ from typing import List
 
 from .. import preload, program, supervise
 from ..errors import Failure
-from ..render import print_error, recording, warning
+from ..render import print_error, warning
+from ..render_experiments import recording
 from ..trace import Trace, pack
 from .run import command_of, run_child
 

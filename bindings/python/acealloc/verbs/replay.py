@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import List, Optional, Tuple, Union
 
+from ..allocators import Policy
 from ..errors import Failure
-from ..render import print_error, print_out, progress_bar, replayed, warning
-from ..replay import Policy, replay
+from ..render import print_error, print_out, progress_bar, warning
+from ..render_experiments import replayed
+from ..replay import replay
 from ..trace import Trace
 
 

@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 from typing import List, Union
 
+from ..allocators import Policy, usual
 from ..errors import Failure
 from ..page import Page
-from ..render import print_error, print_out, progress_bar, replayed, warning
-from ..replay import Policy, replay, usual
+from ..render import print_error, print_out, progress_bar, warning
+from ..render_experiments import replayed
+from ..replay import replay
 from ..trace import Trace
 
 

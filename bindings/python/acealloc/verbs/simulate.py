@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from rich.progress import track
 
 from .. import simulate
 from ..errors import Failure
-from ..render import print_out, simulation
+from ..render import print_out
+from ..render_experiments import simulation
+from ..tables import write_csv
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,13 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(str(error), 2) from error
     if arguments.csv:
-        try:
-            with open(arguments.csv, "w", newline="") as file:
-                writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(simulate.Outcome)])
-                writer.writeheader()
-                writer.writerows(map(dataclasses.asdict, outcomes))
-        except OSError as error:
-            raise Failure("%s cannot be written: %s" % (arguments.csv, error.strerror)) from error
+        write_csv(arguments.csv, list(map(dataclasses.asdict, outcomes)))
     print_out(simulation(outcomes, simulate.targets(arguments.intervals, (arguments.seed,),
                                                     byte_seconds=arguments.memory_price)))  # fmt: skip
     return 0

@@ -6,7 +6,8 @@ import argparse
 
 from .. import study
 from ..errors import Failure
-from ..render import print_error, print_out, progress_bar, swept, warning
+from ..render import print_error, print_out, progress_bar, warning
+from ..render_experiments import swept
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
