@@ -8,7 +8,7 @@
  *
  *     cc luajit_host.c $(pkg-config --cflags --libs ace-lua luajit) -o luajit_host
  *
- * The same source compiles against lua5.1 to lua5.4 in place of luajit. */
+ * The same source compiles against lua5.1 to lua5.5 in place of luajit. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>

@@ -1,7 +1,7 @@
 /* ACE-Alloc for those who embed Lua: one ACE heap for each state, or one for many small ones.
  *
- * C99 and C++. For LuaJIT with GC64 and for PUC Lua 5.1 to 5.4. Include the lua.h (or lua.hpp) of your VM
- * before this header, and link with -lace-lua -lace:
+ * C99 and C++. For LuaJIT with GC64 and for PUC Lua 5.1 to 5.5. Include the lua.h (or lua.hpp; of 5.5 lauxlib.h
+ * as well) of your VM before this header, and link with -lace-lua -lace:
  *
  *     ace_lua_options options = ACE_LUA_OPTIONS;
  *     options.limit = 64 << 20;
@@ -181,7 +181,11 @@ static inline ace_lua_api ace_lua_host_api(void) {
 static inline lua_State *ace_lua_newstate(const ace_lua_options *options) {
   ace_lua_vm *vm = ace_lua_vm_create(options);
   if (vm == NULL) return NULL;
+#if LUA_VERSION_NUM >= 505
+  lua_State *L = lua_newstate(ace_lua_alloc, vm, luaL_makeseed(NULL));
+#else
   lua_State *L = lua_newstate(ace_lua_alloc, vm);
+#endif
   if (L == NULL) {
     ace_lua_vm_destroy(vm);
     return NULL;

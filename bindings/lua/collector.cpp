@@ -9,7 +9,7 @@ constexpr Stage R = Stage::kRests, M = Stage::kMarks, S = Stage::kSweeps;
 
 // All are of 64 bits. What stands between the ud and the state: LuaJIT: two sizes, the white; 5.1: the
 // white; 5.3 and 5.4: four sizes, the string table (16 bytes), one or two values (16 each), the seed (4), the
-// white. Finalizers are called when there is nothing to sweep any more.
+// white; 5.5: six parameters before the white. Finalizers are called when there is nothing to sweep any more.
 constexpr CollectorLayout kLayouts[] = {
     // pause, propagate, atomic, sweepstring, sweep, finalize
     {501, true, 17, 6, 0x21, false, {R, M, M, S, S, R}},
@@ -19,6 +19,7 @@ constexpr CollectorLayout kLayouts[] = {
     {503, false, 69, 8, 0x01, false, {M, M, S, S, S, S, R, R}},
     // propagate, enteratomic, atomic, sweep all, finobj, tobefnz, end, callfin, pause
     {504, false, 85, 9, 0x08, true, {M, M, M, S, S, S, S, R, R}},
+    {505, false, 91, 9, 0x08, true, {M, M, M, S, S, S, S, R, R}},
 };
 
 }  // namespace

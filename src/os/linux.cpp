@@ -24,9 +24,10 @@ namespace {
 // they are free: from a quarter of the limit on, one behind the other. 0: it has given none yet.
 std::atomic<uintptr_t> g_next_place{0};
 
+// Without MAP_NORESERVE: what is more than the machine has is refused here, where a VM can still say so, and
+// not when it is written to.
 void *map_anywhere(void *place, size_t size) {
-  constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  return mmap(place, size, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+  return mmap(place, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
 void *map_under(size_t size, uintptr_t limit) {

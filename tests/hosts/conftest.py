@@ -22,8 +22,8 @@ import pytest
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("ACE_BUILD", REPOSITORY / "build"))
 PRELOAD = BUILD / "bindings" / "preload" / "libace-preload.so"
-PYTHON_VERSIONS = ((3, 8), (3, 9), (3, 10), (3, 11), (3, 12), (3, 13))
-LUA_NAMES = ("luajit", "lua5.1", "lua5.3", "lua5.4")
+PYTHON_VERSIONS = ((3, 8), (3, 9), (3, 10), (3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
+LUA_NAMES = ("luajit", "lua5.1", "lua5.3", "lua5.4", "lua5.5")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ def _describe(path):
 def _find_pythons():
     """The system's python3 and those of pyenv, each file once."""
     root = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
-    paths = ["/usr/bin/python3", *sorted(glob.glob(os.path.join(root, "versions", "3.*", "bin", "python3")))]
+    system = ["/usr/bin/python3", *sorted(glob.glob("/usr/bin/python3.[0-9]*[0-9]"))]
+    paths = [*system, *sorted(glob.glob(os.path.join(root, "versions", "3.*", "bin", "python3")))]
     real = dict.fromkeys(os.path.realpath(path) for path in paths if os.path.exists(path))
     pythons = filter(None, map(_describe, real))
     return [python for python in pythons if python.version[:2] in PYTHON_VERSIONS]

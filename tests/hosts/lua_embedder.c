@@ -7,6 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#if LUA_VERSION_NUM >= 505
+#define NEW_STATE(allocate, ud) lua_newstate(allocate, ud, 1)
+#else
+#define NEW_STATE(allocate, ud) lua_newstate(allocate, ud)
+#endif
+
 #define SCRIPT "local t = {} for i = 1, 50000 do t[i] = {i} end print(#t)"
 
 #if defined(OWN_ALLOCATOR)
@@ -23,7 +29,7 @@ static void *own(void *ud, void *ptr, size_t osize, size_t nsize) {
 }
 
 int main(void) {
-  lua_State *L = lua_newstate(own, &calls);
+  lua_State *L = NEW_STATE(own, &calls);
   void *ud;
   if (L == NULL) return 1;
   luaL_openlibs(L);

@@ -19,6 +19,12 @@
 #include "ace/ace.h"
 #include "ace_lua.h"
 
+#if LUA_VERSION_NUM >= 505
+#define NEW_STATE(allocate, ud) lua_newstate(allocate, ud, 1)
+#else
+#define NEW_STATE(allocate, ud) lua_newstate(allocate, ud)
+#endif
+
 /* Bytes from the allocator's pointer in the global state to the collector's state, the words of lua_State
  * before its pointer to the global state, the states that sweep, and that in which nothing is going on. */
 #if defined(LUAJIT)
@@ -29,6 +35,8 @@ enum { AT = 17, GLOBAL_WORD = 4, SWEEP_FIRST = 2, SWEEP_LAST = 3, PAUSE = 0, LAS
 enum { AT = 85, GLOBAL_WORD = 3, SWEEP_FIRST = 2, SWEEP_LAST = 5, PAUSE = 7, LAST = 7 };
 #elif LUA_VERSION_NUM == 504
 enum { AT = 101, GLOBAL_WORD = 3, SWEEP_FIRST = 3, SWEEP_LAST = 6, PAUSE = 8, LAST = 8 };
+#elif LUA_VERSION_NUM == 505
+enum { AT = 107, GLOBAL_WORD = 3, SWEEP_FIRST = 3, SWEEP_LAST = 6, PAUSE = 8, LAST = 8 };
 #else
 #error "of this Lua it is not known where its collector's state lies"
 #endif
@@ -84,7 +92,7 @@ static const unsigned char *find_collector(lua_State *L) {
 
 static lua_State *new_state(const ace_lua_options *options) {
   ace_lua_vm *vm = ace_lua_vm_create(options);
-  lua_State *L = vm != NULL ? lua_newstate(ace_lua_alloc, vm) : NULL;
+  lua_State *L = vm != NULL ? NEW_STATE(ace_lua_alloc, vm) : NULL;
   ace_lua_api api = ace_lua_host_api();
   if (L == NULL) fail("no state could be made");
   if (getenv("UNKNOWN") != NULL) api.version = 0;

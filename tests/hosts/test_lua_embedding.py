@@ -9,7 +9,7 @@ import pytest
 from conftest import BUILD, REPOSITORY
 
 HERE = pathlib.Path(__file__).parent
-PACKAGES = ("luajit", "lua5.1", "lua5.3", "lua5.4")
+PACKAGES = ("luajit", "lua5.1", "lua5.3", "lua5.4", "lua5.5")
 ARCHIVES = [BUILD / "bindings" / "lua" / "libace-lua.a", BUILD / "src" / "libace.a"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 HERE = pathlib.Path(__file__).parent
 COUNT = "local t = {} for i = 1, 50000 do t[i] = {i} end print(#t)"
-SHARED = ("lua5.1", "lua5.3", "lua5.4", "luajit")
+SHARED = ("lua5.1", "lua5.3", "lua5.4", "lua5.5", "luajit")
 
 
 def flags_of(package):

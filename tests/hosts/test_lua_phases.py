@@ -29,7 +29,7 @@ ODD = {
         collectgarbage("generational")
         local keep = {}
         for i = 1, 400000 do keep[1 + i % 5000] = {i, tostring(i)} end
-        """, ["lua5.4"], None),
+        """, ["lua5.4", "lua5.5"], None),
     "emergency": (
         """
         collectgarbage("stop")
@@ -39,7 +39,7 @@ ODD = {
           if not pcall(function() local all = {} for i = 1, 1e7 do all[i] = {i} end end) then failed = failed + 1 end
         end
         assert(failed == 12)
-        """, ["lua5.3", "lua5.4"], 8000000),
+        """, ["lua5.3", "lua5.4", "lua5.5"], 8000000),
     "stop": (
         """
         collectgarbage("stop")

@@ -92,7 +92,11 @@ PROGRAMS = {
         collectgarbage("stop")
         print(churn(50000), collectgarbage("count") > 2000)
         collectgarbage("restart")
-        collectgarbage("setpause", 110) collectgarbage("setstepmul", 400)
+        if _VERSION == "Lua 5.5" then
+          collectgarbage("param", "pause", 110) collectgarbage("param", "stepmul", 400)
+        else
+          collectgarbage("setpause", 110) collectgarbage("setstepmul", 400)
+        end
         print(churn(200000))
         for _ = 1, 50 do collectgarbage("step", 100) end
         for _, mode in ipairs {"generational", "incremental", "generational"} do

@@ -56,7 +56,9 @@ print(json.dumps([limited, stats['collections_full'], stats['foreign_pointers'],
 def test_a_running_interpreter_goes_over(started_without, tmp_path, domains):
     report = tmp_path / "report.jsonl"
     result = started_without(WORK, ACE_DOMAINS=domains, ACE_REPORT=str(report))
-    assert result.returncode == 0 and result.stderr == "", result
+    # 3.14 may collect at the limit, and has no memory then to tell its callbacks, ours among them.
+    said = [line for line in result.stderr.splitlines() if not line.startswith("Exception ignored ")]
+    assert result.returncode == 0 and said == [], result
     limited, collections, foreign, dicts = json.loads(result.stdout)
     assert limited == 1
     assert collections >= 1, "its collector is heard"

@@ -182,3 +182,16 @@ def f():
 t = threading.Thread(target=f); t.start(); t.join(); print(len(caught))
 """
     assert run([python.path, "-c", code], {"ACE_LIMIT": "64m"}).check_sound().stdout == "1\n"
+
+
+def test_more_than_the_machine_has_is_a_memory_error(run, python):
+    """And not a process that the system ends when the memory is written to."""
+    with open("/proc/sys/vm/overcommit_memory") as file:
+        if file.read().strip() == "1":
+            pytest.skip("here the system gives any amount")
+    code = """
+for make in (lambda: bytes(1 << 45), lambda: bytearray(1 << 45), lambda: [None] * (1 << 42)):
+    try: make()
+    except MemoryError: print('MemoryError')
+"""
+    assert run([python.path, "-c", code]).check_sound().stdout == 3 * "MemoryError\n"

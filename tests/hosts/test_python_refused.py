@@ -68,7 +68,7 @@ def test_a_free_threaded_build_without_raw_is_refused(run, stand_in):
     assert not host["active"] and host["reason"].startswith("a free-threaded build") and host["domains"] == ""
 
 
-@pytest.mark.parametrize("version, many", [("3.13.5", False), ("3.14.0", True), ("3.20.1", True)])
+@pytest.mark.parametrize("version, many", [("3.13.5", False), ("3.15.2", False), ("3.16.0", True), ("3.20.1", True)])
 def test_a_version_newer_than_what_was_tried_looks_for_its_interpreter(run, stand_in, version, many):
     result = run([stand_in(version)], {"ACE_VERBOSE": "on"})
     assert (result.returncode, result.stdout) == (0, "111")

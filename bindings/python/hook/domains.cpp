@@ -153,10 +153,12 @@ struct VmDomain {
 
 // ---- raw
 
-void listen_for_interpreters(size_t count, size_t size) {
-  if (count != 1 || size < kInterpreterStateMin || !Py_IsInitialized()) return;
+void *listen_for_interpreters(void *p, size_t count, size_t size) {
+  if (count != 1 || size < kInterpreterStateMin || p == nullptr || !Py_IsInitialized()) return p;
+  note_state_block(p, size);
   g_many_gils = true;
   g_straight[kMem] = g_straight[kObj] = nullptr;
+  return p;
 }
 
 void note_raw_use() {
@@ -197,13 +199,11 @@ void raw_release(void *, void *p) {
 
 // The same calls where interpreters with a GIL of their own have to be noticed.
 void *listening_raw_allocate_zeroed(void *context, size_t count, size_t size) {
-  listen_for_interpreters(count, size);
-  return raw_allocate_zeroed(context, count, size);
+  return listen_for_interpreters(raw_allocate_zeroed(context, count, size), count, size);
 }
 
 void *listening_original_allocate_zeroed(void *context, size_t count, size_t size) {
-  listen_for_interpreters(count, size);
-  return g_original[kRaw].allocate_zeroed(context, count, size);
+  return listen_for_interpreters(g_original[kRaw].allocate_zeroed(context, count, size), count, size);
 }
 void listening_original_release(void *context, void *p) {
   if (g_many_gils && p != nullptr) end_interpreter(p);
@@ -265,7 +265,7 @@ void set_all() {
   g_straight[kMem] = nullptr;
   g_straight[kObj] = g_plan.domains & 1u << kMem && !g_many_gils ? g_vm_heap : nullptr;
   const bool takes_raw = g_raw_heap != nullptr, takes_vm = g_vm_heap != nullptr;
-  const bool listens = takes_vm && g_plan.own_gils && !g_plan.assume_many_gils;
+  const bool listens = takes_vm && g_plan.own_gils;
   if (takes_raw) {
     set(kRaw, {nullptr, raw_allocate, listens ? listening_raw_allocate_zeroed : raw_allocate_zeroed,
                raw_reallocate, raw_release});

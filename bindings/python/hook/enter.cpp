@@ -17,6 +17,8 @@ extern "C" [[gnu::weak]] struct {
 namespace ace::python {
 namespace {
 
+constexpr int kNewestTried = 15;
+
 char g_version[32];
 char g_host[48];
 char g_detail[256];
@@ -78,7 +80,7 @@ const char *take_over(unsigned domains) {
   plan.limit = ace_option_number("limit");
   plan.own_gils = minor >= 12;
   // How later versions announce an interpreter has not been tried.
-  plan.assume_many_gils = minor > 13 && takes_vm;
+  plan.assume_many_gils = minor > kNewestTried && takes_vm;
   if (plan.own_gils && takes_vm && !can_tell_interpreters()) {
     return "this build does not export what tells interpreters apart";
   }
@@ -130,13 +132,14 @@ preload::Entry enter_cpython() {
 
   g_found.debug_hooks = ace_option_number("debug_hooks") != 0;
   if (g_found.debug_hooks) PyMem_SetupDebugHooks();
-  snprintf(
-      g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains, g_found.debug_hooks ? ", with debug hooks" : "",
-      free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
-                      "own allocator"
-                    : "",
-      g_found.minor > 13 && !free_threaded ? "; newer than what was tried: every call looks for its interpreter"
-                                           : "");
+  snprintf(g_detail, sizeof g_detail, "%s%s%s%s", g_found.domains,
+           g_found.debug_hooks ? ", with debug hooks" : "",
+           free_threaded ? "; mem and obj cannot be taken over: a free-threaded build finds its objects by its "
+                           "own allocator"
+                         : "",
+           g_found.minor > kNewestTried && !free_threaded
+               ? "; newer than what was tried: every call looks for its interpreter"
+               : "");
   return {preload::Entry::kEntered, g_host, g_detail, free_threaded && insisted};
 }
 

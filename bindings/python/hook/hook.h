@@ -97,8 +97,11 @@ bool can_tell_interpreters();
 // interpreter's. nullptr: the thread runs none, or there is no memory.
 ace_heap *heap_of_this_interpreter(ace_heap *main_heap);
 
-// The memory of an interpreter's state is freed; any pointer will do.
-void end_interpreter(const void *state);
+// A block of raw memory was made that may hold an interpreter's state, which is told nowhere else.
+void note_state_block(const void *block, size_t size);
+
+// The block of an interpreter's state is freed; any pointer will do.
+void end_interpreter(const void *block);
 
 // All heaps but the main interpreter's.
 void visit_interpreter_heaps(void (*visit)(ace_heap *heap, void *context), void *context);

@@ -3,8 +3,8 @@
 // heap.
 //
 // An interpreter is known by its state's address, which the thread state names. One operating system thread may
-// run several interpreters in turn. When a state is freed, its heap waits for the next interpreter: blocks may
-// outlive the one that they were made for.
+// run several interpreters in turn. When the block that holds a state is freed, the interpreter's heap waits
+// for the next one: blocks may outlive the interpreter that they were made for.
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -21,15 +21,59 @@ struct Seat {
   ace_heap *heap;
 };
 
-pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the seats
-Seat *g_seats;
-size_t g_count, g_room;
+// A block of raw memory that may hold an interpreter's state: at its begin, or, from 3.14 on, at the first
+// address in it that is aligned as the state wants to be.
+struct StateBlock {
+  const std::byte *begin;
+  size_t size;
+  bool has(const void *p) const {
+    return static_cast<size_t>(static_cast<const std::byte *>(p) - begin) < size;
+  }
+};
 
-// A bit for each seated interpreter, by its state's address: whatever raw memory is freed may be a state's, and
-// most of it need not wait for the lock to hear that it is none.
-std::atomic<uint64_t> g_seated{0};
-uint64_t seat_bit(const void *state) {
-  return uint64_t{1} << (reinterpret_cast<uintptr_t>(state) * 0x9e3779b97f4a7c15u >> 58);
+// An array that grows; never torn down.
+template <class T>
+struct Rows {
+  T *rows = nullptr;
+  size_t count = 0, room = 0;
+  T *begin() { return rows; }
+  T *end() { return rows + count; }
+  // nullptr where there is no memory.
+  T *add() {
+    if (count == room) {
+      const size_t more = room == 0 ? 8 : 2 * room;
+      auto *grown = static_cast<T *>(realloc(rows, more * sizeof(T)));
+      if (grown == nullptr) return nullptr;
+      rows = grown;
+      room = more;
+    }
+    return &rows[count++];
+  }
+  void remove(T &row) { row = rows[--count]; }
+};
+
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards both
+Rows<Seat> g_seats;
+Rows<StateBlock> g_blocks;
+
+// A bit for each of g_blocks, by its address: whatever raw memory is freed may be one, and most of it need not
+// wait for the lock to hear that it is none.
+std::atomic<uint64_t> g_block_bits{0};
+uint64_t bit_of(const void *block) {
+  return uint64_t{1} << (reinterpret_cast<uintptr_t>(block) * 0x9e3779b97f4a7c15u >> 58);
+}
+
+// The lock is held.
+void forget_blocks_that(auto &&go) {
+  uint64_t bits = 0;
+  for (size_t i = g_blocks.count; i-- > 0;) {
+    if (go(g_blocks.rows[i])) {
+      g_blocks.remove(g_blocks.rows[i]);
+    } else {
+      bits |= bit_of(g_blocks.rows[i].begin);
+    }
+  }
+  g_block_bits.store(bits, std::memory_order_relaxed);
 }
 
 // Changes whenever an interpreter ends: what threads remember from before is void.
@@ -47,28 +91,16 @@ const void *this_interpreter() {
   return state == nullptr ? nullptr : PyThreadState_GetInterpreter(state);
 }
 
-// The lock is held. nullptr where there is no memory.
-Seat *add_seat() {
-  if (g_count == g_room) {
-    const size_t room = g_room == 0 ? 8 : 2 * g_room;
-    auto *seats = static_cast<Seat *>(realloc(g_seats, room * sizeof(Seat)));
-    if (seats == nullptr) return nullptr;
-    g_seats = seats;
-    g_room = room;
-  }
-  return &g_seats[g_count++];
-}
-
 // The lock is held.
 ace_heap *find_or_make(const void *interpreter) {
   Seat *empty = nullptr;
-  for (size_t i = 0; i < g_count; ++i) {
-    if (g_seats[i].interpreter == interpreter) return g_seats[i].heap;
-    if (g_seats[i].interpreter == nullptr) empty = &g_seats[i];
+  for (Seat &seat : g_seats) {
+    if (seat.interpreter == interpreter) return seat.heap;
+    if (seat.interpreter == nullptr) empty = &seat;
   }
   if (empty == nullptr) {
     ace_heap *heap = make_interpreter_heap();
-    empty = heap == nullptr ? nullptr : add_seat();
+    empty = heap == nullptr ? nullptr : g_seats.add();
     if (empty == nullptr) {
       ace_heap_destroy(heap);
       return nullptr;
@@ -76,7 +108,6 @@ ace_heap *find_or_make(const void *interpreter) {
     empty->heap = heap;
   }
   empty->interpreter = interpreter;
-  g_seated.fetch_or(seat_bit(interpreter), std::memory_order_relaxed);
   return empty->heap;
 }
 
@@ -102,26 +133,37 @@ ace_heap *heap_of_this_interpreter(ace_heap *main_heap) {
   return heap;
 }
 
-void end_interpreter(const void *state) {
-  // A state is freed by a thread that knows it, and so its bit.
-  if ((g_seated.load(std::memory_order_relaxed) & seat_bit(state)) == 0) return;
+void note_state_block(const void *p, size_t size) {
+  const StateBlock fresh{static_cast<const std::byte *>(p), size};
   pthread_mutex_lock(&g_lock);
-  uint64_t seated = 0;
-  for (size_t i = 0; i < g_count; ++i) {
-    if (g_seats[i].interpreter == state) {
-      g_seats[i].interpreter = nullptr;
-      g_ended.fetch_add(1, std::memory_order_release);
-    } else if (g_seats[i].interpreter != nullptr) {
-      seated |= seat_bit(g_seats[i].interpreter);
-    }
+  // Of blocks that were resized nobody has told us.
+  forget_blocks_that([&](const StateBlock &old) { return old.has(fresh.begin) || fresh.has(old.begin); });
+  if (StateBlock *row = g_blocks.add(); row != nullptr) {
+    *row = fresh;
+    g_block_bits.fetch_or(bit_of(p), std::memory_order_relaxed);
   }
-  g_seated.store(seated, std::memory_order_relaxed);
+  pthread_mutex_unlock(&g_lock);
+}
+
+void end_interpreter(const void *block) {
+  // A state is freed by a thread that knows it, and so its bit.
+  if ((g_block_bits.load(std::memory_order_relaxed) & bit_of(block)) == 0) return;
+  pthread_mutex_lock(&g_lock);
+  forget_blocks_that([&](const StateBlock &one) {
+    if (one.begin != block) return false;
+    for (Seat &seat : g_seats) {
+      if (!one.has(seat.interpreter)) continue;
+      seat.interpreter = nullptr;
+      g_ended.fetch_add(1, std::memory_order_release);
+    }
+    return true;
+  });
   pthread_mutex_unlock(&g_lock);
 }
 
 void visit_interpreter_heaps(void (*visit)(ace_heap *heap, void *context), void *context) {
   pthread_mutex_lock(&g_lock);
-  for (size_t i = 0; i < g_count; ++i) visit(g_seats[i].heap, context);
+  for (const Seat &seat : g_seats) visit(seat.heap, context);
   pthread_mutex_unlock(&g_lock);
 }
 

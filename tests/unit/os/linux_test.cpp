@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <string>
 
@@ -118,6 +119,15 @@ TEST(LinuxOs, SharesAFileThatIsItsOwn) {
 TEST(LinuxOs, AbsurdSizesAreRefused) {
   EXPECT_EQ(real_os().map(SIZE_MAX - kSuperslabSize + 1, kSuperslabSize), nullptr);
   EXPECT_EQ(real_os().map(size_t{1} << 60, kSuperslabSize), nullptr);
+}
+
+// The system gives it and ends the process when it is used, unless it was asked for in the way that has it
+// checked.
+TEST(LinuxOs, MoreThanTheMachineHasIsRefused) {
+  std::ifstream file("/proc/sys/vm/overcommit_memory");
+  int overcommit = 1;
+  if (!(file >> overcommit) || overcommit == 1) GTEST_SKIP() << "here the system gives any amount";
+  EXPECT_EQ(real_os().map(size_t{1} << 45, kSuperslabSize), nullptr);
 }
 
 TEST(LinuxOs, PurgedPagesAreGoneAndReadAsZero) {
