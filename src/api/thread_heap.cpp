@@ -19,11 +19,15 @@ namespace {
 // Heaps whose thread has ended and that still have live blocks.
 Lock g_abandoned_lock;
 Heap *g_abandoned;
+constinit thread_local Heap *t_known_heap = nullptr;
+bool g_withheld;
 pthread_key_t g_key;
 pthread_once_t g_key_once = PTHREAD_ONCE_INIT;
 bool g_has_key;
 
 void enter_thread(Heap *heap) {
+  t_known_heap = heap;
+  if (g_withheld) return;
   t_heap = heap;
   void *nobody = nullptr;
   if (g_first_thread.pointer.compare_exchange_strong(nobody, __builtin_thread_pointer(),
@@ -34,7 +38,7 @@ void enter_thread(Heap *heap) {
 
 // Another thread may be the first from now on, also one whose thread pointer is the same.
 void leave_thread() {
-  t_heap = nullptr;
+  t_heap = t_known_heap = nullptr;
   if (g_first_thread.pointer.load(std::memory_order_relaxed) == __builtin_thread_pointer())
     g_first_thread.pointer.store(nullptr, std::memory_order_release);
 }
@@ -70,6 +74,7 @@ Heap *adopt() {
 
 Heap *thread_heap() {
   if (t_heap != nullptr) return t_heap;
+  if (t_known_heap != nullptr) return t_known_heap;
   pthread_once(&g_key_once, [] { g_has_key = pthread_key_create(&g_key, abandon) == 0; });
   watch_forks();
   Heap *heap = adopt();
@@ -87,6 +92,10 @@ Heap *thread_heap() {
   serve_page();
   return heap;
 }
+
+Heap *known_thread_heap() { return t_known_heap; }
+
+void withhold_thread_heaps() { g_withheld = true; }
 
 void forget_first_thread() {
   if (!is_first_thread()) g_first_thread.pointer.store(nullptr, std::memory_order_relaxed);
