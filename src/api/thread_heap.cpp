@@ -16,9 +16,12 @@ FirstThread g_first_thread;
 
 namespace {
 
-// Heaps whose thread has ended and that still have live blocks.
+// Heaps whose thread has ended, for the next threads. What they hold for nothing stays resident up to so many
+// bytes in all: threads that come and go find their pages again.
+constexpr uint64_t kLeftFreeMax = uint64_t{8} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
+uint64_t g_left_free;  // the sum of Heap::left_free
 constinit thread_local Heap *t_known_heap = nullptr;
 bool g_withheld;
 pthread_key_t g_key;
@@ -43,19 +46,35 @@ void leave_thread() {
     g_first_thread.pointer.store(nullptr, std::memory_order_release);
 }
 
+uint64_t free_resident_bytes(const Heap &heap) {
+  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  return resident > live ? resident - live : 0;
+}
+
+// False where that would be more than may be left.
+bool leave_behind(Heap &heap, uint64_t left_free) {
+  Locked locked(g_abandoned_lock);
+  if (left_free != 0 && g_left_free + left_free > kLeftFreeMax) return false;
+  heap.left_free = left_free;
+  g_left_free += left_free;
+  heap.next_abandoned = g_abandoned;
+  g_abandoned = &heap;
+  return true;
+}
+
 // Runs when a thread ends. Blocks that it leaves may still be freed by others: by the remote queue, which the
 // next holder drains.
 void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
+  drain_remote_frees(*heap);
+  if (leave_behind(*heap, free_resident_bytes(*heap))) return;
   trim_heap(*heap, SIZE_MAX);
   if (live_bytes_bound(*heap) == 0) {
     end_loop(*heap);
     return destroy_heap(*heap, false);
   }
-  Locked locked(g_abandoned_lock);
-  heap->next_abandoned = g_abandoned;
-  g_abandoned = heap;
+  leave_behind(*heap, 0);
 }
 
 Heap *adopt() {
@@ -65,6 +84,7 @@ Heap *adopt() {
     heap = g_abandoned;
     if (heap == nullptr) return nullptr;
     g_abandoned = heap->next_abandoned;
+    g_left_free -= heap->left_free;
   }
   drain_remote_frees(*heap);
   return heap;

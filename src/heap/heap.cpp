@@ -93,7 +93,7 @@ int walk_superslab(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *c
     case Pool::kMid:
       return walk_mid(superslab, visit, context);
     default:
-      if (superslab->head.remote.count.load(std::memory_order_relaxed) != 0) return 0;
+      if (superslab->head.remote.words.load(std::memory_order_relaxed) != 0) return 0;
       return visit(large_block(superslab), large_block_size(superslab), 0, context);
   }
 }

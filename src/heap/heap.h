@@ -176,6 +176,7 @@ struct Heap {
 
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
+  uint64_t left_free;  // of one whose thread has ended: resident bytes that no block lives in
   std::atomic<uint32_t> visitors;
 };
 static_assert(sizeof(Heap) <= sizeof(Superslab::heap_area));

@@ -14,6 +14,8 @@
 
 #include "front/cold.h"
 #include "front/hot.h"
+#include "heap/purge.h"
+#include "heap/superslab_pool.h"
 #include "shim/outside.h"
 #include "shim/start.h"
 
@@ -27,33 +29,39 @@ namespace {
   return nullptr;
 }
 
-// `p`, which may be none.
-inline void *checked(void *p) {
-  if (p == nullptr) [[unlikely]]
-    return no_memory();
-  return p;
+// Gives back all that the heap holds for nothing: what it has mapped may be what the system refuses.
+[[gnu::noinline, gnu::cold]] bool make_room(Heap &heap, size_t size) {
+  if (size > kRequestMax) return false;
+  trim_heap(heap, SIZE_MAX);
+  unmap_kept_superslabs();
+  return true;
+}
+
+// A block of `size` bytes, by `attempt(heap)`; noted where the run is recorded. Where the thread has no heap,
+// it may be too early for one.
+template <typename Attempt>
+inline void *allocate_by(Attempt attempt, bool zeroed, size_t alignment, size_t size) {
+  Heap *heap = own_heap();
+  void *p = nullptr;
+  if (heap != nullptr) {
+    p = attempt(*heap);
+    if (p == nullptr && make_room(*heap, size)) p = attempt(*heap);
+    note_allocation(zeroed, p, size);
+  } else if (is_early()) {
+    p = allocate_early(alignment, size);
+    if (zeroed && p != nullptr) memset(p, 0, size);  // another early block may have been here
+  }
+  return p != nullptr ? p : no_memory();
 }
 
 [[gnu::noinline]] void *allocate_slowly(size_t size) {
-  Heap *heap = own_heap();
-  if (heap == nullptr) return checked(is_early() ? allocate_early(kGranule, size) : nullptr);
-  void *p = allocate(*heap, size, 0);
-  note_allocation(false, p, size);
-  return checked(p);
+  return allocate_by([=](Heap &heap) { return allocate(heap, size, 0); }, false, kGranule, size);
 }
 
 [[gnu::noinline]] void *allocate_zeroed_slowly(size_t count, size_t size) {
-  Heap *heap = own_heap();
-  if (heap != nullptr) {
-    void *p = allocate_zeroed(*heap, count, size, 0);
-    note_allocation(true, p, count * size);
-    return checked(p);
-  }
   size_t bytes;
-  if (!is_early() || __builtin_mul_overflow(count, size, &bytes)) return no_memory();
-  void *p = checked(allocate_early(kGranule, bytes));
-  if (p != nullptr) memset(p, 0, bytes);  // another early block may have been here
-  return p;
+  if (__builtin_mul_overflow(count, size, &bytes)) return no_memory();
+  return allocate_by([=](Heap &heap) { return allocate_zeroed(heap, 1, bytes, 0); }, true, kGranule, bytes);
 }
 
 // `alignment` is a power of two.
@@ -61,20 +69,17 @@ inline void *checked(void *p) {
   if (alignment > ACE_ALIGNMENT_MAX) {
     void *p = allocate_far_aligned(alignment, size);
     note_allocation(false, p, size);
-    return checked(p);
+    return p != nullptr ? p : no_memory();
   }
-  Heap *heap = own_heap();
-  if (heap != nullptr) {
-    void *p = allocate_aligned(*heap, alignment, size, 0);
-    note_allocation(false, p, size);
-    return checked(p);
-  }
-  return checked(is_early() ? allocate_early(alignment, size) : nullptr);
+  return allocate_by([=](Heap &heap) { return allocate_aligned(heap, alignment, size, 0); }, false, alignment,
+                     size);
 }
 
-[[gnu::noinline]] void *allocate_aligned_for(size_t alignment, size_t size) {
-  if (Heap *heap = t_heap; heap != nullptr && alignment <= ACE_ALIGNMENT_MAX) [[likely]]
-    return checked(allocate_aligned(*heap, alignment, size, 0));
+void *allocate_aligned_for(size_t alignment, size_t size) {
+  if (Heap *heap = t_heap; heap != nullptr && alignment <= ACE_ALIGNMENT_MAX) {
+    if (void *p = allocate_aligned(*heap, alignment, size, 0); p != nullptr) [[likely]]
+      return p;
+  }
   return allocate_aligned_slowly(alignment, size);
 }
 
@@ -108,20 +113,14 @@ inline void *checked(void *p) {
 // As a free and an allocation where that is recorded: another thread may be given the old block before it could
 // be said that it has moved.
 [[gnu::noinline]] void *reallocate_slowly(void *p, size_t size) {
+  if (p == nullptr) return malloc(size);
   Heap *heap = own_heap();
-  if (heap == nullptr) {
-    if (p == nullptr) return malloc(size);
-    if (size < malloc_usable_size(p)) return p;
-    void *moved = malloc(size);
-    if (moved == nullptr) return nullptr;
-    memcpy(moved, p, malloc_usable_size(p));
-    free(p);
-    return moved;
-  }
+  if (heap == nullptr) return no_memory();  // the block is a heap's, and its thread could not have another one
   note_free(p);
   void *moved = reallocate(*heap, p, size, 0);
+  if (moved == nullptr && make_room(*heap, size)) moved = reallocate(*heap, p, size, 0);
   note_allocation(false, moved != nullptr ? moved : p, size);
-  return checked(moved);
+  return moved != nullptr ? moved : no_memory();
 }
 
 size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
@@ -133,8 +132,10 @@ size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 extern "C" {
 
 ACE_API void *malloc(size_t size) noexcept {
-  if (Heap *heap = t_heap; heap != nullptr) [[likely]]
-    return checked(allocate(*heap, size, 0));
+  if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
+    if (void *p = allocate(*heap, size, 0); p != nullptr) [[likely]]
+      return p;
+  }
   return allocate_slowly(size);
 }
 
@@ -148,8 +149,10 @@ ACE_API void free(void *p) noexcept {
 }
 
 ACE_API void *calloc(size_t count, size_t size) noexcept {
-  if (Heap *heap = t_heap; heap != nullptr) [[likely]]
-    return checked(allocate_zeroed(*heap, count, size, 0));
+  if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
+    if (void *p = allocate_zeroed(*heap, count, size, 0); p != nullptr) [[likely]]
+      return p;
+  }
   return allocate_zeroed_slowly(count, size);
 }
 
@@ -160,8 +163,10 @@ ACE_API void *realloc(void *p, size_t size) noexcept {
   }
   if (p != nullptr && is_foreign(p)) [[unlikely]]
     return reallocate_outside(p, size);
-  if (Heap *heap = t_heap; heap != nullptr) [[likely]]
-    return checked(reallocate(*heap, p, size, 0));
+  if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
+    if (void *moved = reallocate(*heap, p, size, 0); moved != nullptr) [[likely]]
+      return moved;
+  }
   return reallocate_slowly(p, size);
 }
 

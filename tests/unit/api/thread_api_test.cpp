@@ -1,5 +1,6 @@
 // The calling thread's heap: made on first use, left behind and taken up.
 #include <thread>
+#include <vector>
 
 #include "heap/remote.h"
 #include "unit/heap_test.h"
@@ -41,13 +42,27 @@ TEST(ThreadHeap, TheWholeFamily) {
   });
 }
 
-TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeft) {
+TEST(ThreadHeap, ALittleOfWhatAThreadHeldStaysForTheNext) {
   void *p = nullptr;
-  in_thread([&] {
+  uint64_t faulted = 0;
+  auto use = [&] {
     p = ace_alloc(100);
     ace_free(p);
+    faulted = test::stats_of(ace_thread_heap()).faulted_bytes;
+  };
+  in_thread(use);
+  const uint64_t before = faulted;
+  in_thread(use);
+  EXPECT_EQ(faulted, before);
+}
+
+TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeftButMuchWasHeld) {
+  std::vector<void *> blocks(200);  // of the mid pool, which keeps what is freed
+  in_thread([&] {
+    for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+    for (void *block : blocks) ace_free(block);
   });
-  EXPECT_EQ(ace_owner_of(p), nullptr);
+  for (void *block : blocks) ASSERT_EQ(ace_owner_of(block), nullptr);
 }
 
 TEST(ThreadHeap, BlocksOutliveTheirThread) {
