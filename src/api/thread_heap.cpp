@@ -62,19 +62,25 @@ bool leave_behind(Heap &heap, uint64_t left_free) {
   return true;
 }
 
+// What the heap, which nobody holds, has for nothing goes back; it stays behind where a block lives in it.
+size_t trim_left(Heap &heap) {
+  const size_t given = trim_heap(heap, SIZE_MAX);
+  if (live_bytes_bound(heap) != 0) {
+    leave_behind(heap, 0);
+    return given;
+  }
+  end_loop(heap);
+  destroy_heap(heap, false);
+  return given;
+}
+
 // Runs when a thread ends. Blocks that it leaves may still be freed by others: by the remote queue, which the
 // next holder drains.
 void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
   drain_remote_frees(*heap);
-  if (leave_behind(*heap, free_resident_bytes(*heap))) return;
-  trim_heap(*heap, SIZE_MAX);
-  if (live_bytes_bound(*heap) == 0) {
-    end_loop(*heap);
-    return destroy_heap(*heap, false);
-  }
-  leave_behind(*heap, 0);
+  if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
 }
 
 Heap *adopt() {
@@ -104,6 +110,7 @@ Heap *thread_heap() {
     config.name = "thread";
     heap = create_heap(config, true);
     if (heap == nullptr) return nullptr;
+    heap->on_growth = [] { trim_abandoned_heaps(); };
   }
   // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
   // frees either.
@@ -116,6 +123,30 @@ Heap *thread_heap() {
 Heap *known_thread_heap() { return t_known_heap; }
 
 void withhold_thread_heaps() { g_withheld = true; }
+
+size_t trim_abandoned_heaps() {
+  Heap *freed_in = nullptr;
+  {
+    Locked locked(g_abandoned_lock);
+    for (Heap **link = &g_abandoned; *link != nullptr;) {
+      Heap *heap = *link;
+      if (!has_remote_frees(*heap)) {
+        link = &heap->next_abandoned;
+        continue;
+      }
+      *link = heap->next_abandoned;
+      g_left_free -= heap->left_free;
+      heap->next_abandoned = freed_in;
+      freed_in = heap;
+    }
+  }
+  size_t given = 0;
+  for (Heap *next; freed_in != nullptr; freed_in = next) {
+    next = freed_in->next_abandoned;
+    given += trim_left(*freed_in);
+  }
+  return given;
+}
 
 void forget_first_thread() {
   if (!is_first_thread()) g_first_thread.pointer.store(nullptr, std::memory_order_relaxed);

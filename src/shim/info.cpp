@@ -47,6 +47,7 @@ extern "C" {
 ACE_API int malloc_trim(size_t) noexcept {
   size_t given = 0;
   if (Heap *heap = shim::own_heap(); heap != nullptr) given = trim_heap(*heap, SIZE_MAX);
+  given += trim_abandoned_heaps();
   visit_heaps([](Heap &heap, void *sum) { *static_cast<size_t *>(sum) += purge_pages(heap, SIZE_MAX); },
               &given);
   return given != 0;

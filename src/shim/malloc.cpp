@@ -33,6 +33,7 @@ namespace {
 [[gnu::noinline, gnu::cold]] bool make_room(Heap &heap, size_t size) {
   if (size > kRequestMax) return false;
   trim_heap(heap, SIZE_MAX);
+  trim_abandoned_heaps();
   unmap_kept_superslabs();
   return true;
 }

@@ -83,6 +83,24 @@ TEST(ThreadHeap, BlocksOutliveTheirThread) {
   });
 }
 
+TEST(ThreadHeap, WhatOthersFreedInALeftHeapGoesBackBeforeAnotherGrows) {
+  std::vector<void *> blocks(200);
+  in_thread([&] {
+    for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+  });
+  // Not the next thread, which would take the heap up.
+  ace_heap *grows = ace_thread_heap();
+  for (void *block : blocks) ace_free(block);
+  ASSERT_NE(ace_owner_of(blocks[0]), nullptr);
+  ASSERT_NE(ace_owner_of(blocks[0]), grows);
+  const uint64_t peak = test::stats_of(grows).peak_resident_bytes;
+  std::vector<void *> more;
+  for (uint64_t taken = 0; taken < peak + (4u << 20); taken += 100'000) more.push_back(ace_alloc(100'000));
+  for (void *block : blocks) ASSERT_EQ(ace_owner_of(block), ace_owner_of(block) == grows ? grows : nullptr);
+  for (void *block : more) ace_free(block);
+  ace_trim(grows, SIZE_MAX);
+}
+
 TEST(ThreadHeap, AThreadWithoutAHeapMayFree) {
   void *p = ace_alloc(100);
   in_thread([&] { ace_free(p); });
