@@ -18,7 +18,7 @@ namespace {
 
 // Heaps whose thread has ended, for the next threads. What they hold for nothing stays resident up to so many
 // bytes in all: threads that come and go find their pages again.
-constexpr uint64_t kLeftFreeMax = uint64_t{8} << 20;
+constexpr uint64_t kLeftFreeMax = uint64_t{16} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
 uint64_t g_left_free;  // the sum of Heap::left_free

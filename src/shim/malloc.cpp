@@ -91,6 +91,7 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
     return;
   }
   if (p == nullptr) return;
+  if (is_ours(p) && free_into_others_slab(nullptr, p)) return;
   if (is_foreign(p)) return free_outside(p);
   free_outside_window(nullptr, p);
 }

@@ -51,7 +51,8 @@ def test_what_fails_is_told(compare, tmp_path):
     done = compare({"cfrac": "exit 3\n", "larson": WORK}, "--rounds", "1")
     assert done.returncode == 1
     report = (tmp_path / "out/report.md").read_text()
-    assert "cfrac on ace, round 0: status 3" in report and "larsonN on ace, round 0: it does not say what it did" in report
+    assert "cfrac on ace, round 0: status 3" in report
+    assert "larsonN on ace, round 0: it does not say what it did" in report
 
 
 def test_an_allocator_that_is_not_in_the_program_does_not_count(compare, tmp_path):

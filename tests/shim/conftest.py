@@ -82,8 +82,8 @@ def built(tmp_path_factory):
         if name not in programs:
             compiler = ["g++", "-std=c++20", "-Wno-alloc-size-larger-than"] if name.endswith(".cpp") else ["gcc"]
             programs[name] = folder / name.split(".")[0]
-            subprocess.run([*compiler, "-O1", "-g", "-fno-builtin", "-o", programs[name], HERE / name, "-pthread", "-ldl"],
-                           check=True)  # fmt: skip
+            command = [*compiler, "-O1", "-g", "-fno-builtin", "-o", programs[name], HERE / name, "-pthread", "-ldl"]
+            subprocess.run(command, check=True)
         return programs[name]
 
     return build

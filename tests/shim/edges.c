@@ -16,12 +16,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define EXPECT(condition)                                                              \
-  do {                                                                                 \
-    if (!(condition)) {                                                                \
-      fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);   \
-      _exit(1);                                                                        \
-    }                                                                                  \
+#define EXPECT(condition)                                                            \
+  do {                                                                               \
+    if (!(condition)) {                                                              \
+      fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition); \
+      _exit(1);                                                                      \
+    }                                                                                \
   } while (0)
 
 /* Not to be seen through by the compiler. */
@@ -246,7 +246,7 @@ static void *left_block;
 static void *short_lived(void *unused) {
   (void)unused;
   size_t *value = malloc(sizeof *value);
-  *value = 6;  /* more rounds than there are */
+  *value = 6; /* more rounds than there are */
   pthread_setspecific(first_key, value);
   value = malloc(sizeof *value);
   *value = 3;
@@ -338,10 +338,12 @@ static void information(void) {
 static const struct {
   const char *name;
   void (*run)(void);
-} cases[] = {{"family", family},   {"failures", failures},       {"alignments", alignments},
-             {"foreign", foreign}, {"namespaces", namespaces},   {"forks", forks},
-             {"spawns", spawns},   {"dlopens", dlopens},         {"thread_ends", thread_ends},
-             {"ends", ends},       {"limits", limits},           {"one_thread", one_thread},
+} cases[] = {{"family", family},           {"failures", failures},
+             {"alignments", alignments},   {"foreign", foreign},
+             {"namespaces", namespaces},   {"forks", forks},
+             {"spawns", spawns},           {"dlopens", dlopens},
+             {"thread_ends", thread_ends}, {"ends", ends},
+             {"limits", limits},           {"one_thread", one_thread},
              {"information", information}};
 
 int main(int count, char **words) {

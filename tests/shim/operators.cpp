@@ -45,9 +45,9 @@ int main() {
   auto *wide = new Wide[3];
   EXPECT(reinterpret_cast<std::uintptr_t>(wide) % 256 == 0);
   delete[] wide;
-  ::operator delete(::operator new(100), std::size_t{100});
+  ::operator delete (::operator new(100), std::size_t{100});
   ::operator delete[](::operator new[](100), std::size_t{100});
-  ::operator delete(::operator new(100, std::align_val_t{4096}), std::size_t{100}, std::align_val_t{4096});
+  ::operator delete (::operator new (100, std::align_val_t{4096}), std::size_t{100}, std::align_val_t{4096});
   void *p = ::operator new(100);
   EXPECT(malloc_usable_size(p) >= 100 && malloc_usable_size(p) < 200);
   ::operator delete(p, std::nothrow);

@@ -34,14 +34,16 @@ def test_operators(shim, built):
 
 def test_what_the_options_have_to_say_is_said(shim, built):
     """Before the first heap is there, and so from memory of its own."""
-    run = shim.run(built("edges.c"), "family", settings={"ACE_MODE": "no-such", "ACE_VERBOSE": "on", "ACE_NO_SUCH": "1"})
+    settings = {"ACE_MODE": "no-such", "ACE_VERBOSE": "on", "ACE_NO_SUCH": "1"}
+    run = shim.run(built("edges.c"), "family", settings=settings)
     assert run.returncode == 0
     assert "ACE_MODE=no-such" in run.stderr and "ACE_NO_SUCH" in run.stderr and "malloc: entered" in run.stderr
 
 
 def test_a_double_free_is_reported(shim, tmp_path):
     source, program = tmp_path / "twice.c", tmp_path / "twice"
-    source.write_text("#include <stdlib.h>\nint main(void) { void *volatile p = malloc(50); free(p); free(p); return 0; }\n")
+    code = "void *volatile p = malloc(50); free(p); free(p); return 0;"
+    source.write_text("#include <stdlib.h>\nint main(void) { %s }\n" % code)
     subprocess.run(["gcc", "-O1", "-w", "-fno-builtin", "-o", program, source], check=True)
     run = shim.run(program)
     assert run.returncode == -6 and "is free already" in run.stderr

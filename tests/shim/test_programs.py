@@ -33,7 +33,9 @@ def test_git(shim, tmp_path):
     need("git")
     script = """
       git init -q . && git config user.name N && git config user.email e@example.org
-      for i in $(seq 60); do seq $i $((i * 50)) > file$i; git add file$i; git commit -qm "commit $i" --date=2020-01-01; done
+      for i in $(seq 60); do
+        seq $i $((i * 50)) > file$i; git add file$i; git commit -qm "commit $i" --date=2020-01-01
+      done
       git gc -q --aggressive; git fsck --full; git log --oneline | wc -l; git diff --stat HEAD~30 | tail -1
     """
     folder = tmp_path / "one"
