@@ -22,6 +22,7 @@ MAY_INCLUDE = {
     "decide": {"base", "wire", "public"},
     "control": {"base", "os", "wire", "heap", "decide", "public"},
     "api": {"base", "os", "wire", "heap", "front", "decide", "control", "trace", "public"},
+    "shim": {"base", "os", "wire", "heap", "front", "control", "api", "trace", "public"},
 }
 # Code beside src: the bindings and examples are hosts like any other.
 MAY_INCLUDE_OUTSIDE = {

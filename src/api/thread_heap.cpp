@@ -16,14 +16,21 @@ FirstThread g_first_thread;
 
 namespace {
 
-// Heaps whose thread has ended and that still have live blocks.
+// Heaps whose thread has ended, for the next threads. What they hold for nothing stays resident up to so many
+// bytes in all: threads that come and go find their pages again.
+constexpr uint64_t kLeftFreeMax = uint64_t{16} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
+uint64_t g_left_free;  // the sum of Heap::left_free
+constinit thread_local Heap *t_known_heap = nullptr;
+bool g_withheld;
 pthread_key_t g_key;
 pthread_once_t g_key_once = PTHREAD_ONCE_INIT;
 bool g_has_key;
 
 void enter_thread(Heap *heap) {
+  t_known_heap = heap;
+  if (g_withheld) return;
   t_heap = heap;
   void *nobody = nullptr;
   if (g_first_thread.pointer.compare_exchange_strong(nobody, __builtin_thread_pointer(),
@@ -34,9 +41,37 @@ void enter_thread(Heap *heap) {
 
 // Another thread may be the first from now on, also one whose thread pointer is the same.
 void leave_thread() {
-  t_heap = nullptr;
+  t_heap = t_known_heap = nullptr;
   if (g_first_thread.pointer.load(std::memory_order_relaxed) == __builtin_thread_pointer())
     g_first_thread.pointer.store(nullptr, std::memory_order_release);
+}
+
+uint64_t free_resident_bytes(const Heap &heap) {
+  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  return resident > live ? resident - live : 0;
+}
+
+// False where that would be more than may be left.
+bool leave_behind(Heap &heap, uint64_t left_free) {
+  Locked locked(g_abandoned_lock);
+  if (left_free != 0 && g_left_free + left_free > kLeftFreeMax) return false;
+  heap.left_free = left_free;
+  g_left_free += left_free;
+  heap.next_abandoned = g_abandoned;
+  g_abandoned = &heap;
+  return true;
+}
+
+// What the heap, which nobody holds, has for nothing goes back; it stays behind where a block lives in it.
+size_t trim_left(Heap &heap) {
+  const size_t given = trim_heap(heap, SIZE_MAX);
+  if (live_bytes_bound(heap) != 0) {
+    leave_behind(heap, 0);
+    return given;
+  }
+  end_loop(heap);
+  destroy_heap(heap, false);
+  return given;
 }
 
 // Runs when a thread ends. Blocks that it leaves may still be freed by others: by the remote queue, which the
@@ -44,14 +79,8 @@ void leave_thread() {
 void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
-  trim_heap(*heap, SIZE_MAX);
-  if (live_bytes_bound(*heap) == 0) {
-    end_loop(*heap);
-    return destroy_heap(*heap, false);
-  }
-  Locked locked(g_abandoned_lock);
-  heap->next_abandoned = g_abandoned;
-  g_abandoned = heap;
+  drain_remote_frees(*heap);
+  if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
 }
 
 Heap *adopt() {
@@ -61,6 +90,7 @@ Heap *adopt() {
     heap = g_abandoned;
     if (heap == nullptr) return nullptr;
     g_abandoned = heap->next_abandoned;
+    g_left_free -= heap->left_free;
   }
   drain_remote_frees(*heap);
   return heap;
@@ -70,6 +100,7 @@ Heap *adopt() {
 
 Heap *thread_heap() {
   if (t_heap != nullptr) return t_heap;
+  if (t_known_heap != nullptr) return t_known_heap;
   pthread_once(&g_key_once, [] { g_has_key = pthread_key_create(&g_key, abandon) == 0; });
   watch_forks();
   Heap *heap = adopt();
@@ -79,6 +110,7 @@ Heap *thread_heap() {
     config.name = "thread";
     heap = create_heap(config, true);
     if (heap == nullptr) return nullptr;
+    heap->on_growth = [] { trim_abandoned_heaps(); };
   }
   // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
   // frees either.
@@ -86,6 +118,34 @@ Heap *thread_heap() {
   enter_thread(heap);
   serve_page();
   return heap;
+}
+
+Heap *known_thread_heap() { return t_known_heap; }
+
+void withhold_thread_heaps() { g_withheld = true; }
+
+size_t trim_abandoned_heaps() {
+  Heap *freed_in = nullptr;
+  {
+    Locked locked(g_abandoned_lock);
+    for (Heap **link = &g_abandoned; *link != nullptr;) {
+      Heap *heap = *link;
+      if (!has_remote_frees(*heap)) {
+        link = &heap->next_abandoned;
+        continue;
+      }
+      *link = heap->next_abandoned;
+      g_left_free -= heap->left_free;
+      heap->next_abandoned = freed_in;
+      freed_in = heap;
+    }
+  }
+  size_t given = 0;
+  for (Heap *next; freed_in != nullptr; freed_in = next) {
+    next = freed_in->next_abandoned;
+    given += trim_left(*freed_in);
+  }
+  return given;
 }
 
 void forget_first_thread() {

@@ -4,6 +4,7 @@
 
 namespace ace {
 
+// The heap that the hot paths may use without asking: nullptr also where heaps are withheld.
 extern constinit thread_local Heap *t_heap;
 
 // The first thread that has a heap, in most processes the only one. Its heap is found by the thread pointer: a
@@ -20,6 +21,16 @@ inline bool is_first_thread() {
 
 // The thread's heap; makes or adopts one. nullptr where there is no memory.
 Heap *thread_heap();
+// The same, where it has one: nullptr before it is made, and when it has been left behind.
+Heap *known_thread_heap();
+
+// From now on t_heap is set for no thread, so that every call takes the way round the hot paths. Called before
+// the first heap is made.
+void withhold_thread_heaps();
+
+// Heaps that were left behind, and in which other threads have freed since, give back what they hold for
+// nothing; those without a block end. Any thread. Returns the bytes.
+size_t trim_abandoned_heaps();
 
 // In the child of a fork: a first thread that is not the caller is gone, perhaps in the middle of a change to
 // its heap, and a new thread may get its thread pointer.

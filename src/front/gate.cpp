@@ -102,7 +102,7 @@ bool is_free(const Route &route, const void *p) {
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);
     case Pool::kLarge:
-      return route.superslab->head.remote.count.load(std::memory_order_relaxed) != 0;
+      return route.superslab->head.remote.words.load(std::memory_order_relaxed) != 0;
     case Pool::kNone:
       break;
   }

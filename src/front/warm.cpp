@@ -110,10 +110,25 @@ void free_outside_window(Heap *heap, void *p) {
     free_judged(heap, p, 0, "free");
 }
 
+// As whole programs do all the time, so it is not judged at length.
+bool free_into_others_slab(const Heap *heap, void *p) {
+  const OnPath path(Path::kCold);
+  if constexpr (kHeader != 0 || kFrontCache != 0 || kBitmapWord) return false;
+  SlabPrefix &prefix = prefix_of(p);
+  Heap *owner = prefix.owner;
+  if (owner == heap || prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p))) return false;
+  if (is_in_bitmap(superslab_of(p), p) || static_cast<const Block *>(p)->tag == &owner->bins[prefix.bin])
+    return false;
+  return free_remote_tiny(reinterpret_cast<SlabRow &>(prefix), granule_of(offset_in_slab(p)));
+}
+
 int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
-  if (is_ours(p) && free_into_slab(&heap, p, 1)) [[likely]]
-    return 1;
+  if (is_ours(p)) [[likely]] {
+    if (free_into_slab(&heap, p, 1)) [[likely]]
+      return 1;
+    if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
+  }
   if (p != nullptr && is_foreign(p)) {
     heap.counters.foreign_pointers.add_shared(1);
     return 0;

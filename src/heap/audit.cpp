@@ -242,7 +242,7 @@ void audit_large(Audit &a, Superslab *superslab) {
 void audit_kept(Audit &a, Superslab *superslab) {
   const SuperslabHead &head = superslab->head;
   a.expect(is_ours(superslab), "kept block %p is not in the address map", static_cast<void *>(superslab));
-  a.expect(head.kept_bytes <= large_block_size(superslab) && head.remote.count == 1 && !head.claim.held(),
+  a.expect(head.kept_bytes <= large_block_size(superslab) && head.remote.words == 1 && !head.claim.held(),
            "kept block %p: its head", static_cast<void *>(superslab));
   a.kept_bytes += large_block_size(superslab);
   a.resident += head.kept_bytes;

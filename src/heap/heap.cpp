@@ -93,7 +93,7 @@ int walk_superslab(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *c
     case Pool::kMid:
       return walk_mid(superslab, visit, context);
     default:
-      if (superslab->head.remote.count.load(std::memory_order_relaxed) != 0) return 0;
+      if (superslab->head.remote.words.load(std::memory_order_relaxed) != 0) return 0;
       return visit(large_block(superslab), large_block_size(superslab), 0, context);
   }
 }
@@ -101,6 +101,7 @@ int walk_superslab(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *c
 // Before a heap becomes larger than it ever was, the pages that it holds for nothing go back: those that one
 // size has done with make room for another's.
 void look_before_growth(Heap &heap, uint64_t resident) {
+  if (heap.on_growth != nullptr) heap.on_growth();
   const uint64_t given = options().mode == Mode::kOff ? 0 : purge_pages(heap, SIZE_MAX);
   heap.next_look = resident + std::max({kLookStep, resident / kLookShare, given * kLookPatience});
 }

@@ -145,6 +145,9 @@ struct Heap {
   // Asked where a superslab is empty that need not be kept: true if somebody comes for it later. nullptr:
   // nobody.
   bool (*on_spare)(Heap &heap);
+  // Called before the heap becomes larger than it ever was: somebody may have memory to give back. nullptr:
+  // nobody.
+  void (*on_growth)();
   uint64_t spare_at;       // so many emptied slabs (Counters::slabs_emptied) are the next occasion for that
   uint64_t spare_retired;  // when the current slabs were last asked to be retired for it
   bool retire_asked;       // they are to be, at the next free that is not in the midst of anything
@@ -176,6 +179,7 @@ struct Heap {
 
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
+  uint64_t left_free;  // of one whose thread has ended: resident bytes that no block lives in
   std::atomic<uint32_t> visitors;
 };
 static_assert(sizeof(Heap) <= sizeof(Superslab::heap_area));

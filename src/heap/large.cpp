@@ -142,7 +142,7 @@ Superslab *take_kept(Heap &heap, size_t size, size_t offset) {
   }
   s->head.holds_zeroes = resident == 0;
   s->head.asked_pages = pages_of(needed - offset);
-  s->head.remote.count.store(0, std::memory_order_relaxed);
+  s->head.remote.words.store(0, std::memory_order_relaxed);
   s->head.claim.release();
   link_large(heap, s);
   count_faulted(heap, absent);
@@ -208,7 +208,7 @@ void free_large(Heap &heap, Superslab *superslab) {
     return unmap_large(heap, superslab);
   }
   SuperslabHead &head = superslab->head;
-  head.remote.count.store(1, std::memory_order_relaxed);  // free already, to whoever frees it once more
+  head.remote.words.store(1, std::memory_order_relaxed);  // free already, to whoever frees it once more
   head.kept_bytes.store(block_size, std::memory_order_relaxed);
   heap.kept_block_bytes += block_size;
   link_superslab(heap, heap.kept, superslab);

@@ -235,7 +235,7 @@ size_t release_empty_mid(Heap &heap, size_t budget) {
   for (Superslab *s = heap.mid.first, *next; s != nullptr; s = next) {
     next = s->head.next;
     // Unclaimed: an allocation that asks the host about its limit may be in the middle of this superslab.
-    if (s->head.claim.held() || s->head.remote.count.load(std::memory_order_relaxed) != 0) continue;
+    if (s->head.claim.held() || s->head.remote.words.load(std::memory_order_relaxed) != 0) continue;
     if (!is_empty(s) || resident_bytes(s) > budget - given || !unlink_superslab(heap, heap.mid, s)) continue;
     // Counted now that no purger can be at it: what one has just given back is no longer ours to give.
     const size_t bytes = resident_bytes(s);

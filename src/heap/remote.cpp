@@ -1,6 +1,6 @@
 #include "heap/remote.h"
 
-#include <algorithm>
+#include <bit>
 
 #include "heap/large.h"
 #include "heap/mid.h"
@@ -17,31 +17,27 @@ void push_link(Heap &owner, RemoteLink &link) {
                                                      std::memory_order_relaxed));
 }
 
-// Raises the count by `frees`, of which the first is in `word` (1 + its index; 0: any); the link is in the
-// queue afterwards.
-void announce(Heap &owner, RemoteLink &link, int32_t frees, unsigned word) {
-  if (link.count.fetch_add(frees, std::memory_order_acq_rel) != 0) return;
-  link.word = static_cast<uint16_t>(word);
-  push_link(owner, link);
+// Says that the word has bits; the link is in the queue afterwards.
+void announce(Heap &owner, RemoteLink &link, unsigned word) {
+  if (link.words.fetch_or(uint64_t{1} << word, std::memory_order_acq_rel) == 0) push_link(owner, link);
 }
 
 bool mark(Superslab *superslab, RemoteLink &link, BitmapWord *words, unsigned n) {
-  BitmapWord &word = words[n / 64];
   const uint64_t bit = uint64_t{1} << n % 64;
-  if (word.load(std::memory_order_relaxed) & bit) return false;
-  announce(*superslab->head.prefix.owner, link, 1, n / 64 + 1);
-  return (word.fetch_or(bit, std::memory_order_release) & bit) == 0;
+  const uint64_t before = words[n / 64].fetch_or(bit, std::memory_order_acq_rel);
+  if (before == 0) announce(*superslab->head.prefix.owner, link, n / 64);
+  return (before & bit) == 0;
 }
 
-// Takes the bits out of the words, `expected` in all, and calls found(word, bits) for those it finds. What more
-// there is was announced later: its link is in the queue, or will be. Returns how many bits it took.
+// Takes the bits out of the announced words, and calls found(word, bits) for each. Returns how many bits it
+// took.
 template <typename Found>
-int32_t take_words(BitmapWord *words, unsigned from, unsigned to, int32_t expected, Found found) {
-  int32_t count = 0;
-  for (unsigned w = from; w < to && count < expected; ++w) {
-    if (words[w].load(std::memory_order_relaxed) == 0) continue;
+unsigned take_words(BitmapWord *words, uint64_t announced, Found found) {
+  unsigned count = 0;
+  for (; announced != 0; announced &= announced - 1) {
+    const auto w = static_cast<unsigned>(std::countr_zero(announced));
     const uint64_t bits = words[w].exchange(0, std::memory_order_acquire);
-    count += std::popcount(bits);
+    count += static_cast<unsigned>(std::popcount(bits));
     found(w, bits);
   }
   return count;
@@ -89,41 +85,31 @@ void count_remote_page(Heap &heap, Superslab *superslab, unsigned index) {
   heap.counters.metadata_bytes.add(kPage);
 }
 
-// Where the bits that a link announces are.
-struct Announced {
-  unsigned from, to;  // words
-  int32_t bits;
-};
-
 // Those of the slab; says in `to_bitmap` how many went there.
-int32_t take_blocks(Heap &heap, Superslab *superslab, unsigned index, const Announced &announced,
-                    unsigned *to_bitmap) {
+unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t announced,
+                     unsigned *to_bitmap) {
   SlabRow &row = superslab->row(index);
   Bin &bin = heap.bins[row.prefix.bin];
   const bool is_current = row.prefix.state == SlabState::kCurrent;
-  const int32_t found =
-      take_words(superslab->remote_bits[index], announced.from, announced.to, announced.bits,
-                 [&](unsigned w, uint64_t freed) {
-                   if (is_current)
-                     freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
-                   if constexpr (kFrontCache != 0)
-                     freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
-                   BitmapWord &local = superslab->free_bits[index][w];
-                   uint64_t bits = local.load(std::memory_order_relaxed);
-                   *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
-                   local.store(bits | freed, std::memory_order_relaxed);
-                 });
+  const unsigned found = take_words(superslab->remote_bits[index], announced, [&](unsigned w, uint64_t freed) {
+    if (is_current) freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
+    if constexpr (kFrontCache != 0)
+      freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
+    BitmapWord &local = superslab->free_bits[index][w];
+    uint64_t bits = local.load(std::memory_order_relaxed);
+    *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
+    local.store(bits | freed, std::memory_order_relaxed);
+  });
   if (found != 0) count_remote_page(heap, superslab, index);
   return found;
 }
 
-int32_t take_runs(Heap &heap, Superslab *superslab, const Announced &announced) {
-  return take_words(superslab->mid().remote, announced.from, announced.to, announced.bits,
-                    [&](unsigned w, uint64_t freed) {
-                      for (; freed != 0; freed &= freed - 1) {
-                        free_mid(heap, superslab, w * 64 + static_cast<unsigned>(std::countr_zero(freed)));
-                      }
-                    });
+unsigned take_runs(Heap &heap, Superslab *superslab, uint64_t announced) {
+  return take_words(superslab->mid().remote, announced, [&](unsigned w, uint64_t freed) {
+    for (; freed != 0; freed &= freed - 1) {
+      free_mid(heap, superslab, w * 64 + static_cast<unsigned>(std::countr_zero(freed)));
+    }
+  });
 }
 
 }  // namespace
@@ -140,7 +126,7 @@ bool free_remote_mid(Superslab *superslab, unsigned page) {
 // A large block is its superslab: to be in the queue is to be freed.
 bool free_remote_large(Superslab *superslab) {
   RemoteLink &link = superslab->head.remote;
-  if (link.count.fetch_add(1, std::memory_order_acq_rel) != 0) return false;
+  if (link.words.fetch_or(1, std::memory_order_acq_rel) != 0) return false;
   push_link(*superslab->head.prefix.owner, link);
   return true;
 }
@@ -153,7 +139,6 @@ void drain_remote_frees(Heap &heap) {
   for (RemoteLink *next; link != nullptr; link = next) {
     next = link->next;
     __builtin_prefetch(next);  // another thread has written there
-    const unsigned word = link->word;
     Superslab *superslab = superslab_of(link);
     if (superslab->head.prefix.pool == Pool::kLarge) {
       free_large(heap, superslab);
@@ -161,20 +146,12 @@ void drain_remote_frees(Heap &heap) {
       continue;
     }
     const bool tiny = superslab->head.prefix.pool == Pool::kTiny;
-    Announced announced{0, tiny ? kWordsPerSlab : kPagesPerSuperslab / 64, 0};
-    const int32_t taken = link->count.exchange(0, std::memory_order_acq_rel);
-    // One free alone says where it is.
-    if (taken == 1 && link->balance == 0 && word != 0) announced.from = word - 1, announced.to = word;
-    announced.bits = link->balance + taken;
+    const uint64_t announced = link->words.exchange(0, std::memory_order_acq_rel);
     const auto index = kTailPrefix ? slab_index_of(link)  // 0 for a superslab's own
                                    : static_cast<unsigned>(offset_in_slab(link) / sizeof(SlabRow));
     unsigned to_bitmap = 0;
-    const int32_t found = tiny ? take_blocks(heap, superslab, index, announced, &to_bitmap)
-                               : take_runs(heap, superslab, announced);
-    count += static_cast<uint64_t>(found);
-    const int32_t missing = announced.bits - found;
-    link->balance = static_cast<int16_t>(std::min(missing, 0));
-    if (missing > 0) announce(heap, *link, missing, 0);
+    count += tiny ? take_blocks(heap, superslab, index, announced, &to_bitmap)
+                  : take_runs(heap, superslab, announced);
     if (to_bitmap != 0) {
       SlabRow &row = superslab->row(index);
       count_freed(heap, row, to_bitmap);

@@ -1,16 +1,17 @@
 // Remote frees: blocks that a thread gives back to a heap that it does not hold.
 //
-//   free     announce it: add 1 to the slab's count; who raises it from 0 publishes the slab, that is, pushes
-//   it
-//            onto the owner's queue. Then set the block's bit in the remote bitmap.
-//   drain    the holder takes the whole queue. Of each slab it takes the count first, then the bits, which it
-//            moves to the free bitmap; a bit that was announced and is not there yet keeps the slab in the
-//            queue. Mid and large blocks are freed as if by the holder.
+//   free     set the block's bit in the remote bitmap. Whoever sets the first bit of a word also announces the
+//   word,
+//            in the slab's link; whoever announces the first word also publishes the link, that is, pushes it
+//            onto the owner's queue.
+//   drain    the holder takes the whole queue. Of each slab it takes the announced words first, then their
+//   bits,
+//            which it moves to the free bitmap. Mid and large blocks are freed as if by the holder.
 //   adopt    a heap whose thread has ended keeps its queue, and whoever becomes its holder drains it.
 //
-// Setting the bit is the last that a freeing thread does to a superslab: until the holder has found it, the
-// block counts as used and the superslab stays. Nothing is written into the block, and a second remote free
-// finds the bit set.
+// Bits of a word that is not announced are left alone, and their blocks count as used. So the superslab stays
+// until the last that a freeing thread does to it is done: to set a further bit, to announce a further word, or
+// to publish. Nothing is written into the block, and a second remote free finds the bit set.
 #pragma once
 #include "heap/heap.h"
 

@@ -70,15 +70,12 @@ constexpr bool starts_block(const SlabPrefix &prefix, uint32_t offset_in_slab) {
 // How frees from other threads reach the holder: see heap/remote.h. It starts a row's second cache line: the
 // first is the holder's, and other threads do not disturb it.
 struct RemoteLink {
-  // Remote frees announced since the holder last took the number; not 0: in the heap's queue, or about to be.
-  std::atomic<int32_t> count;
-  // The holder's: announced frees whose bit it has not yet found, minus bits found before their announcement.
-  int16_t balance;
-  // Written by the thread that raised count from 0, before it publishes the link: 1 + the word of the remote
-  // bitmap that it then sets a bit in, 0 for any; and the next in the queue.
-  uint16_t word;
+  // The words of the remote bitmap that have bits, as far as that was announced. Other threads set, the holder
+  // takes all. Not 0: in the heap's queue, or about to be. Of a large block, which has no bitmap: it is freed.
+  std::atomic<uint64_t> words;
   RemoteLink *next;
 };
+static_assert(kWordsPerSlab <= 64);
 
 // Held by whoever may take blocks from a slab or give its pages back: a bin's holder as long as the slab is
 // current, a purger while it works. Never waited for, only tried.

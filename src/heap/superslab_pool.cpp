@@ -138,6 +138,11 @@ bool has_released() {
   return g_waiting != nullptr;
 }
 
+void unmap_kept_superslabs() {
+  Locked locked(g_pool_lock);
+  while (g_kept_count != 0) os().unmap(g_kept[--g_kept_count], kSuperslabSize);
+}
+
 void lock_superslab_pool() { g_pool_lock.lock(); }
 void unlock_superslab_pool() { g_pool_lock.unlock(); }
 

@@ -20,6 +20,9 @@ void release_superslab_later(Superslab *superslab);
 bool purge_released();
 bool has_released();
 
+// Unmaps those that are kept, for who needs their addresses for something else. Any thread.
+void unmap_kept_superslabs();
+
 // Around fork: nobody else is inside the pool while the child is made.
 void lock_superslab_pool();
 void unlock_superslab_pool();

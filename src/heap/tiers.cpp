@@ -67,7 +67,7 @@ void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
 
 bool has_pending_remote(Superslab *superslab) {
   for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
-    if (superslab->row(i).remote.count.load(std::memory_order_relaxed) != 0) return true;
+    if (superslab->row(i).remote.words.load(std::memory_order_relaxed) != 0) return true;
   }
   return false;
 }

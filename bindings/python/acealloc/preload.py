@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Optional
 
 from . import _core
 from .errors import Failure
 
 LIBRARY = "libace-preload.so"
+MALLOC = "libace-malloc.so"  # beside it
 
 
 def library() -> str:
@@ -34,12 +35,23 @@ def library() -> str:
     return str(path)
 
 
-def environment(preload: str, settings: Mapping[str, str], base: Mapping[str, str]) -> Dict[str, str]:
-    """`base` with the library first in LD_PRELOAD, within reach of Lua's require "ace", and with `settings` (ACE_MODE:
-    static, ...)."""
+def malloc_library(preload: str) -> str:
+    """The absolute path of the library that replaces malloc, beside the preloaded one. Failure where there is none."""
+    path = os.path.join(os.path.dirname(preload), MALLOC)
+    if not os.path.isfile(path):
+        raise Failure("there is no %s beside %s: install the package again (pip install .)" % (MALLOC, preload))
+    return path
+
+
+def environment(
+    preload: str, settings: Mapping[str, str], base: Mapping[str, str], malloc: Optional[str] = None
+) -> Dict[str, str]:
+    """`base` with the library first in LD_PRELOAD, then `malloc` (malloc_library), within reach of Lua's
+    require "ace", and with `settings` (ACE_MODE: static, ...)."""
     result = dict(base)
-    present = [path for path in base.get("LD_PRELOAD", "").replace(":", " ").split() if path != preload]
-    result["LD_PRELOAD"] = ":".join([preload] + present)
+    ours = [preload] + ([malloc] if malloc else [])
+    present = [path for path in base.get("LD_PRELOAD", "").replace(":", " ").split() if path not in ours]
+    result["LD_PRELOAD"] = ":".join(ours + present)
     if os.path.basename(preload) == LIBRARY:
         pattern = os.path.join(os.path.dirname(preload), LIBRARY.replace("ace", "?", 1))
         theirs = base.get("LUA_CPATH", ";")  # then ;; comes to stand at the end, for Lua's own path

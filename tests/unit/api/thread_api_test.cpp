@@ -1,5 +1,6 @@
 // The calling thread's heap: made on first use, left behind and taken up.
 #include <thread>
+#include <vector>
 
 #include "heap/remote.h"
 #include "unit/heap_test.h"
@@ -41,13 +42,27 @@ TEST(ThreadHeap, TheWholeFamily) {
   });
 }
 
-TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeft) {
+TEST(ThreadHeap, ALittleOfWhatAThreadHeldStaysForTheNext) {
   void *p = nullptr;
-  in_thread([&] {
+  uint64_t faulted = 0;
+  auto use = [&] {
     p = ace_alloc(100);
     ace_free(p);
+    faulted = test::stats_of(ace_thread_heap()).faulted_bytes;
+  };
+  in_thread(use);
+  const uint64_t before = faulted;
+  in_thread(use);
+  EXPECT_EQ(faulted, before);
+}
+
+TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeftButMuchWasHeld) {
+  std::vector<void *> blocks(200);  // of the mid pool, which keeps what is freed
+  in_thread([&] {
+    for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+    for (void *block : blocks) ace_free(block);
   });
-  EXPECT_EQ(ace_owner_of(p), nullptr);
+  for (void *block : blocks) ASSERT_EQ(ace_owner_of(block), nullptr);
 }
 
 TEST(ThreadHeap, BlocksOutliveTheirThread) {
@@ -66,6 +81,24 @@ TEST(ThreadHeap, BlocksOutliveTheirThread) {
     EXPECT_EQ(test::stats_of(left_behind).live_blocks, 0u);
     EXPECT_EQ(test::audit(left_behind), "");
   });
+}
+
+TEST(ThreadHeap, WhatOthersFreedInALeftHeapGoesBackBeforeAnotherGrows) {
+  std::vector<void *> blocks(200);
+  in_thread([&] {
+    for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+  });
+  // Not the next thread, which would take the heap up.
+  ace_heap *grows = ace_thread_heap();
+  for (void *block : blocks) ace_free(block);
+  ASSERT_NE(ace_owner_of(blocks[0]), nullptr);
+  ASSERT_NE(ace_owner_of(blocks[0]), grows);
+  const uint64_t peak = test::stats_of(grows).peak_resident_bytes;
+  std::vector<void *> more;
+  for (uint64_t taken = 0; taken < peak + (4u << 20); taken += 100'000) more.push_back(ace_alloc(100'000));
+  for (void *block : blocks) ASSERT_EQ(ace_owner_of(block), ace_owner_of(block) == grows ? grows : nullptr);
+  for (void *block : more) ace_free(block);
+  ace_trim(grows, SIZE_MAX);
 }
 
 TEST(ThreadHeap, AThreadWithoutAHeapMayFree) {

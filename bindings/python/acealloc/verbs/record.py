@@ -14,7 +14,7 @@ from ..render_experiments import recording
 from ..trace import Trace, pack
 from .run import command_of, run_child
 
-USAGE = "ace record [-o FILE] [--] COMMAND ..."
+USAGE = "ace record [-o FILE] [--malloc] [--] COMMAND ..."
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +29,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("-o", "--output", metavar="FILE", default="run.ace", help="where to (%(default)s); FILE.gz "
                         "is compressed when the program has ended")  # fmt: skip
+    parser.add_argument("--malloc", action="store_true", help="record what any program asks of malloc instead "
+                        "(docs/malloc.md)")  # fmt: skip
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
     parser.set_defaults(main=main)
 
@@ -46,11 +48,14 @@ def main(arguments: argparse.Namespace) -> int:
     for former in [*files_of(output), *(packed_files_of(output) if packs else [])]:
         os.unlink(former)
     require_place(output)
-    environment = preload.environment(library, {"ACE_RECORD": output}, os.environ)
+    # One of the two: both would write to one file, and a VM's heaps are not malloc's.
+    first = preload.malloc_library(library) if arguments.malloc else library
+    environment = preload.environment(first, {"ACE_RECORD": output}, os.environ)
     status = run_child(path, command, environment)
     written = files_of(output)
     if not written:
-        print_error(warning("nothing was recorded: no CPython or Lua was entered (see `ace doctor`)"))
+        what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
+        print_error(warning("nothing was recorded: %s" % what))
     for file in written:
         print_error(recording(Trace(pack(file) if packs else file)))
     return supervise.end_as(status)

@@ -14,7 +14,7 @@ from .. import option_set, options, preload, program, report, supervise
 from ..errors import Failure
 from ..render import print_error, run_report, warning
 
-USAGE = "ace run [--OPTION VALUE ...] [--report] [--] COMMAND ..."
+USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
 
 
 class OptionsOfTheTable(argparse.Action):
@@ -41,7 +41,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         usage=USAGE,
         allow_abbrev=False,
         description="Runs COMMAND and the programs it starts on ACE: each CPython and Lua among them gets "
-        "heaps of its own; every other program runs as always. Signals and the exit status pass through.",
+        "heaps of its own; every other program runs as always, or, with --malloc, on ACE as well. Signals and the exit status pass through.",
         epilog="The options' defaults and values are also listed by `ace options`.",
     )
     table = parser.add_argument_group("options of the table")
@@ -55,6 +55,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
             default=argparse.SUPPRESS, help=text.replace("%", "%%"),
         )  # fmt: skip
     parser.add_argument("--report", dest="screen", action="store_true", help="show one screen of figures at exit")
+    parser.add_argument("--malloc", action="store_true", help="replace malloc too, in every program (docs/malloc.md)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="the program and its arguments")
     parser.set_defaults(main=main, settings={})
 
@@ -64,14 +65,15 @@ def main(arguments: argparse.Namespace) -> int:
     settings = environment_of(arguments.settings)
     path = program.find(command[0])
     library = preload.library()
+    malloc = preload.malloc_library(library) if arguments.malloc else None
     found = program.inspect(path)
     if found.obstacle:
         print_error(warning("%s cannot be entered: %s. It runs without ACE." % (found.executable, found.obstacle)))
     if not arguments.screen:
-        return start(path, command, surroundings(found, library, settings))
+        return start(path, command, surroundings(found, library, settings, malloc))
     with tempfile.TemporaryDirectory(prefix="ace-") as folder:
         lines = settings.setdefault("ACE_REPORT", os.path.join(folder, "report.jsonl"))
-        status = run_and_report(path, command, surroundings(found, library, settings), lines)
+        status = run_and_report(path, command, surroundings(found, library, settings, malloc), lines)
     return supervise.end_as(status)
 
 
@@ -97,9 +99,11 @@ def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
     return settings
 
 
-def surroundings(found: program.Program, library: str, settings: Dict[str, str]) -> Dict[str, str]:
-    """The program's environment. Where its loader would stumble over the library, it is left out."""
-    return preload.environment(library, settings, os.environ) if found.loadable else dict(os.environ)
+def surroundings(
+    found: program.Program, library: str, settings: Dict[str, str], malloc: Optional[str] = None
+) -> Dict[str, str]:
+    """The program's environment. Where its loader would stumble over the libraries, they are left out."""
+    return preload.environment(library, settings, os.environ, malloc) if found.loadable else dict(os.environ)
 
 
 def start(path: str, command: List[str], environment: Dict[str, str]) -> int:

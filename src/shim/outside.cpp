@@ -1,0 +1,130 @@
+#include "shim/outside.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/bits.h"
+#include "base/config.h"
+#include "os/lock.h"
+#include "os/os.h"
+
+namespace ace::shim {
+namespace {
+
+// ---- early memory: a row of blocks, each behind its size
+
+struct EarlyHead {
+  size_t size;
+  size_t unused;
+};
+static_assert(sizeof(EarlyHead) == kGranule);
+
+constexpr size_t kEarlySize = size_t{64} << 10;
+alignas(kGranule) std::byte g_early[kEarlySize];
+std::atomic<size_t> g_early_used;
+
+bool is_early(const void *p) { return address_of(p) - address_of(g_early) < kEarlySize; }
+EarlyHead &early_head(const void *p) {
+  return *reinterpret_cast<EarlyHead *>(reinterpret_cast<uintptr_t>(p) - sizeof(EarlyHead));
+}
+
+// The last one makes room for the next; the others stay.
+void free_early(void *p) {
+  const size_t begin = address_of(p) - address_of(g_early);
+  size_t end = begin + early_head(p).size;
+  g_early_used.compare_exchange_strong(end, begin - sizeof(EarlyHead), std::memory_order_relaxed);
+}
+
+// ---- far alignments: the page before a block says of what it is
+
+struct FarHead {
+  FarHead *next;
+  std::byte *block;
+  size_t size;
+  void *mapping;
+  size_t mapped;
+};
+static_assert(sizeof(FarHead) <= kPage);
+
+Lock g_far_lock;
+FarHead *g_far;                   // under the lock
+std::atomic<size_t> g_far_count;  // most processes have none, and never lock
+
+std::atomic<size_t> g_foreign_frees;
+
+// Where the list points to the block's head; nullptr where it is none. The lock is held.
+FarHead **find_far(const void *p) {
+  FarHead **link = &g_far;
+  while (*link != nullptr && (*link)->block != p) link = &(*link)->next;
+  return *link != nullptr ? link : nullptr;
+}
+
+bool free_far(void *p) {
+  if (g_far_count.load(std::memory_order_relaxed) == 0) return false;
+  FarHead *head = nullptr;
+  {
+    Locked locked(g_far_lock);
+    if (FarHead **link = find_far(p); link != nullptr) {
+      head = *link;
+      *link = head->next;
+      g_far_count.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+  if (head == nullptr) return false;
+  os().unmap(head->mapping, head->mapped);
+  return true;
+}
+
+}  // namespace
+
+void *allocate_early(size_t alignment, size_t size) {
+  if (size > kEarlySize || alignment > kPage) return nullptr;
+  const size_t bytes = round_up(std::max(size, kGranule), kGranule);
+  size_t used = g_early_used.load(std::memory_order_relaxed), begin;
+  do {
+    const uintptr_t block =
+        round_up(address_of(g_early) + used + sizeof(EarlyHead), std::max(alignment, kGranule));
+    begin = block - address_of(g_early);
+    if (begin + bytes > kEarlySize) return nullptr;
+  } while (!g_early_used.compare_exchange_weak(used, begin + bytes, std::memory_order_relaxed));
+  early_head(g_early + begin).size = bytes;
+  return g_early + begin;
+}
+
+void *allocate_far_aligned(size_t alignment, size_t size) {
+  const size_t page = os().page_size;
+  if (size > kRequestMax - alignment) return nullptr;
+  // The block at the second multiple of the alignment, the head's page before it; what lies before that is
+  // never touched.
+  const size_t mapped = alignment + round_up(std::max(size, size_t{1}), page);
+  auto *mapping = static_cast<std::byte *>(os().map(mapped, alignment));
+  if (mapping == nullptr) return nullptr;
+  std::byte *block = mapping + alignment;
+  auto *head = reinterpret_cast<FarHead *>(block - page);
+  *head = FarHead{nullptr, block, mapped - alignment, mapping, mapped};
+  Locked locked(g_far_lock);
+  head->next = g_far;
+  g_far = head;
+  g_far_count.fetch_add(1, std::memory_order_relaxed);
+  return block;
+}
+
+void free_outside(void *p) {
+  if (is_early(p)) return free_early(p);
+  if (!free_far(p)) g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
+}
+
+size_t usable_outside(const void *p) {
+  if (is_early(p)) return early_head(p).size;
+  if (g_far_count.load(std::memory_order_relaxed) == 0) return 0;
+  Locked locked(g_far_lock);
+  FarHead **link = find_far(p);
+  return link != nullptr ? (*link)->size : 0;
+}
+
+size_t foreign_frees() { return g_foreign_frees.load(std::memory_order_relaxed); }
+
+void lock_outside() { g_far_lock.lock(); }
+void unlock_outside() { g_far_lock.unlock(); }
+
+}  // namespace ace::shim

@@ -1,0 +1,100 @@
+#include "shim/start.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ace/ace.h"
+#include "base/text.h"
+#include "control/worker.h"
+#include "os/process.h"
+#include "os/write_all.h"
+#include "shim/outside.h"
+#include "wire/options.h"
+
+namespace ace::shim {
+
+trace::Stream *g_stream;
+
+namespace {
+
+// Making a heap asks libc for things that may allocate: a warning about an option is printed, a file opened.
+thread_local bool t_enters;
+std::atomic<bool> g_is_set_up{false};
+
+// The loader may allocate before libc has found the environment, in which the options are.
+bool can_read_environment() { return environ != nullptr || g_is_set_up.load(std::memory_order_relaxed); }
+
+void set_up() {
+  g_is_set_up.store(true, std::memory_order_relaxed);
+  // No thread of ours in other people's programs: a process that calls unshare or setns must have one alone,
+  // one that is locked into seccomp may start none, and few know that they have become more.
+  g_worker_barred.store(true, std::memory_order_relaxed);
+  pthread_atfork(lock_outside, unlock_outside, unlock_outside);
+  g_stream = trace::open_stream("malloc", nullptr, true);
+  if (g_stream != nullptr) withhold_thread_heaps();
+}
+pthread_once_t g_set_up_once = PTHREAD_ONCE_INIT;
+
+}  // namespace
+
+bool is_early() { return t_enters || !can_read_environment(); }
+
+Heap *own_heap() {
+  if (is_early()) return nullptr;
+  if (Heap *heap = known_thread_heap(); heap != nullptr) return heap;
+  const int error = errno;
+  t_enters = true;
+  pthread_once(&g_set_up_once, set_up);
+  Heap *heap = thread_heap();
+  t_enters = false;
+  errno = error;
+  return heap;
+}
+
+namespace {
+
+[[gnu::constructor]] void enter() {
+  g_is_set_up.store(true, std::memory_order_relaxed);
+  own_heap();  // before the options are read from here: what they print may allocate
+  if (getenv("ACE_VERBOSE") == nullptr || ace_option_number("verbose") == 0) return;
+  dprintf(STDERR_FILENO, "ace: process %d: malloc: entered\n", getpid());
+}
+
+void write_report(int fd, bool json) {
+  char line[2048];
+  TextBuffer text(line, sizeof line);
+  if (json) {
+    text.add("{\"host\":\"malloc\",\"pid\":%d,\"version\":\"%s\",\"active\":true,\"reason\":null", getpid(),
+             ace_version());
+    add_command(text);
+    text.add(",\"foreign_frees\":%zu}\n", foreign_frees());
+  } else {
+    text.add("ace: malloc of process %d (%s): %zu foreign pointers freed\n", getpid(),
+             program_invocation_short_name, foreign_frees());
+  }
+  write_all(fd, text.text(), text.length());
+  ace_report(fd, json ? "json" : "text");
+}
+
+// Nothing is freed: other destructors may still use their blocks.
+[[gnu::destructor]] void leave() {
+  trace::end_recording();
+  const char *option = ace_option_get("report");
+  if (strcmp(option, "none") == 0) return;
+  const bool json = strcmp(option, "stderr") != 0;
+  const int fd = json ? open(option, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
+  if (fd < 0) {
+    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", option,
+            strerror(errno));
+    return;
+  }
+  write_report(fd, json);
+  if (json) close(fd);
+}
+
+}  // namespace
+}  // namespace ace::shim

@@ -1,0 +1,50 @@
+"""Edge cases: edges.c has a case each, operators.cpp those of C++."""
+
+import re
+import subprocess
+
+import pytest
+from conftest import HERE
+
+CASES = re.findall(r'\{"(\w+)", \1\}', (HERE / "edges.c").read_text())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edge(shim, built, case):
+    run = shim.run(built("edges.c"), case)
+    assert run.returncode == 0, run.stderr
+    assert len(run.reports) >= 1
+
+
+def test_every_case_is_run(built):
+    listed = subprocess.run([built("edges.c")], capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(listed) == sorted(CASES)
+
+
+def test_foreign_pointers_are_counted(shim, built):
+    (report,) = shim.run(built("edges.c"), "foreign").reports.values()
+    assert report["foreign_frees"] == 7
+
+
+def test_operators(shim, built):
+    run = shim.run(built("operators.cpp"))
+    assert run.returncode == 0, run.stderr
+    assert run.reports
+
+
+def test_what_the_options_have_to_say_is_said(shim, built):
+    """Before the first heap is there, and so from memory of its own."""
+    settings = {"ACE_MODE": "no-such", "ACE_VERBOSE": "on", "ACE_NO_SUCH": "1"}
+    run = shim.run(built("edges.c"), "family", settings=settings)
+    assert run.returncode == 0
+    assert "ACE_MODE=no-such" in run.stderr and "ACE_NO_SUCH" in run.stderr and "malloc: entered" in run.stderr
+
+
+def test_a_double_free_is_reported(shim, tmp_path):
+    source, program = tmp_path / "twice.c", tmp_path / "twice"
+    code = "void *volatile p = malloc(50); free(p); free(p); return 0;"
+    source.write_text("#include <stdlib.h>\nint main(void) { %s }\n" % code)
+    subprocess.run(["gcc", "-O1", "-w", "-fno-builtin", "-o", program, source], check=True)
+    run = shim.run(program)
+    assert run.returncode == -6 and "is free already" in run.stderr
+    assert shim.run(program, settings={"ACE_BAD_POINTER": "report"}).returncode == 0
