@@ -23,6 +23,7 @@ Superslab *g_kept[kKept];  // released, purged, still mapped
 size_t g_kept_count;
 Superslab *g_waiting;  // released, with their pages; linked by their heads
 size_t g_waiting_bytes;
+Superslab *g_refused;  // the system did not take them back; linked by their heads, which say how large they are
 
 // The lock is held. Falls back to smaller chunks where address space is limited.
 bool map_chunk() {
@@ -50,12 +51,28 @@ size_t mapped_size(const Superslab *superslab) {
   return is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped;
 }
 
+// False where the system refuses: it is remembered then, with a page at most.
+bool try_unmap(Superslab *superslab, size_t size) {
+  if (os().unmap(superslab, size)) return true;
+  os().purge(superslab, size);
+  Locked locked(g_pool_lock);
+  superslab->head.mapped = size;
+  superslab->head.next = g_refused;
+  g_refused = superslab;
+  return false;
+}
+
+// nullptr where the system refused none.
+Superslab *take_refused() {
+  Locked locked(g_pool_lock);
+  Superslab *superslab = g_refused;
+  if (superslab != nullptr) g_refused = superslab->head.next;
+  return superslab;
+}
+
 // Keeps one that nobody uses any more, with no page of it, or unmaps it.
 void keep(Superslab *superslab) {
-  if (!is_of_pool(superslab)) {
-    os().unmap(superslab, mapped_size(superslab));
-    return;
-  }
+  if (!is_of_pool(superslab)) return end_mapping(superslab, mapped_size(superslab));
   const bool zeroed = purge_all(superslab);
   {
     Locked locked(g_pool_lock);
@@ -64,7 +81,7 @@ void keep(Superslab *superslab) {
       return;
     }
   }
-  os().unmap(superslab, kSuperslabSize);
+  end_mapping(superslab, kSuperslabSize);
 }
 
 // nullptr where none waits.
@@ -98,8 +115,16 @@ Superslab *acquire_superslab() {
   Superslab *superslab = take();
   if (superslab == nullptr) return nullptr;
   if (enter_address(superslab)) return superslab;
-  os().unmap(superslab, kSuperslabSize);
+  end_mapping(superslab, kSuperslabSize);
   return nullptr;
+}
+
+void end_mapping(Superslab *superslab, size_t size) {
+  while (try_unmap(superslab, size)) {
+    superslab = take_refused();
+    if (superslab == nullptr) return;
+    size = superslab->head.mapped;
+  }
 }
 
 void release_superslab(Superslab *superslab) {
