@@ -23,7 +23,13 @@ Superslab *g_kept[kKept];  // released, purged, still mapped
 size_t g_kept_count;
 Superslab *g_waiting;  // released, with their pages; linked by their heads
 size_t g_waiting_bytes;
-Superslab *g_refused;  // the system did not take them back; linked by their heads, which say how large they are
+
+// At the start of a mapping that the system did not take back.
+struct Refused {
+  Refused *next;
+  size_t size;
+};
+Refused *g_refused;
 
 // The lock is held. Falls back to smaller chunks where address space is limited.
 bool map_chunk() {
@@ -52,22 +58,22 @@ size_t mapped_size(const Superslab *superslab) {
 }
 
 // False where the system refuses: it is remembered then, with a page at most.
-bool try_unmap(Superslab *superslab, size_t size) {
-  if (os().unmap(superslab, size)) return true;
-  os().purge(superslab, size);
+bool try_unmap(void *start, size_t size) {
+  if (os().unmap(start, size)) return true;
+  os().purge(start, size);
+  auto *refused = static_cast<Refused *>(start);
   Locked locked(g_pool_lock);
-  superslab->head.mapped = size;
-  superslab->head.next = g_refused;
-  g_refused = superslab;
+  *refused = {g_refused, size};
+  g_refused = refused;
   return false;
 }
 
 // nullptr where the system refused none.
-Superslab *take_refused() {
+Refused *take_refused() {
   Locked locked(g_pool_lock);
-  Superslab *superslab = g_refused;
-  if (superslab != nullptr) g_refused = superslab->head.next;
-  return superslab;
+  Refused *refused = g_refused;
+  if (refused != nullptr) g_refused = refused->next;
+  return refused;
 }
 
 // Keeps one that nobody uses any more, with no page of it, or unmaps it.
@@ -119,11 +125,12 @@ Superslab *acquire_superslab() {
   return nullptr;
 }
 
-void end_mapping(Superslab *superslab, size_t size) {
-  while (try_unmap(superslab, size)) {
-    superslab = take_refused();
-    if (superslab == nullptr) return;
-    size = superslab->head.mapped;
+void end_mapping(void *start, size_t size) {
+  while (try_unmap(start, size)) {
+    Refused *refused = take_refused();
+    if (refused == nullptr) return;
+    start = refused;
+    size = refused->size;
   }
 }
 

@@ -20,10 +20,9 @@ void release_superslab_later(Superslab *superslab);
 bool purge_released();
 bool has_released();
 
-// Unmaps the first `size` bytes of a superslab or of a large block's mapping, all that is still mapped of it.
-// What the system refuses to take back loses its pages and is tried again when next something was taken. Any
-// thread.
-void end_mapping(Superslab *superslab, size_t size);
+// Unmaps memory that nobody uses any more. What the system refuses to take back loses its pages, and is tried again
+// when next something was taken. Any thread.
+void end_mapping(void *start, size_t size);
 
 // Around fork: nobody else is inside the pool while the child is made.
 void lock_superslab_pool();

@@ -74,7 +74,25 @@ TEST(ModelFaults, CallsFailAtRandom) {
   tell_faults("model, at random", faults, lists);
 }
 
-// ---- lists that once failed
+// ---- lists that once failed, or inputs that the fuzzer found; "" where the list holds
+
+std::string hold(unsigned permille, uint64_t seed, const Ops &ops) {
+  auto setup = setup_for(0);
+  setup.failing_permille = permille;
+  setup.failing_seed = seed;
+  return replay_in_child(setup, ops);
+}
+
+// 9 MB stayed mapped.
+TEST(FaultRegression, UnmapsThatAreRefusedAreTriedAgain) { EXPECT_EQ(hold(300, 8, make_ops(8, {}, 600)), ""); }
+
+// The memory of the loop that decides when to trim stayed mapped.
+TEST(FaultRegression, AHeapsControllerGoesBackLaterAsWell) {
+  Ops ops;
+  for (uint32_t i = 0; i < 12; ++i) ops.push_back({Op::kAlloc, i, 4u << 20, 0});
+  ops.push_back({Op::kHint, 4, 2, 0});
+  for (uint64_t seed = 1; seed <= 20; ++seed) EXPECT_EQ(hold(400, seed, ops), "") << seed;
+}
 
 }  // namespace
 }  // namespace ace::test
