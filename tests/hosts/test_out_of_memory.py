@@ -8,6 +8,7 @@ import os
 import pathlib
 import resource
 import shutil
+import signal
 import subprocess
 import uuid
 
@@ -191,6 +192,8 @@ print("lives on")
 
 
 def test_python_in_a_container_gives_back_what_others_need(run, python, memory_group):
-    enter = memory_group(210 << 20)
-    result = run([python.path, "-c", SWELLS_BESIDE_OTHERS], preexec_fn=enter)
+    command, limit = [python.path, "-c", SWELLS_BESIDE_OTHERS], 210 << 20
+    result = run(command, preexec_fn=memory_group(limit))
     assert result.check_sound().stdout == "lives on\n", result
+    stock = run(command, stock=True, preexec_fn=memory_group(limit))
+    assert stock.returncode == -signal.SIGKILL, stock  # by the system, for want of memory
