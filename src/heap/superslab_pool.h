@@ -20,8 +20,8 @@ void release_superslab_later(Superslab *superslab);
 bool purge_released();
 bool has_released();
 
-// Unmaps memory that nobody uses any more. What the system refuses to take back loses its pages, and is tried again
-// when next something was taken. Any thread.
+// Unmaps memory that nobody uses any more. What the system refuses to take back loses its pages, and is tried
+// again when next something was taken. Any thread.
 void end_mapping(void *start, size_t size);
 
 // Around fork: nobody else is inside the pool while the child is made.
