@@ -83,7 +83,7 @@ class Shelf {
 void *write_if_given(void *p, size_t size) { return p == nullptr ? nullptr : write_block(p, size); }
 
 TEST(ThreadFaults, BlocksTravelToTheirHeap) {
-  inject("remote frees", wanted(2000), [](uint64_t seed) {
+  inject("remote frees", wanted(1000), [](uint64_t seed) {
     Shelf shelf;
     ace_heap *heap = make_heap();
     std::atomic<unsigned> broken{0};
@@ -117,7 +117,7 @@ TEST(ThreadFaults, BlocksTravelToTheirHeap) {
 }
 
 TEST(ThreadFaults, PurgersAgainstAHolder) {
-  inject("trims", wanted(5000), [](uint64_t seed) {
+  inject("trims", wanted(1000), [](uint64_t seed) {
     OptionGuard delay("idle_delay", "1ms");
     ace_heap *heap = make_heap();
     std::atomic<bool> over{false};
