@@ -10,6 +10,7 @@
 #include "control/container.h"
 #include "control/decision_log.h"
 #include "control/playbook.h"
+#include "heap/superslab_pool.h"
 #include "heap/tiers.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -57,7 +58,7 @@ void measure_pages() {
     released = os().purge(static_cast<std::byte *>(memory) + i * kPart, kPart);
     release[i] = os().thread_time() - begin;
   }
-  os().unmap(memory, kCount * kPart);
+  end_mapping(memory, kCount * kPart);
   if (!released) return;
   std::sort(fault, fault + kCount);
   std::sort(release, release + kCount);
@@ -80,7 +81,7 @@ void measure_huge() {
     }
     most = std::max(most, os().thread_time() - begin);
   }
-  os().unmap(memory, kSuperslabSize);
+  end_mapping(memory, kSuperslabSize);
   g_measured.whole_ns = most / (kSuperslabSize / kMiBytes);
 }
 
@@ -163,7 +164,7 @@ void end_loop(Heap &heap) {
   heap.controller = nullptr;
   unlock_playbook();
   add_to_playbook(controller->loop.learner());
-  os().unmap(controller, controller_size());
+  end_mapping(controller, controller_size());
 }
 
 Decisions decisions_of(const Heap &heap) {

@@ -4,6 +4,7 @@
 
 #include "heap/address_map.h"
 #include "heap/remote.h"
+#include "heap/superslab_pool.h"
 #include "os/os.h"
 
 namespace ace {
@@ -38,7 +39,7 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   head.asked_pages = pages_of(mapped - offset);
   head.holds_zeroes = true;
   if (!enter_address(superslab)) {
-    os().unmap(superslab, mapped);
+    end_mapping(superslab, mapped);
     return nullptr;
   }
   return superslab;
@@ -69,7 +70,7 @@ void unlink_large(Heap &heap, Superslab *superslab) {
 void unmap_large(Heap &heap, Superslab *superslab) {
   uncount_mapping(heap, superslab);
   leave_address(superslab);
-  os().unmap(superslab, superslab->head.mapped);
+  end_mapping(superslab, superslab->head.mapped);
 }
 
 bool may_keep(const Heap &heap, size_t block_size) {
@@ -255,13 +256,13 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     if (target == nullptr) return nullptr;
     if (!os().move(large_block(superslab), old_size, large_block(target))) {
       leave_address(target);
-      os().unmap(target, new_mapped);
+      end_mapping(target, new_mapped);
       return nullptr;
     }
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
     leave_address(superslab);
-    os().unmap(superslab, offset);
+    end_mapping(superslab, offset);
     link_large(heap, target);
     count_mapping(heap, target);
     superslab = target;

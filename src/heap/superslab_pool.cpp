@@ -24,6 +24,13 @@ size_t g_kept_count;
 Superslab *g_waiting;  // released, with their pages; linked by their heads
 size_t g_waiting_bytes;
 
+// At the start of a mapping that the system did not take back.
+struct Refused {
+  Refused *next;
+  size_t size;
+};
+Refused *g_refused;
+
 // The lock is held. Falls back to smaller chunks where address space is limited.
 bool map_chunk() {
   size_t want = std::clamp(g_handed_out / 4, kSmallestChunk, kLargestChunk);
@@ -50,12 +57,28 @@ size_t mapped_size(const Superslab *superslab) {
   return is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped;
 }
 
+// False where the system refuses: it is remembered then, with a page at most.
+bool try_unmap(void *start, size_t size) {
+  if (os().unmap(start, size)) return true;
+  os().purge(start, size);
+  auto *refused = static_cast<Refused *>(start);
+  Locked locked(g_pool_lock);
+  *refused = {g_refused, size};
+  g_refused = refused;
+  return false;
+}
+
+// nullptr where the system refused none.
+Refused *take_refused() {
+  Locked locked(g_pool_lock);
+  Refused *refused = g_refused;
+  if (refused != nullptr) g_refused = refused->next;
+  return refused;
+}
+
 // Keeps one that nobody uses any more, with no page of it, or unmaps it.
 void keep(Superslab *superslab) {
-  if (!is_of_pool(superslab)) {
-    os().unmap(superslab, mapped_size(superslab));
-    return;
-  }
+  if (!is_of_pool(superslab)) return end_mapping(superslab, mapped_size(superslab));
   const bool zeroed = purge_all(superslab);
   {
     Locked locked(g_pool_lock);
@@ -64,7 +87,7 @@ void keep(Superslab *superslab) {
       return;
     }
   }
-  os().unmap(superslab, kSuperslabSize);
+  end_mapping(superslab, kSuperslabSize);
 }
 
 // nullptr where none waits.
@@ -98,8 +121,17 @@ Superslab *acquire_superslab() {
   Superslab *superslab = take();
   if (superslab == nullptr) return nullptr;
   if (enter_address(superslab)) return superslab;
-  os().unmap(superslab, kSuperslabSize);
+  end_mapping(superslab, kSuperslabSize);
   return nullptr;
+}
+
+void end_mapping(void *start, size_t size) {
+  while (try_unmap(start, size)) {
+    Refused *refused = take_refused();
+    if (refused == nullptr) return;
+    start = refused;
+    size = refused->size;
+  }
 }
 
 void release_superslab(Superslab *superslab) {
@@ -139,8 +171,15 @@ bool has_released() {
 }
 
 void unmap_kept_superslabs() {
-  Locked locked(g_pool_lock);
-  while (g_kept_count != 0) os().unmap(g_kept[--g_kept_count], kSuperslabSize);
+  for (;;) {
+    Superslab *superslab;
+    {
+      Locked locked(g_pool_lock);
+      if (g_kept_count == 0) return;
+      superslab = g_kept[--g_kept_count];
+    }
+    end_mapping(superslab, kSuperslabSize);
+  }
 }
 
 void lock_superslab_pool() { g_pool_lock.lock(); }

@@ -23,6 +23,10 @@ bool has_released();
 // Unmaps those that are kept, for who needs their addresses for something else. Any thread.
 void unmap_kept_superslabs();
 
+// Unmaps memory that nobody uses any more. What the system refuses to take back loses its pages, and is tried
+// again when next something was taken. Any thread.
+void end_mapping(void *start, size_t size);
+
 // Around fork: nobody else is inside the pool while the child is made.
 void lock_superslab_pool();
 void unlock_superslab_pool();

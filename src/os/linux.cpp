@@ -49,14 +49,18 @@ void *map_under(size_t size, uintptr_t limit) {
 
 void *map(size_t size, size_t alignment) { return map_below(size, alignment, uintptr_t{1} << kAddressBits); }
 
-// Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile.
+// Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile. Where it
+// refuses after the first, what is left stays mapped for good: who asked again would hit what others may have
+// mapped behind it.
 bool unmap(void *start, size_t size) {
   constexpr size_t kAtOnce = size_t{2} << 20;
   OnPath::note_system_call();
-  for (; size > kAtOnce; size -= kAtOnce) {
-    if (munmap(static_cast<char *>(start) + size - kAtOnce, kAtOnce) != 0) return false;
-  }
-  return munmap(start, size) == 0;
+  size_t left = size;
+  while (left > kAtOnce && munmap(static_cast<char *>(start) + left - kAtOnce, kAtOnce) == 0) left -= kAtOnce;
+  if (munmap(start, left) == 0) return true;
+  if (left == size) return false;
+  madvise(start, left, MADV_DONTNEED);
+  return true;
 }
 
 bool purge(void *start, size_t size) {

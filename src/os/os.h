@@ -15,7 +15,7 @@ struct OsTable {
   // resident before it is touched, and it is marked so that transparent huge pages do not make it so.
   void *(*map)(size_t size, size_t alignment);
   // Ends a mapping, or a part of one in whole pages. False where the system refuses (a mapping split in two
-  // may exceed its count of mappings): some of the memory then stays mapped.
+  // may exceed its count of mappings): all of the memory then stays mapped.
   bool (*unmap)(void *start, size_t size);
   // The pages stay mapped and read as zero; they are no longer resident. False where the system refuses.
   bool (*purge)(void *start, size_t size);

@@ -43,14 +43,24 @@ inline constexpr unsigned kSlots = 2048;
 struct Setup {
   uint32_t kind_groups = 1;
   bool fails = false;  // the system's calls fail now and then
+  // Beside what the list says: that one of all the system's calls fails (0: none), or each with a probability.
+  uint64_t failing_call = 0;
+  unsigned failing_permille = 0;
+  uint64_t failing_seed = 0;
+};
+
+// What a replay asked of the system.
+struct Asked {
+  uint64_t calls = 0, failed = 0;
 };
 
 // A list of `length` operations; the same for the same seed.
 Ops make_ops(uint64_t seed, const Setup &setup, unsigned length);
 
-// Replays the list in this process. "" where the heap did what the model expects and every invariant held after
-// each step; otherwise the first step that went wrong, and what.
-std::string replay(const Setup &setup, const Ops &ops);
+// Replays the list in this process. "" where the heap did what the model expects, every invariant held after
+// each step and at the end nothing is mapped but what the pool keeps; otherwise the first step that went wrong,
+// and what.
+std::string replay(const Setup &setup, const Ops &ops, Asked *asked = nullptr);
 
 // The same in a process of its own: a crash or a hang is a failure like any other.
 std::string replay_in_child(const Setup &setup, const Ops &ops);

@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "unit/superslab_pool.h"
 
 namespace ace::test {
 namespace {
@@ -40,8 +41,15 @@ unsigned char expected_byte(const Shadow &s, size_t i) {
 
 class Replay {
  public:
-  explicit Replay(const Setup &setup) : setup_(setup), may_fail_(setup.fails) { make_heap(); }
-  ~Replay() { ace_heap_destroy(heap_); }
+  explicit Replay(const Setup &setup) : setup_(setup), may_fail_(can_fail(setup)) {
+    empty_superslab_pool(os_);
+    mapped_before_ = os_.mapped();
+    calls_before_ = os_.all_calls();
+    failed_before_ = os_.injected();
+    if (setup.failing_call != 0) os_.fail_one(setup.failing_call);
+    os_.fail_at_random(setup.failing_permille, setup.failing_seed);
+    make_heap();
+  }
 
   std::string run(const Ops &ops) {
     for (size_t i = 0; i < ops.size() && problem_.empty(); ++i) {
@@ -49,20 +57,28 @@ class Replay {
       apply(ops[i]);
       check_step(resident);
       if (i % 16 == 15 || i + 1 == ops.size()) check_walk();
-      if (!problem_.empty()) return "step " + std::to_string(i) + ": " + problem_;
+      if (!problem_.empty()) return ace_heap_destroy(heap_), "step " + std::to_string(i) + ": " + problem_;
     }
     for (uint32_t slot = 0; slot < kSlots; ++slot) check_contents(slots_[slot]);
     for (uint32_t slot = 0; slot < kSlots; ++slot) free(slot, false);
     trim(SIZE_MAX);
     check_step(UINT64_MAX);
-    if (stats_of(heap_).resident_bytes != 0 && !setup_.fails)
+    if (stats_of(heap_).resident_bytes != 0 && !can_fail(setup_))
       fail("an empty heap keeps resident pages after a trim");
+    ace_heap_destroy(heap_);
+    check_mapped();
     return problem_.empty() ? "" : "at the end: " + problem_;
   }
+
+  Asked asked() const { return asked_; }
 
  private:
   void fail(const std::string &what) {
     if (problem_.empty()) problem_ = what;
+  }
+
+  static bool can_fail(const Setup &setup) {
+    return setup.fails || setup.failing_call != 0 || setup.failing_permille != 0;
   }
 
   void make_heap() {
@@ -72,8 +88,9 @@ class Replay {
     config.kind_groups = setup_.kind_groups;
     heap_ = ace_heap_create(&config);
     if (heap_ != nullptr) return;
-    os_.fail_never();
+    os_.fail_no_more();
     heap_ = ace_heap_create(&config);
+    os_.fail_at_random(setup_.failing_permille, setup_.failing_seed + os_.all_calls());
   }
 
   void apply(const Op &op) {
@@ -282,9 +299,24 @@ class Replay {
     if (!held.empty()) fail("the walk does not find " + std::to_string(held.size()) + " blocks");
   }
 
+  // The heap is gone: what the system refused to take back, it has been asked for again.
+  void check_mapped() {
+    asked_ = {os_.all_calls() - calls_before_, os_.injected() - failed_before_};
+    os_.fail_no_more();
+    const auto pooled = static_cast<int64_t>(empty_superslab_pool(os_));
+    const int64_t left = os_.mapped() - mapped_before_;
+    if (left != 0) {
+      fail(std::to_string(left) + " bytes are still mapped, beside " + std::to_string(pooled) +
+           " superslabs of the pool");
+    }
+  }
+
   Setup setup_;
   bool may_fail_;
   FakeOs os_;
+  int64_t mapped_before_;
+  uint64_t calls_before_, failed_before_;
+  Asked asked_;
   MisuseLog misuse_;
   ace_heap *heap_;
   std::vector<Shadow> slots_{kSlots};
@@ -295,7 +327,12 @@ class Replay {
 
 }  // namespace
 
-std::string replay(const Setup &setup, const Ops &ops) { return Replay(setup).run(ops); }
+std::string replay(const Setup &setup, const Ops &ops, Asked *asked) {
+  Replay one(setup);
+  const std::string problem = one.run(ops);
+  if (asked != nullptr) *asked = one.asked();
+  return problem;
+}
 
 std::string replay_in_child(const Setup &setup, const Ops &ops) {
   int ends[2];

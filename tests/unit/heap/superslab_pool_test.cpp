@@ -9,6 +9,8 @@
 
 #include "heap/address_map.h"
 #include "unit/fake_os.h"
+#include "unit/heap_test.h"
+#include "unit/superslab_pool.h"
 
 namespace ace {
 namespace {
@@ -83,6 +85,30 @@ TEST(SuperslabPool, NoMemoryIsNullAndChangesNothing) {
   EXPECT_NE(s, nullptr);
   release_superslab(s);
   for (Superslab *t : taken) release_superslab(t);
+}
+
+TEST(SuperslabPool, WhatTheSystemDoesNotTakeBackIsTriedAgain) {
+  FakeOs fake;
+  test::empty_superslab_pool(fake);
+  const int64_t before = fake.mapped();
+  Superslab *s = acquire_superslab();
+  memset(static_cast<void *>(s), 0xff, kSuperslabSize);
+  test::MisuseLog misuse;
+  ace_heap *heap = ace_heap_create(nullptr);
+  void *large = ace_heap_alloc(heap, 8 * kSuperslabSize);
+  ASSERT_NE(large, nullptr);
+  fake.fail_always(OsCall::kUnmap);
+  ace_heap_free(heap, large);
+  ace_trim(heap, SIZE_MAX);
+  ace_heap_free(heap, large);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_FOREIGN});  // to the heap it is gone
+  fake.fail_always(OsCall::kPurge);
+  release_superslab(s);
+  ace_heap_destroy(heap);
+  EXPECT_GT(fake.mapped() - before, static_cast<int64_t>(8 * kSuperslabSize));
+  fake.fail_never();
+  test::empty_superslab_pool(fake);
+  EXPECT_EQ(fake.mapped(), before);
 }
 
 }  // namespace

@@ -1,0 +1,71 @@
+"""libace.so as hosts load it: twice, closed under working threads, after libraries that used up the static TLS."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BUILD = pathlib.Path(os.environ.get("ACE_BUILD", REPOSITORY / "build"))
+LIBRARY = (BUILD / "src" / "libace.so").resolve()
+
+# Two of three have variables that must lie in the static TLS block, which the loader keeps little room in.
+TLS_LIBRARY = """
+__thread char storage[1024] __attribute__((tls_model("%s")));
+char *touch(void) { return storage; }
+"""
+
+
+@pytest.fixture(scope="module")
+def loading(tmp_path_factory):
+    """loading.c, built."""
+    program = tmp_path_factory.mktemp("loading") / "loading"
+    source = pathlib.Path(__file__).with_name("loading.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-I", REPOSITORY / "include", "-o", program, source, "-ldl",
+                    "-pthread"], check=True)  # fmt: skip
+    return program
+
+
+def run(*command):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert process.returncode == 0 and process.stdout.endswith("ok\n"), (process.returncode, process.stdout,
+                                                                         process.stderr)  # fmt: skip
+    return process.stdout
+
+
+def test_two_copies_in_one_process(loading, tmp_path):
+    copy = tmp_path / "libace-copy.so"
+    shutil.copy(LIBRARY, copy)
+    run(loading, "copies", LIBRARY, copy)
+
+
+def test_the_same_file_twice_is_no_second_copy(loading):
+    """That the test above can fail: the loader maps one file once."""
+    process = subprocess.run([loading, "copies", LIBRARY, LIBRARY], capture_output=True, text=True)
+    assert process.returncode == 1 and "the copies are one" in process.stderr
+
+
+def test_closed_while_threads_work_with_it(loading):
+    run(loading, "close", LIBRARY)
+
+
+def test_loads_after_200_libraries_with_much_thread_local_storage(loading, tmp_path):
+    libraries = []
+    for model in ("initial-exec", "global-dynamic"):
+        source = tmp_path / (model + ".c")
+        source.write_text(TLS_LIBRARY % model)
+        built = tmp_path / (model + ".so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", built, source], check=True)
+        libraries.append(built)
+    copies = []
+    for i in range(200):
+        copy = tmp_path / ("tls-%d.so" % i)
+        shutil.copy(libraries[i % 3 == 2], copy)
+        copies.append(copy)
+    first = run(loading, "after", LIBRARY, *copies).splitlines()[0].split()
+    loaded, refused = int(first[0]), int(first[2])
+    # The static block is full: a library that needs room in it is refused by now.
+    assert loaded >= 60 and refused > 0 and loaded + refused == 200
