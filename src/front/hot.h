@@ -8,13 +8,16 @@
 namespace ace {
 
 // warm.cpp
-[[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin);
+// `size` is what the allocation asks for.
+[[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin, size_t size);
 [[gnu::noinline]] void free_outside_window(Heap *heap, void *p);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 // What a sweep does all the time. `p` is a block of this heap.
 void free_swept(Heap &heap, void *p, size_t size);
 [[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);  // 0, and counted, where p is foreign
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
+// From a heap that is not a plain one: hardened, or ended.
+void *allocate_other(Heap &heap, size_t size, unsigned group);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
@@ -49,10 +52,10 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + group * (kClasses * kBinSize));
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr)
-      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, bin);
+      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, bin, size);
   }
   if (bin.list == nullptr) [[unlikely]]
-    return allocate_after_refill(heap, bin);
+    return allocate_after_refill(heap, bin, size);
   return issue_from_list(heap, bin);
 }
 

@@ -101,7 +101,7 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
 void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   const uintptr_t slab = address_of(slab_of(row));
-  const uint32_t size = row.prefix.block_size, end = blocks_end(row.prefix);
+  const uint32_t size = block_size_of(row.prefix), end = blocks_end(row.prefix);
   const uint64_t excess = kWideReciprocal[row.prefix.size_class].excess;
   const uint64_t blocks = (bin.limit + excess - 1) / excess;
   bool inside = bin.base >= slab && bin.base - slab <= kSlabSize && (bin.base - slab) % size == 0 &&
@@ -146,7 +146,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     for (; live != 0; live &= live - 1) {
       unsigned granule = w * 64 + static_cast<unsigned>(std::countr_zero(live));
       auto first = static_cast<unsigned>(granule * kGranule / kPage);
-      auto last = static_cast<unsigned>((granule * kGranule + prefix.block_size - 1) / kPage);
+      auto last = static_cast<unsigned>((granule * kGranule + block_size_of(prefix) - 1) / kPage);
       uint64_t pages = low_bits(last + 1) & ~low_bits(first);
       a.expect((pages & ~uint64_t{present}) == 0, "slab %p: a used block lies in an absent page", slab);
     }
@@ -163,7 +163,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
       return;
     case SlabState::kCurrent:
-      audit_window(a, bin, slabs.window_end, row);
+      if (a.heap.nature != Nature::kHardened) audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
       if constexpr (kBitmapWord) audit_word(a, bin, row);
       break;

@@ -16,8 +16,8 @@
 
 namespace ace::test {
 
-enum class OsCall : unsigned { kMap, kUnmap, kPurge, kResize, kMove, kShare, kMakeResident };
-inline constexpr unsigned kOsCalls = 7;
+enum class OsCall : unsigned { kMap, kUnmap, kPurge, kResize, kMove, kShare, kMakeResident, kGuard };
+inline constexpr unsigned kOsCalls = 8;
 
 struct Range {
   uintptr_t from, to;
@@ -34,7 +34,8 @@ class FakeOs {
     state().now = real_os().now();
     static OsTable table;
     table = {map,       unmap,    purge,        resize,           move,  now,           now,
-             fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, page_size};
+             fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, guard,
+             random,    page_size};
     replace_os(&table);
   }
   ~FakeOs() { replace_os(&real_os()); }
@@ -153,6 +154,8 @@ class FakeOs {
   static bool make_resident(void *start, size_t size) {
     return !fails(OsCall::kMakeResident) && real_os().make_resident(start, size);
   }
+  static bool guard(void *start, size_t size) { return !fails(OsCall::kGuard) && real_os().guard(start, size); }
+  static bool random(void *start, size_t size) { return real_os().random(start, size); }
 };
 
 }  // namespace ace::test
