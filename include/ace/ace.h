@@ -18,7 +18,7 @@
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
  * aborted unless a handler returns; in that case the call has no effect. No write ever goes through a
- * pointer that has not been proven to start a block. One second free is not seen, and does no harm: that of a
+ * pointer that has not been proven to start a block. One second free is seen by hardened heaps alone: that of a
  * block of a slab which another thread has freed, and which its holder frees too before it has taken that over.
  */
 #ifndef ACE_ACE_H

@@ -10,8 +10,9 @@
 #include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
-#include "heap/purge.h"
 #include "heap/page_set.h"
+#include "heap/purge.h"
+#include "heap/red_zone.h"
 #include "heap/slab.h"
 
 namespace ace {
@@ -118,6 +119,31 @@ void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   }
 }
 
+// Of a hardened heap: live blocks have their seals, free ones are zero. Absent pages are not looked at, as that
+// would make them resident.
+void audit_contents(Audit &a, Superslab *superslab, unsigned index) {
+  const SlabRow &row = superslab->row(index);
+  const uint32_t size = block_size_of(row.prefix);
+  const uint16_t present = row.present;
+  const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  for (unsigned w = 0; w < kWordsPerSlab; ++w) {
+    const uint64_t free = superslab->free_bits[index][w] | superslab->remote_bits[index][w];
+    for (uint64_t blocks = pattern.words[w]; blocks != 0; blocks &= blocks - 1) {
+      const auto n = static_cast<unsigned>(std::countr_zero(blocks));
+      const uint32_t offset = (w * 64 + n) * uint32_t{kGranule};
+      const auto first = static_cast<unsigned>(offset / kPage);
+      const auto last = static_cast<unsigned>((offset + size - 1) / kPage);
+      const uint64_t pages = low_bits(last + 1) & ~low_bits(first);
+      if ((pages & ~uint64_t{present}) != 0) continue;
+      const std::byte *block = superslab->slab(index) + offset;
+      const bool is_free = free >> n & 1,
+                 sound = is_free ? is_zero(block, size) : read_seal(a.heap, block, size) != kBroken;
+      a.expect(sound, "%s block %p was written to", is_free ? "a free" : "the end of a",
+               static_cast<const void *>(block));
+    }
+  }
+}
+
 void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
   SlabRow &row = superslab->row(index);
   const SlabPrefix &prefix = row.prefix;
@@ -152,6 +178,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     }
   }
   a.expect(prefix.owner == &a.heap, "slab %p: wrong owner", slab);
+  if (a.heap.nature == Nature::kHardened) audit_contents(a, superslab, index);
   Bin &bin = a.heap.bins[prefix.bin];
   const BinSlabs &slabs = a.heap.slabs[prefix.bin];
   a.expect((slabs.current == &row) == (prefix.state == SlabState::kCurrent),

@@ -88,7 +88,7 @@ struct SlabList {
 // In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. Free
 // blocks of the current slab stay in its bitmap until they are issued, in any order: heap/scatter.h.
 struct Scatter {
-  uint64_t bits;  // of the word behind which BinSlabs::window_end stands: what may be issued of it
+  uint64_t bits;  // of the word that Bin::base stands at: what may be issued of it
 };
 
 // What a heap is; kEnded is also what the memory of a heap says that went back to the system.

@@ -49,7 +49,7 @@ inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
 inline constexpr size_t kBroken = SIZE_MAX;
 
 // The size that was asked for; kBroken where seal or padding were overwritten.
-inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
+[[gnu::always_inline]] inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
   const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
   const Word *end = seal_of(const_cast<void *>(block), gross);
   const uint64_t told = *end ^ key;

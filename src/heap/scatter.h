@@ -27,16 +27,13 @@ inline std::byte *take_scattered(Heap &heap, unsigned bin) {
   if (bits == 0) return nullptr;
   const auto turn = static_cast<int>(next_random(heap) % 64);
   const int n = (std::countr_zero(std::rotr(bits, turn)) + turn) % 64;
-  const uint64_t bit = uint64_t{1} << n;
-  slabs.scatter->bits = bits & ~bit;
-  SlabRow &row = *slabs.current;
-  const unsigned w = scattered_word(heap, row, slabs.window_end / (64 * uint32_t{kGranule}) - 1);
-  BitmapWord &word = free_bits(row)[w];
-  word.store(word.load(std::memory_order_relaxed) & ~bit, std::memory_order_relaxed);
-  ++row.prefix.used;
+  slabs.scatter->bits = bits & ~(uint64_t{1} << n);
+  auto *block = reinterpret_cast<std::byte *>(heap.bins[bin].base) + static_cast<unsigned>(n) * kGranule;
+  BitmapWord &word = free_word(superslab_of(block), block);
+  word.store(word.load(std::memory_order_relaxed) & ~(uint64_t{1} << n), std::memory_order_relaxed);
+  ++slabs.current->prefix.used;
   slabs.used_blocks.add(1);
-  count_taken(heap, block_size_of(row.prefix));
-  return slab_of(row) + (w * 64 + static_cast<unsigned>(n)) * kGranule;
+  return block;
 }
 
 }  // namespace ace
