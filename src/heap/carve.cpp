@@ -92,6 +92,7 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
     slabs.window_end = (step + 1) * kBytesPerWord;
     slabs.scatter->bits = free;
     heap.bins[index].base = address_of(slab_of(row)) + w * kBytesPerWord;
+    heap.bins[index].reciprocal = next_random(heap) % 64;
     count_taken(heap, static_cast<size_t>(std::popcount(free)) * block_size_of(row.prefix));
     heap.counters.carves.add(1);
     return Carved::kBlocks;
