@@ -8,8 +8,8 @@
 namespace ace {
 
 // warm.cpp
-// `size` is what the allocation asks for.
-[[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin, size_t size);
+// `size` is what the allocation asks for, where it lies already: before the bin, to spare the hot path a move.
+[[gnu::noinline]] void *allocate_after_refill(Heap &heap, size_t size, Bin &bin);
 [[gnu::noinline]] void free_outside_window(Heap *heap, void *p);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 // What a sweep does all the time. `p` is a block of this heap.
@@ -52,10 +52,10 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + group * (kClasses * kBinSize));
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr)
-      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, bin, size);
+      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, size, bin);
   }
   if (bin.list == nullptr) [[unlikely]]
-    return allocate_after_refill(heap, bin, size);
+    return allocate_after_refill(heap, size, bin);
   return issue_from_list(heap, bin);
 }
 

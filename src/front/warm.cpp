@@ -99,7 +99,7 @@ void *allocate_other(Heap &heap, size_t size, unsigned group) {
   return nullptr;
 }
 
-void *allocate_after_refill(Heap &heap, Bin &bin, size_t size) {
+void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
   const OnPath path(Path::kWarm);
   if (heap.nature != Nature::kPlain) [[unlikely]]
     return allocate_other(heap, size, bin_index(heap, bin) / kClasses);
