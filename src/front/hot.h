@@ -49,7 +49,7 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax - kHeader) [[unlikely]]
     return allocate_rare(heap, size, group);
-  Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + group * (kClasses * kBinSize));
+  Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + size_t{group * (kClasses * kBinSize)});
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr)
       return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, size, bin);
