@@ -18,7 +18,7 @@
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
  * aborted unless a handler returns; in that case the call has no effect. No write ever goes through a
- * pointer that has not been proven to start a block. One second free is not seen, and does no harm: that of a
+ * pointer that has not been proven to start a block. One second free is seen by hardened heaps alone: that of a
  * block of a slab which another thread has freed, and which its holder frees too before it has taken that over.
  */
 #ifndef ACE_ACE_H
@@ -104,7 +104,12 @@ enum {
    * For hosts that must never have a second thread; before a fork the worker ends by itself. Who may stop only
    * for moments sets option `worker` to tick in place of this, and calls ace_tick with a budget when there is
    * time: then hints put off what they would give back at once, but for FORK_BEFORE and PRESSURE. */
-  ACE_HEAP_NO_WORKER = 1u << 0
+  ACE_HEAP_NO_WORKER = 1u << 0,
+
+  /* This heap checks its memory, as if made with option `hardened` on (docs/checks.md): a write beyond the size that
+   * was asked for is reported when the block is freed or resized, one into a free block when it is issued again, a
+   * size given with a free must be exactly the block's, and ace_usable_size tells what was asked for. */
+  ACE_HEAP_HARDENED = 1u << 1
 };
 
 /* How a heap is made. Zero the struct, set struct_size, then what you need. */
@@ -294,17 +299,28 @@ typedef enum ace_error_code {
   ACE_ERROR_INTERIOR = 2,      /* points into a slab or run, but not at the start of a block */
   ACE_ERROR_FOREIGN = 3,       /* not ACE's, or of a destroyed heap */
   ACE_ERROR_SIZE_MISMATCH = 4, /* a sized free whose size cannot belong to the block */
-  ACE_ERROR_NOT_ALLOCATED = 5  /* lies in ACE's memory where no block was ever handed out */
+  ACE_ERROR_NOT_ALLOCATED = 5, /* lies in ACE's memory where no block was ever handed out */
+  ACE_ERROR_ENDED_HEAP = 6,    /* an allocation from a heap that was destroyed */
+  /* Of hardened heaps: */
+  ACE_ERROR_OVERFLOW = 7,        /* what follows the block's last byte was overwritten */
+  ACE_ERROR_WRITE_AFTER_FREE = 8 /* a free block was written to; it is about to be issued again */
 } ace_error_code;
 
-/* What is known of a misuse. */
+typedef enum ace_block_state { ACE_BLOCK_UNKNOWN, ACE_BLOCK_LIVE, ACE_BLOCK_FREE } ace_block_state;
+
+/* What is known of a misuse. Fields may be added at the end. */
 typedef struct ace_error {
   ace_error_code code;
   const char *message;  /* one sentence */
-  const char *function; /* the kind of call: "free", "realloc", "usable_size" */
+  const char *function; /* the kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc" */
   const void *pointer;
   size_t block_size;     /* of the block concerned; 0 where unknown */
-  const ace_heap *owner; /* NULL where unknown */
+  const ace_heap *owner; /* NULL where unknown; its name: ace_heap_name */
+  const void *block;     /* where the block starts that the pointer lies in; NULL where unknown */
+  size_t offset;         /* of the pointer in it */
+  size_t asked_size;     /* of a live block of a hardened heap: what was asked for; 0 where unknown */
+  ace_block_state state;
+  ace_kind kind_group;
 } ace_error;
 
 /* Replaces what happens after a misuse: the default prints one line to standard error and aborts. Where

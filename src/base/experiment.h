@@ -143,4 +143,8 @@ inline constexpr unsigned kHugeFromMiB = ACE_EXPERIMENT_HUGE_FROM;
 inline constexpr unsigned kHeader = ACE_EXPERIMENT_HEADER;
 static_assert(kHeader == 0 || !kBitmapWord, "a word's blocks get no header");
 
+// Hardened heaps (heap/red_zone.h) are made for the default's slabs alone.
+inline constexpr bool kCanHarden = kFrontCache == 0 && !kBitmapWord && kRoutes == Routes::tiny_first &&
+                                   kWarmPool == 0 && !kTailPrefix && kHeader == 0;
+
 }  // namespace ace

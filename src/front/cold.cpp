@@ -1,6 +1,8 @@
 #include "front/cold.h"
 
 #include "base/path.h"
+#include "front/hardened.h"
+#include "heap/red_zone.h"
 #include "heap/slab.h"
 
 #include <string.h>
@@ -30,11 +32,6 @@ constexpr std::array<std::array<uint8_t, kClasses>, kAlignments> make_aligned_cl
   return table;
 }
 constexpr auto kAlignedClass = make_aligned_classes();
-
-unsigned aligned_class(size_t size, size_t alignment) {
-  if (alignment > kTinyMax) return kClasses;
-  return kAlignedClass[static_cast<unsigned>(std::countr_zero(alignment / kGranule))][class_of(size)];
-}
 
 // A shrunk block stays where it is while what it loses is less than half of it, and little: a quarter, or less
 // than a cache line. Hosts build texts in buffers that are cut to size at the end, and what is cut off would be
@@ -95,8 +92,14 @@ void *move_block(Heap &heap, void *p, size_t old_size, void *moved, size_t size)
 
 }  // namespace
 
+unsigned aligned_class(size_t size, size_t alignment) {
+  if (alignment > kTinyMax) return kClasses;
+  return kAlignedClass[static_cast<unsigned>(std::countr_zero(alignment / kGranule))][class_of(size)];
+}
+
 void *allocate_rare(Heap &heap, size_t size, unsigned group) {
   const OnPath path(Path::kCold);
+  if (heap.nature != Nature::kPlain) return allocate_other(heap, size, group);
   if (size == 0) return allocate(heap, 1, group);
   if (size <= kMidMax) return allocate_mid(heap, pages_for(size), kPage);
   if (size > kRequestMax) return nullptr;
@@ -107,6 +110,7 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
   const OnPath path(Path::kCold);
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
+  if (heap.nature == Nature::kHardened) return allocate_hardened_aligned(heap, alignment, size, group);
   if (size == 0) size = 1;
   if (kHeader == 0 && size <= kSlabsMax) {
     unsigned c = aligned_class(size, alignment);
@@ -141,6 +145,8 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;
   }
+  if (heap.nature == Nature::kHardened || way.owner->nature == Nature::kHardened)
+    return reallocate_hardened(heap, way, p, size, group);
   if (size > kRequestMax) return nullptr;
   if (size == 0) size = 1;
   if (way.pool == Pool::kTiny && fits_in_place(size, way.size)) return p;
@@ -158,9 +164,13 @@ size_t usable_size(const void *p) {
   if (p == nullptr) return 0;
   Route way = route(p);
   if (way.fault == 0 && is_free(way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
-  if (way.fault == 0) return way.size;
-  report_misuse(way.fault, "usable_size", p, way);
-  return 0;
+  if (way.fault != 0) {
+    report_misuse(way.fault, "usable_size", p, way);
+    return 0;
+  }
+  if (way.owner->nature != Nature::kHardened) return way.size;
+  const size_t size = size_checked(way, p, "usable_size");
+  return size == kBroken ? 0 : size;
 }
 
 }  // namespace ace

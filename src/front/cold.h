@@ -7,6 +7,10 @@ namespace ace {
 // For aligned requests: `alignment` is a power of two up to ACE_ALIGNMENT_MAX, else nullptr.
 void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
 
+// The first class whose blocks hold `size` bytes, 1 to kTinyMax, and are all aligned; kClasses where there is
+// none.
+unsigned aligned_class(size_t size, size_t alignment);
+
 // Zeroed; nullptr where the product overflows.
 void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group);
 

@@ -37,9 +37,10 @@ struct Route {
   Pool pool;
   Superslab *superslab;
   SlabRow *row;    // tiny pool
-  unsigned index;  // granule in the slab (tiny), page in the superslab (mid)
-  size_t size;     // usable bytes
+  unsigned index;  // granule in the slab (tiny), page in the superslab (mid), of the block's start
+  size_t size;     // usable bytes; of a hardened heap: with its seal (heap/red_zone.h)
   Heap *owner;
+  const void *block;  // that the pointer lies in, or lay in; nullptr where that is unknown
 };
 
 Route route(const void *p);
@@ -47,7 +48,8 @@ Route route(const void *p);
 // Is the block at `p`, to which the route leads, free already, as far as its bit or its tag tells?
 bool is_free(const Route &route, const void *p);
 
-// Reports a misuse: to the host's handler, else to standard error; aborts where the policy says so.
+// Reports a misuse (misuse.cpp): to the host's handler, else to standard error; aborts where the policy says
+// so.
 void report_misuse(int code, const char *function, const void *p, const Route &route);
 
 void set_misuse_handler(ace_error_fn handler, void *context);

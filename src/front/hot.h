@@ -8,7 +8,8 @@
 namespace ace {
 
 // warm.cpp
-[[gnu::noinline]] void *allocate_after_refill(Heap &heap, Bin &bin);
+// `size` is what the allocation asks for, where it lies already: before the bin, to spare the hot path a move.
+[[gnu::noinline]] void *allocate_after_refill(Heap &heap, size_t size, Bin &bin);
 [[gnu::noinline]] void free_outside_window(Heap *heap, void *p);
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 // What a sweep does all the time. `p` is a block of this heap.
@@ -18,6 +19,8 @@ void free_swept(Heap &heap, void *p, size_t size);
 // where it is not surely a live one. `p` is ours.
 bool free_into_others_slab(const Heap *heap, void *p);
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
+// From a heap that is not a plain one: hardened, or ended.
+void *allocate_other(Heap &heap, size_t size, unsigned group);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
@@ -49,13 +52,13 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   const size_t index = size - 1;  // a size of 0 becomes the largest number, and rare
   if (index >= kTinyMax - kHeader) [[unlikely]]
     return allocate_rare(heap, size, group);
-  Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + group * (kClasses * kBinSize));
+  Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + size_t{group * (kClasses * kBinSize)});
   if constexpr (kBitmapWord) {
     if (bin.list == nullptr)
-      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, bin);
+      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, size, bin);
   }
   if (bin.list == nullptr) [[unlikely]]
-    return allocate_after_refill(heap, bin);
+    return allocate_after_refill(heap, size, bin);
   return issue_from_list(heap, bin);
 }
 

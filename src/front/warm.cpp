@@ -1,5 +1,6 @@
 // Warm: what the hot path calls when a list runs dry, and frees that do not go onto a list.
 #include "base/path.h"
+#include "front/hardened.h"
 #include "front/hot.h"
 #include "heap/carve.h"
 #include "heap/front_cache.h"
@@ -80,17 +81,28 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
 [[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function) {
   const OnPath path(Path::kCold);
   if (p == nullptr) return;
+  const size_t told = size == 0 ? kUntold : size;
+  if (kCanHarden && heap != nullptr && heap->nature == Nature::kHardened && free_sound(*heap, p, told)) return;
   Route way = route(p);
   if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
   if (way.fault != 0) return report_misuse(way.fault, function, p, way);
+  if (way.owner->nature == Nature::kHardened && !wipe_checked(way, p, told, function)) return;
   if (way.owner == heap) return free_local(*heap, p, way);
   free_remote(heap, p, way);
 }
 
 }  // namespace
 
-void *allocate_after_refill(Heap &heap, Bin &bin) {
+void *allocate_other(Heap &heap, size_t size, unsigned group) {
+  if (heap.nature == Nature::kHardened) return allocate_hardened(heap, size, group);
+  report_misuse(ACE_ERROR_ENDED_HEAP, "alloc", &heap, route(nullptr));
+  return nullptr;
+}
+
+void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
   const OnPath path(Path::kWarm);
+  if (heap.nature != Nature::kPlain) [[unlikely]]
+    return allocate_other(heap, size, bin_index(heap, bin) / kClasses);
   if constexpr (kBitmapWord) {
     if (!has_remote_frees(heap) && carve_next_word(heap, bin_index(heap, bin))) {
       heap.counters.refills.add(1);

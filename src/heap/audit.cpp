@@ -10,8 +10,9 @@
 #include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
-#include "heap/purge.h"
 #include "heap/page_set.h"
+#include "heap/purge.h"
+#include "heap/red_zone.h"
 #include "heap/slab.h"
 
 namespace ace {
@@ -101,7 +102,7 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
 void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
   const uintptr_t slab = address_of(slab_of(row));
-  const uint32_t size = row.prefix.block_size, end = blocks_end(row.prefix);
+  const uint32_t size = block_size_of(row.prefix), end = blocks_end(row.prefix);
   const uint64_t excess = kWideReciprocal[row.prefix.size_class].excess;
   const uint64_t blocks = (bin.limit + excess - 1) / excess;
   bool inside = bin.base >= slab && bin.base - slab <= kSlabSize && (bin.base - slab) % size == 0 &&
@@ -115,6 +116,31 @@ void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   for (unsigned g = from; g < to; ++g) {
     bool bit = superslab->free_bits[row.prefix.index][g / 64] >> g % 64 & 1;
     a.expect(!bit, "granule %u of slab %p is free inside the window", g, static_cast<void *>(slab_of(row)));
+  }
+}
+
+// Of a hardened heap: live blocks have their seals, free ones are zero. Absent pages are not looked at, as that
+// would make them resident.
+void audit_contents(Audit &a, Superslab *superslab, unsigned index) {
+  const SlabRow &row = superslab->row(index);
+  const uint32_t size = block_size_of(row.prefix);
+  const uint16_t present = row.present;
+  const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  for (unsigned w = 0; w < kWordsPerSlab; ++w) {
+    const uint64_t free = superslab->free_bits[index][w] | superslab->remote_bits[index][w];
+    for (uint64_t blocks = pattern.words[w]; blocks != 0; blocks &= blocks - 1) {
+      const auto n = static_cast<unsigned>(std::countr_zero(blocks));
+      const uint32_t offset = (w * 64 + n) * uint32_t{kGranule};
+      const auto first = static_cast<unsigned>(offset / kPage);
+      const auto last = static_cast<unsigned>((offset + size - 1) / kPage);
+      const uint64_t pages = low_bits(last + 1) & ~low_bits(first);
+      if ((pages & ~uint64_t{present}) != 0) continue;
+      const std::byte *block = superslab->slab(index) + offset;
+      const bool is_free = free >> n & 1,
+                 sound = is_free ? is_zero(block, size) : read_seal(a.heap, block, size) != kBroken;
+      a.expect(sound, "%s block %p was written to", is_free ? "a free" : "the end of a",
+               static_cast<const void *>(block));
+    }
   }
 }
 
@@ -146,12 +172,13 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     for (; live != 0; live &= live - 1) {
       unsigned granule = w * 64 + static_cast<unsigned>(std::countr_zero(live));
       auto first = static_cast<unsigned>(granule * kGranule / kPage);
-      auto last = static_cast<unsigned>((granule * kGranule + prefix.block_size - 1) / kPage);
+      auto last = static_cast<unsigned>((granule * kGranule + block_size_of(prefix) - 1) / kPage);
       uint64_t pages = low_bits(last + 1) & ~low_bits(first);
       a.expect((pages & ~uint64_t{present}) == 0, "slab %p: a used block lies in an absent page", slab);
     }
   }
   a.expect(prefix.owner == &a.heap, "slab %p: wrong owner", slab);
+  if (a.heap.nature == Nature::kHardened) audit_contents(a, superslab, index);
   Bin &bin = a.heap.bins[prefix.bin];
   const BinSlabs &slabs = a.heap.slabs[prefix.bin];
   a.expect((slabs.current == &row) == (prefix.state == SlabState::kCurrent),
@@ -163,7 +190,7 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
       a.expect(prefix.used == 0, "free slab %p has used blocks", slab);
       return;
     case SlabState::kCurrent:
-      audit_window(a, bin, slabs.window_end, row);
+      if (a.heap.nature != Nature::kHardened) audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
       if constexpr (kBitmapWord) audit_word(a, bin, row);
       break;

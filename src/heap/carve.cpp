@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/experiment.h"
+#include "heap/scatter.h"
 
 namespace ace {
 namespace {
@@ -48,7 +49,7 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   Bin &bin = heap.bins[index];
   BinSlabs &slabs = heap.slabs[index];
   const auto begin = static_cast<uint32_t>(bin.base - address_of(slab_of(*slabs.current)));
-  const uint32_t size = slabs.current->prefix.block_size;
+  const uint32_t size = block_size_of(slabs.current->prefix);
   slabs.window_end = end;
   bin.limit = end <= begin ? 0 : (end - begin + size - 1) / size * kWideReciprocal[class_of_bin(index)].excess;
 }
@@ -65,7 +66,39 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
-  count_taken(heap, size_t{count} * row.prefix.block_size);
+  count_taken(heap, size_t{count} * block_size_of(row.prefix));
+}
+
+// A hardened heap's carve: the next word that holds free blocks is scattered.
+Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
+  BinSlabs &slabs = heap.slabs[index];
+  SlabRow &row = *slabs.current;
+  for (unsigned step = slabs.window_end / kBytesPerWord; step < kWordsPerSlab; ++step) {
+    const unsigned w = scattered_word(heap, row, step);
+    const uint64_t free = free_bits(row)[w].load(std::memory_order_relaxed);
+    if (free == 0) continue;
+    const uint16_t present = row.present.load(std::memory_order_relaxed);
+    const auto absent = static_cast<uint16_t>(pages_touched(w, free, block_size_of(row.prefix)) & ~present);
+    if (absent != 0) {
+      if (prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
+      if (!row.prefix.fills_absent_pages && !(present >> w / kWordsPerPage & 1)) continue;
+      if (!take_absent_pages(heap, row, absent, talk)) return Carved::kRefused;
+      // Whoever issues the blocks reads them first, and a page that is read is mapped once more when it is
+      // written.
+      for (uint32_t pages = absent; pages != 0; pages &= pages - 1)
+        *reinterpret_cast<volatile char *>(slab_of(row) +
+                                           static_cast<unsigned>(std::countr_zero(pages)) * kPage) = 0;
+    }
+    slabs.window_end = (step + 1) * kBytesPerWord;
+    slabs.scatter->bits = free;
+    heap.bins[index].base = address_of(slab_of(row)) + w * kBytesPerWord;
+    heap.bins[index].reciprocal = next_random(heap) % 64;
+    count_taken(heap, static_cast<size_t>(std::popcount(free)) * block_size_of(row.prefix));
+    heap.counters.carves.add(1);
+    return Carved::kBlocks;
+  }
+  slabs.window_end = kWordsPerSlab * kBytesPerWord;
+  return Carved::kNone;
 }
 
 }  // namespace
@@ -81,13 +114,16 @@ bool carve_next_word(Heap &heap, unsigned index) {
   const uint64_t blocks = word.load(std::memory_order_relaxed);
   if (blocks == 0) return false;
   const uint16_t present = row.present.load(std::memory_order_relaxed);
-  if ((pages_touched(w, blocks, row.prefix.block_size) & ~present) != 0) return false;
+  if ((pages_touched(w, blocks, block_size_of(row.prefix)) & ~present) != 0) return false;
   word.store(0, std::memory_order_relaxed);
   hold_word(heap, index, w, blocks);  // the window grows over the words before with the first that is issued
   return true;
 }
 
 Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
+  if constexpr (kCanHarden) {
+    if (heap.nature == Nature::kHardened) return scatter_word(heap, index, prefer_partial, talk);
+  }
   Bin &bin = heap.bins[index];
   BinSlabs &slabs = heap.slabs[index];
   SlabRow &row = *slabs.current;
@@ -106,7 +142,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
     const uint64_t blocks = kCarveBatch == 1 ? free & (~free + 1) : free;
     const unsigned page = w / kWordsPerPage;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
-    const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, row.prefix.block_size) & ~present);
+    const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, block_size_of(row.prefix)) & ~present);
     if (absent != 0) {
       if (count != 0) break;  // a fresh page is carved alone
       if (prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
@@ -130,7 +166,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   // No free bit lies before the next word, and no block starts behind the slab's last one.
   uint32_t window_end = std::min(w * kBytesPerWord, end);
   if constexpr (kCarveBatch == 1) {
-    if (count != 0) window_end = offset_in_slab(bin.list) + row.prefix.block_size;
+    if (count != 0) window_end = offset_in_slab(bin.list) + block_size_of(row.prefix);
   }
   end_window_at(heap, index, window_end);
   if (count == 0) return Carved::kNone;
@@ -138,13 +174,13 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
   slabs.used_blocks.add(count);
   heap.counters.carves.add(1);
-  count_taken(heap, size_t{count} * row.prefix.block_size);
+  count_taken(heap, size_t{count} * block_size_of(row.prefix));
   return Carved::kBlocks;
 }
 
 void begin_window(Heap &heap, unsigned index, uint32_t offset) {
   BinSlabs &slabs = heap.slabs[index];
-  const uint32_t size = slabs.current->prefix.block_size;
+  const uint32_t size = block_size_of(slabs.current->prefix);
   heap.bins[index].base = address_of(slab_of(*slabs.current)) + (offset + size - 1) / size * size;
   heap.bins[index].limit = 0;
   if constexpr (kBitmapWord) heap.bins[index].word->at = kNoWord;

@@ -11,6 +11,7 @@
 #include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/purge.h"
+#include "heap/red_zone.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
 #include "heap/superslab_pool.h"
@@ -51,10 +52,10 @@ void unmap_all(Heap &heap, bool later) {
   release(home);
 }
 
-int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_fn visit, void *context) {
+int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn visit, void *context) {
   SlabRow &row = superslab->row(index);
   if (row.prefix.pool != Pool::kTiny || row.prefix.state == SlabState::kFree) return 0;
-  const Bin &bin = bins[row.prefix.bin];
+  const Bin &bin = heap.bins[row.prefix.bin];
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     uint64_t live = pattern.words[w] & ~superslab->free_bits[index][w].load(std::memory_order_relaxed) &
@@ -66,19 +67,20 @@ int walk_slab(Superslab *superslab, unsigned index, const Bin *bins, ace_visit_f
       const bool has_list = kFrontCache != 0 || row.prefix.state == SlabState::kCurrent;
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
-      if (int answer = visit(user_part(block), row.prefix.block_size - kHeader, row.prefix.kind_group, context))
-        return answer;
+      const size_t size = size_for_user(heap, block, block_size_of(row.prefix));
+      if (int answer = visit(user_part(block), size, row.prefix.kind_group, context)) return answer;
     }
   }
   return 0;
 }
 
-int walk_mid(Superslab *superslab, ace_visit_fn visit, void *context) {
+int walk_mid(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *context) {
   MidBody &body = superslab->mid();
   for (unsigned page = kMidFirstPage; page < kPagesPerSuperslab; ++page) {
     if (body.run_pages[page] == 0) continue;
     if (body.remote[page / 64].load(std::memory_order_relaxed) >> page % 64 & 1) continue;
-    if (int answer = visit(superslab->page(page), body.run_pages[page] * kPage, 0, context)) return answer;
+    const size_t size = size_for_user(heap, superslab->page(page), body.run_pages[page] * kPage);
+    if (int answer = visit(superslab->page(page), size, 0, context)) return answer;
   }
   return 0;
 }
@@ -87,15 +89,32 @@ int walk_superslab(Heap &heap, Superslab *superslab, ace_visit_fn visit, void *c
   switch (superslab->head.prefix.pool) {
     case Pool::kTiny:
       for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
-        if (int answer = walk_slab(superslab, i, heap.bins, visit, context)) return answer;
+        if (int answer = walk_slab(heap, superslab, i, visit, context)) return answer;
       }
       return 0;
     case Pool::kMid:
-      return walk_mid(superslab, visit, context);
+      return walk_mid(heap, superslab, visit, context);
     default:
       if (superslab->head.remote.words.load(std::memory_order_relaxed) != 0) return 0;
-      return visit(large_block(superslab), large_block_size(superslab), 0, context);
+      return visit(large_block(superslab),
+                   size_for_user(heap, large_block(superslab), large_block_size(superslab)), 0, context);
   }
+}
+
+// One secret for the process, so that heaps know one another's blocks; the order of re-issue is each heap's
+// own.
+uint64_t secret_of_process() {
+  static std::atomic<uint64_t> secret{0};
+  uint64_t present = secret.load(std::memory_order_relaxed), fresh;
+  if (present != 0) return present;
+  // Before the system has gathered any chance the clock and where the process was loaded must do.
+  if (!os().random(&fresh, sizeof fresh)) fresh = os().now() * 0x9e3779b97f4a7c15u ^ address_of(&secret);
+  return secret.compare_exchange_strong(present, fresh | 1, std::memory_order_relaxed) ? fresh | 1 : present;
+}
+
+void begin_secret(Heap &heap) {
+  heap.secret = secret_of_process();
+  heap.random = key_of(heap.secret, &heap) ^ os().now();
 }
 
 // Before a heap becomes larger than it ever was, the pages that it holds for nothing go back: those that one
@@ -109,7 +128,8 @@ void look_before_growth(Heap &heap, uint64_t resident) {
 }  // namespace
 
 Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
-  Superslab *home = acquire_superslab();
+  const bool hardened = kCanHarden && (options().hardened || (config.flags & ACE_HEAP_HARDENED) != 0);
+  Superslab *home = acquire_superslab(hardened);
   if (home == nullptr) return nullptr;
   Heap *heap = new (home->heap_area) ace_heap();
   heap->home = home;
@@ -119,6 +139,8 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->on_limit = config.on_limit;
   heap->on_limit_context = config.on_limit_context;
   heap->is_thread_heap = is_thread_heap;
+  heap->nature = hardened ? Nature::kHardened : Nature::kPlain;
+  if (hardened) begin_secret(*heap);
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
   if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
   heap->phases.since.set(os().now());
@@ -134,6 +156,9 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
 
 void destroy_heap(Heap &heap, bool later) {
   leave_heap(heap);
+  // Its memory may stay for a while: whoever uses the heap still shall find no list in it, and be told.
+  memset(heap.bins, 0, sizeof heap.bins);
+  heap.nature = Nature::kEnded;
   unmap_all(heap, later);
 }
 

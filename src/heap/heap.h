@@ -85,6 +85,15 @@ struct SlabList {
   SlabRow *first, *last;
 };
 
+// In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. Free
+// blocks of the current slab stay in its bitmap until they are issued, in any order: heap/scatter.h.
+struct Scatter {
+  uint64_t bits;  // of the word that Bin::base stands at: what may be issued of it
+};
+
+// What a heap is; kEnded is also what the memory of a heap says that went back to the system.
+enum class Nature : uint8_t { kEnded, kPlain, kHardened };
+
 // The rest of a bin, for refills and for frees into the bitmap: a cache line, where the heap has room for it.
 struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
@@ -92,6 +101,7 @@ struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
   uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
+  [[no_unique_address]] StateOf<kCanHarden, Scatter> scatter;
 };
 
 // Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read
@@ -155,6 +165,11 @@ struct Heap {
   bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
   bool sealed;    // partly used slabs are passed over: seal_slabs
   bool is_thread_heap;
+  Nature nature;
+  // Hardened: what red zones are made with, where the next block comes from, and a page that was written to
+  // while it was free, until that is reported (nullptr: none).
+  uint64_t secret, random;
+  const void *spoiled;
   char name[32];
   [[no_unique_address]] StateOf<kFrontCache != 0, FrontCache> front_cache;
   [[no_unique_address]] StateOf<kWarmPool != 0, WarmPool> warm_pool;

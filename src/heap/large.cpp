@@ -26,7 +26,8 @@ size_t mapping_size(size_t offset, size_t size) { return round_up(offset + size,
 // A mapping for a block of `size` bytes at `offset`, with its head filled in; nullptr where there is none.
 Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   size_t mapped = mapping_size(offset, size);
-  auto *superslab = static_cast<Superslab *>(os().map(mapped, kSuperslabSize));
+  const size_t guard = heap.nature == Nature::kHardened ? os().page_size : 0;
+  auto *superslab = static_cast<Superslab *>(os().map(mapped + guard, kSuperslabSize));
   if (superslab == nullptr) {
     heap.counters.system_failures.add(1);
     return nullptr;
@@ -38,8 +39,9 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   head.mapped = mapped;
   head.asked_pages = pages_of(mapped - offset);
   head.holds_zeroes = true;
+  if (guard != 0) put_guard(superslab, mapped);
   if (!enter_address(superslab)) {
-    end_mapping(superslab, mapped);
+    end_mapping(superslab, mapped + guard);
     return nullptr;
   }
   return superslab;
@@ -70,10 +72,12 @@ void unlink_large(Heap &heap, Superslab *superslab) {
 void unmap_large(Heap &heap, Superslab *superslab) {
   uncount_mapping(heap, superslab);
   leave_address(superslab);
-  end_mapping(superslab, superslab->head.mapped);
+  end_mapping(superslab, superslab->head.mapped + guard_of(superslab));
 }
 
+// Of a hardened heap nothing is kept: who uses a block after its end gets a signal.
 bool may_keep(const Heap &heap, size_t block_size) {
+  if (heap.nature == Nature::kHardened) return false;
   const size_t peak = heap.counters.peak_resident_bytes.get();
   const size_t most = std::max(kKeptMin, peak / kKeptShare) + heap.missed_bytes;
   return heap.kept_block_bytes + block_size <= std::min(most, std::max(kKeptMin, peak));
@@ -243,7 +247,8 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     if (!granted(heap, new_size - old_size)) return nullptr;
   }
 
-  if (os().resize(superslab, old_mapped, new_mapped)) {
+  const bool guarded = superslab->head.guarded;  // then neither end of the mapping can be moved
+  if (!guarded && os().resize(superslab, old_mapped, new_mapped)) {
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
     superslab->head.mapped = new_mapped;
@@ -251,17 +256,24 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     link_large(heap, superslab);
     count_mapping(heap, superslab);
   } else {
-    if (new_size < old_size) return large_block(superslab);  // what the system will not take back stays
+    // What the system will not take back stays.
+    if (new_size < old_size && !guarded) return large_block(superslab);
     Superslab *target = map_large(heap, size, offset);
     if (target == nullptr) return nullptr;
-    if (!os().move(large_block(superslab), old_size, large_block(target))) {
+    const size_t moved = std::min(old_size, new_size);
+    if (!os().move(large_block(superslab), moved, large_block(target))) {
       leave_address(target);
-      end_mapping(target, new_mapped);
+      end_mapping(target, new_mapped + guard_of(target));
       return nullptr;
     }
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
     leave_address(superslab);
+    if (std::byte *rest = large_block(superslab) + moved; old_size > moved) {
+      end_mapping(rest, old_size - moved + guard_of(superslab));
+    } else if (guarded) {
+      os().unmap(rest, guard_of(superslab));  // where that is refused a page that nobody can touch stays
+    }
     end_mapping(superslab, offset);
     link_large(heap, target);
     count_mapping(heap, target);

@@ -1,6 +1,7 @@
 #include "heap/mid.h"
 
 #include "heap/page_set.h"
+#include "heap/red_zone.h"
 #include "heap/remote.h"
 #include "heap/superslab_pool.h"
 
@@ -62,9 +63,19 @@ size_t resident_bytes(Superslab *superslab) {
   return PageSet::load(superslab->mid().present).count(0, kPagesPerSuperslab) * kPage;
 }
 
+// A hardened heap's free pages are zero; absent ones need not be looked at. The superslab's claim is held.
+void look_for_writes(Heap &heap, Superslab *superslab, unsigned from, unsigned to) {
+  if (heap.nature != Nature::kHardened) return;
+  const PageSet present = PageSet::load(superslab->mid().present);
+  for (unsigned page = from; page < to; ++page) {
+    if (present.has(page) && !is_zero(superslab->page(page), kPage)) heap.spoiled = superslab->page(page);
+  }
+}
+
 // Takes [from, to), which is free, into use; the superslab's claim is held. False at the limit.
 bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, LimitTalk &talk) {
   MidBody &body = superslab->mid();
+  look_for_writes(heap, superslab, from, to);
   if (!are_set(body.present, from, to)) {
     const size_t fresh = (to - from - PageSet::load(body.present).count(from, to)) * kPage;
     if (!may_grow(heap, fresh, talk)) return false;
@@ -77,7 +88,7 @@ bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, Li
 
 // With its claim taken, since purgers may look at it as soon as it is listed.
 Superslab *add_mid_superslab(Heap &heap) {
-  Superslab *superslab = acquire_superslab();
+  Superslab *superslab = acquire_superslab(heap.nature == Nature::kHardened);
   if (superslab == nullptr) {
     heap.counters.system_failures.add(1);
     return nullptr;
@@ -109,7 +120,10 @@ void *take_recent(Heap &heap, unsigned pages) {
     const unsigned start = page_index_of(run), end = start + pages;
     if (!superslab->head.claim.try_take()) continue;
     const bool usable = are_set(body.free, start, end) && are_set(body.present, start, end);
-    if (usable) clear_bits(body.free, start, end);
+    if (usable) {
+      look_for_writes(heap, superslab, start, end);
+      clear_bits(body.free, start, end);
+    }
     superslab->head.claim.release();
     if (usable) return begin_run(heap, superslab, start, pages);
   }

@@ -54,7 +54,7 @@ void assign_slab(Heap &heap, SlabRow &row, unsigned bin) {
   prefix.used = 0;
   prefix.capacity = static_cast<uint16_t>(blocks_per_slab(size_class));
   prefix.bound = slab_bound(size_class);
-  prefix.block_size = kClassSize[size_class];
+  prefix.block_size = heap.nature == Nature::kHardened ? 0 : kClassSize[size_class];
   prefix.reciprocal = slab_reciprocal(size_class);
   prefix.owner = &heap;
   BitmapWord *bits = free_bits(row);
@@ -90,6 +90,7 @@ void retire(Heap &heap, unsigned index, bool used_up = true) {
   SlabPrefix &prefix = row.prefix;
   heap.slabs[index].current = nullptr;
   heap.slabs[index].window_end = 0;
+  if constexpr (kCanHarden) heap.slabs[index].scatter->bits = 0;
   heap.bins[index].limit = 0;
   const unsigned free = prefix.capacity - prefix.used, resident = free == 0 ? 0 : free_in_resident_pages(row);
   row.claim.release();

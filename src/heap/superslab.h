@@ -50,6 +50,8 @@ struct SlabPrefix {
   uint16_t due;
   uint16_t capacity;
   uint16_t bound;  // with `reciprocal`, see starts_block
+  // 0 in a hardened heap, and for a head: what takes a short way because of the size then takes the long one.
+  // Where any slab's is asked for, block_size_of tells it.
   uint32_t block_size;
   Heap *owner;
   uint32_t reciprocal;
@@ -59,8 +61,13 @@ struct SlabPrefix {
 };
 static_assert(sizeof(SlabPrefix) == 32);
 
+// Of a slab that was assigned.
+inline uint32_t block_size_of(const SlabPrefix &prefix) { return kClassSize[prefix.size_class]; }
+
 // Where the slab's last block ends; 0 for a head, and for a slab that was never assigned.
-inline uint32_t blocks_end(const SlabPrefix &prefix) { return uint32_t{prefix.capacity} * prefix.block_size; }
+inline uint32_t blocks_end(const SlabPrefix &prefix) {
+  return uint32_t{prefix.capacity} * block_size_of(prefix);
+}
 
 // Of a slab that was assigned.
 constexpr bool starts_block(const SlabPrefix &prefix, uint32_t offset_in_slab) {
@@ -128,6 +135,7 @@ struct alignas(128) SuperslabHead {
   // holder. 0 while it lives: whether it is fresh, and zero, is told by holds_zeroes.
   std::atomic<size_t> kept_bytes;
   bool holds_zeroes;
+  bool guarded;          // a page that nobody may touch follows: see heap/superslab_pool.h
   uint32_t asked_pages;  // large pool: of the block, which may be a kept one that is larger
 };
 static_assert(sizeof(SuperslabHead) == 128 && offsetof(SuperslabHead, remote) == 64);

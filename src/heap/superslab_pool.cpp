@@ -19,8 +19,12 @@ Lock g_pool_lock;
 std::byte *g_chunk;         // the rest of the last mapping
 size_t g_chunk_superslabs;  // how many it holds
 size_t g_handed_out;
-Superslab *g_kept[kKept];  // released, purged, still mapped
-size_t g_kept_count;
+// Released, purged, still mapped.
+struct Kept {
+  Superslab *superslabs[kKept];
+  size_t count;
+};
+Kept g_kept, g_kept_guarded;
 Superslab *g_waiting;  // released, with their pages; linked by their heads
 size_t g_waiting_bytes;
 
@@ -54,7 +58,7 @@ bool purge_all(Superslab *superslab) {
 
 bool is_of_pool(const Superslab *superslab) { return superslab->head.prefix.pool != Pool::kLarge; }
 size_t mapped_size(const Superslab *superslab) {
-  return is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped;
+  return (is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped) + guard_of(superslab);
 }
 
 // False where the system refuses: it is remembered then, with a page at most.
@@ -78,16 +82,24 @@ Refused *take_refused() {
 
 // Keeps one that nobody uses any more, with no page of it, or unmaps it.
 void keep(Superslab *superslab) {
-  if (!is_of_pool(superslab)) return end_mapping(superslab, mapped_size(superslab));
+  const size_t mapped = mapped_size(superslab);
+  if (!is_of_pool(superslab)) return end_mapping(superslab, mapped);
+  Kept &kept = superslab->head.guarded ? g_kept_guarded : g_kept;
   const bool zeroed = purge_all(superslab);
   {
     Locked locked(g_pool_lock);
-    if (zeroed && g_kept_count < kKept) {
-      g_kept[g_kept_count++] = superslab;
+    if (zeroed && kept.count < kKept) {
+      kept.superslabs[kept.count++] = superslab;
       return;
     }
   }
-  end_mapping(superslab, kSuperslabSize);
+  end_mapping(superslab, mapped);
+}
+
+// nullptr where none is kept. It has been purged: its head does not say any more whether it is guarded.
+Superslab *take_kept(Kept &kept) {
+  Locked locked(g_pool_lock);
+  return kept.count != 0 ? kept.superslabs[--kept.count] : nullptr;
 }
 
 // nullptr where none waits.
@@ -103,8 +115,8 @@ Superslab *take_waiting() {
 Superslab *take() {
   Locked locked(g_pool_lock);
   Superslab *superslab;
-  if (g_kept_count != 0) {
-    superslab = g_kept[--g_kept_count];
+  if (g_kept.count != 0) {
+    superslab = g_kept.superslabs[--g_kept.count];
   } else {
     if (g_chunk_superslabs == 0 && !map_chunk()) return nullptr;
     // From the top: the kernel maps downwards, so that chunks are used in the order of their addresses.
@@ -114,14 +126,42 @@ Superslab *take() {
   return superslab;
 }
 
+// Each in a mapping of its own.
+Superslab *take_guarded() {
+  Superslab *superslab = nullptr;
+  {
+    Locked locked(g_pool_lock);
+    if (g_kept_guarded.count != 0) superslab = g_kept_guarded.superslabs[--g_kept_guarded.count];
+    ++g_handed_out;
+  }
+  if (superslab == nullptr) {
+    superslab = static_cast<Superslab *>(os().map(kSuperslabSize + os().page_size, kSuperslabSize));
+    if (superslab != nullptr) put_guard(superslab, kSuperslabSize);
+  }
+  if (superslab != nullptr) {
+    superslab->head.guarded = true;
+    return superslab;
+  }
+  Locked locked(g_pool_lock);
+  --g_handed_out;
+  return nullptr;
+}
+
 }  // namespace
 
-Superslab *acquire_superslab() {
+size_t guard_of(const Superslab *superslab) { return superslab->head.guarded ? os().page_size : 0; }
+
+void put_guard(Superslab *superslab, size_t mapped) {
+  os().guard(reinterpret_cast<std::byte *>(superslab) + mapped, os().page_size);
+  superslab->head.guarded = true;
+}
+
+Superslab *acquire_superslab(bool guarded) {
   purge_released();  // rather than that more is mapped
-  Superslab *superslab = take();
+  Superslab *superslab = guarded ? take_guarded() : take();
   if (superslab == nullptr) return nullptr;
   if (enter_address(superslab)) return superslab;
-  end_mapping(superslab, kSuperslabSize);
+  end_mapping(superslab, kSuperslabSize + guard_of(superslab));
   return nullptr;
 }
 
@@ -171,15 +211,9 @@ bool has_released() {
 }
 
 void unmap_kept_superslabs() {
-  for (;;) {
-    Superslab *superslab;
-    {
-      Locked locked(g_pool_lock);
-      if (g_kept_count == 0) return;
-      superslab = g_kept[--g_kept_count];
-    }
-    end_mapping(superslab, kSuperslabSize);
-  }
+  while (Superslab *superslab = take_kept(g_kept)) end_mapping(superslab, kSuperslabSize);
+  while (Superslab *superslab = take_kept(g_kept_guarded))
+    end_mapping(superslab, kSuperslabSize + os().page_size);
 }
 
 void lock_superslab_pool() { g_pool_lock.lock(); }

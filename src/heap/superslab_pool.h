@@ -5,8 +5,14 @@
 namespace ace {
 
 // A zeroed superslab that is in the address map, nothing of it resident; nullptr where the system has no
-// more. Any thread.
-Superslab *acquire_superslab();
+// more. `guarded`: behind it lies a page that nobody may touch, so that what overflows from its last block does
+// not reach whatever lies there, another superslab's head perhaps. Any thread.
+Superslab *acquire_superslab(bool guarded = false);
+
+// Bytes of the guard behind a superslab, or behind a large block's mapping.
+size_t guard_of(const Superslab *superslab);
+// Makes it, where the system lets us: `mapped` bytes and the guard were mapped.
+void put_guard(Superslab *superslab, size_t mapped);
 
 // Takes back a superslab whose blocks are all dead: its pages go back to the system, its addresses are kept
 // for the next one or unmapped. Any thread.

@@ -102,7 +102,7 @@ constexpr uint64_t kHugeFrom = uint64_t{kHugeFromMiB} << 20;
 bool may_be_huge() { return options().huge_pages && !kTailPrefix && os().page_size == kPage; }
 
 bool wants_huge(const Heap &heap) {
-  if (!may_be_huge()) return false;
+  if (!may_be_huge() || heap.nature == Nature::kHardened) return false;
   const uint64_t resident = heap.counters.resident_bytes();
   const size_t limit = heap.limit.load(std::memory_order_relaxed);
   return resident >= kHugeFrom && resident + kSuperslabSize <= heap.counters.peak_resident_bytes.get() &&
@@ -157,7 +157,7 @@ void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
 }
 
 SlabRow *add_superslab(Heap &heap) {
-  Superslab *superslab = acquire_superslab();
+  Superslab *superslab = acquire_superslab(heap.nature == Nature::kHardened);
   if (superslab == nullptr) {
     heap.counters.system_failures.add(1);
     return nullptr;

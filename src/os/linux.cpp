@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -174,8 +175,18 @@ void *share(const char *path, size_t reserved, size_t size) {
 
 bool make_resident(void *start, size_t size) { return madvise(start, size, MADV_POPULATE_WRITE) == 0; }
 
-OsTable g_real{map,       unmap,    purge,        resize,           move,  now,           thread_time,
-               fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, 0};
+bool guard(void *start, size_t size) {
+  OnPath::note_system_call();
+  return mprotect(start, size, PROT_NONE) == 0;
+}
+
+bool random_bytes(void *start, size_t size) {
+  return getrandom(start, size, GRND_NONBLOCK) == static_cast<ssize_t>(size);
+}
+
+OsTable g_real{map,          unmap,    purge,        resize,           move,  now,           thread_time,
+               fill_huge,    end_huge, start_thread, await_thread_end, share, make_resident, guard,
+               random_bytes, 0};
 std::atomic<const OsTable *> g_table{nullptr};
 
 }  // namespace

@@ -45,6 +45,10 @@ struct OsTable {
   void *(*share)(const char *path, size_t reserved, size_t size);
   // Has pages of such a file be there; false where there is no memory for them: touching them would be fatal.
   bool (*make_resident)(void *start, size_t size);
+  // From now on whoever touches these pages gets a signal. False where the system refuses.
+  bool (*guard)(void *start, size_t size);
+  // Bytes that nobody can guess; false where the system has none.
+  bool (*random)(void *start, size_t size);
   size_t page_size;
 };
 

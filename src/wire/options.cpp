@@ -125,6 +125,7 @@ bool parse_text(const char *text, std::nullptr_t, Options &) {
 #define ACE_FIELD_playbook nullptr
 #define ACE_FIELD_worker &Options::worker
 #define ACE_FIELD_bad_pointer &Options::abort_on_bad_pointer
+#define ACE_FIELD_hardened &Options::hardened
 #define ACE_FIELD_limit &Options::limit
 #define ACE_FIELD_kinds &Options::kinds
 #define ACE_FIELD_domains &Options::domains

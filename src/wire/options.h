@@ -18,6 +18,7 @@ struct Options {
   Setting<WorkerOption> worker;
   Setting<bool> huge_pages;
   Setting<bool> abort_on_bad_pointer;
+  Setting<bool> hardened;
   Setting<size_t> limit;
   Setting<bool> kinds;
   Setting<unsigned> domains;  // a bit each for raw, mem, obj

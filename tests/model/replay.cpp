@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/config.h"
+#include "heap/red_zone.h"
 #include "model/model.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
@@ -234,7 +235,7 @@ class Replay {
   }
 
   void free_twice(size_t size) {
-    if (size > kMidMax) return;  // of a large block nothing is known after its free
+    if (size > kMidMax - kSeal) return;  // of a large block nothing is known after its free
     void *p = ace_heap_alloc(heap_, size);
     if (p == nullptr) return;
     ace_heap_free(heap_, p);

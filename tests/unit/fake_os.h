@@ -25,9 +25,10 @@ enum class OsCall : unsigned {
   kShare,
   kMakeResident,
   kFillHuge,
-  kStartThread
+  kStartThread,
+  kGuard
 };
-inline constexpr unsigned kOsCalls = 9;
+inline constexpr unsigned kOsCalls = 10;
 
 struct Range {
   uintptr_t from, to;
@@ -44,7 +45,8 @@ class FakeOs {
     state().now = real_os().now();
     static OsTable table;
     table = {map,       unmap,    purge,        resize,           move,  now,           now,
-             fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, page_size};
+             fill_huge, end_huge, start_thread, await_thread_end, share, make_resident, guard,
+             random,    page_size};
     replace_os(&table);
   }
   ~FakeOs() {
@@ -238,6 +240,8 @@ class FakeOs {
   static bool make_resident(void *start, size_t size) {
     return !fails(OsCall::kMakeResident) && real_os().make_resident(start, size);
   }
+  static bool guard(void *start, size_t size) { return !fails(OsCall::kGuard) && real_os().guard(start, size); }
+  static bool random(void *start, size_t size) { return real_os().random(start, size); }
 };
 
 }  // namespace ace::test

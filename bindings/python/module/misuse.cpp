@@ -29,6 +29,12 @@ const char *reason_of(ace_error_code code) {
       return "foreign";
     case ACE_ERROR_SIZE_MISMATCH:
       return "size_mismatch";
+    case ACE_ERROR_ENDED_HEAP:
+      return "ended_heap";
+    case ACE_ERROR_OVERFLOW:
+      return "overflow";
+    case ACE_ERROR_WRITE_AFTER_FREE:
+      return "write_after_free";
     case ACE_ERROR_NOT_ALLOCATED:
       return "not_allocated";
   }

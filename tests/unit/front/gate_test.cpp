@@ -298,7 +298,8 @@ TEST_F(GateDeathTest, TheDefaultPrintsAndAborts) {
   ace_set_error_handler(nullptr, nullptr);
   void *p = ace_heap_alloc(heap, 64);
   EXPECT_DEATH(ace_heap_free(heap, at(p, 8)),
-               "ace: free\\(0x[0-9a-f]+\\): .*start of a block; block size 64, heap \"test\"");
+               "ace: free\\(0x[0-9a-f]+\\): .*start of a block; block size 64, live, 8 bytes from its start, "
+               "heap \"test\"");
   EXPECT_DEATH(ace_free(&local), "ace: free\\(0x[0-9a-f]+\\): .*not from this allocator");
   EXPECT_DEATH(ace_heap_free_sized(heap, p, 100), "cannot belong to the block");
   EXPECT_DEATH((ace_heap_free(heap, p), ace_heap_free(heap, p)), "is free already");

@@ -1,0 +1,32 @@
+// Hardened heaps: what their allocations and frees do in place of the hot path, which they never take, since
+// their bins have no list and their windows no block. heap/red_zone.h says what a block looks like,
+// heap/scatter.h in which order they are issued.
+#pragma once
+#include "front/gate.h"
+#include "heap/heap.h"
+
+namespace ace {
+
+void *allocate_hardened(Heap &heap, size_t size, unsigned group);
+
+// `alignment` is a power of two above kGranule and up to ACE_ALIGNMENT_MAX.
+void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
+
+// No size is told with a free.
+inline constexpr size_t kUntold = SIZE_MAX;
+
+// Frees a live and sound block of a slab of this heap. False, with nothing done, for whatever else it may be.
+bool free_sound(Heap &heap, void *p, size_t size);
+
+// A block of a hardened heap, to which the route leads, is about to be freed: wipes it. False, and reported,
+// where it is free already, is not sound or is not of that size.
+bool wipe_checked(const Route &way, void *p, size_t size, const char *function);
+
+// The size that was asked for a block of a hardened heap, not free, to which the route leads; kBroken, and
+// reported, where it is not sound.
+size_t size_checked(const Route &way, const void *p, const char *function);
+
+// The block, live by its route, or the heap are hardened.
+void *reallocate_hardened(Heap &heap, const Route &way, void *p, size_t size, unsigned group);
+
+}  // namespace ace

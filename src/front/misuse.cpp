@@ -1,0 +1,116 @@
+// What is said of a misuse, and what follows it.
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "front/gate.h"
+#include "heap/heap.h"
+#include "heap/red_zone.h"
+#include "wire/options.h"
+
+namespace ace {
+namespace {
+
+// The context is written before its handler, and read after it.
+std::atomic<ace_error_fn> g_handler;
+std::atomic<void *> g_handler_context;
+
+const char *message_of(int code) {
+  switch (code) {
+    case ACE_ERROR_DOUBLE_FREE:
+      return "the block is free already";
+    case ACE_ERROR_INTERIOR:
+      return "the pointer does not point to the start of a block";
+    case ACE_ERROR_FOREIGN:
+      return "the pointer is not from this allocator, or its heap was destroyed";
+    case ACE_ERROR_SIZE_MISMATCH:
+      return "the size given cannot belong to the block";
+    case ACE_ERROR_ENDED_HEAP:
+      return "the heap was destroyed";
+    case ACE_ERROR_OVERFLOW:
+      return "what follows the block's last byte was overwritten";
+    case ACE_ERROR_WRITE_AFTER_FREE:
+      return "the block was written to while it was free";
+    default:
+      return "no block was ever handed out at this address";
+  }
+}
+
+ace_block_state state_of(int code, const Route &way) {
+  if (way.block == nullptr) return ACE_BLOCK_UNKNOWN;
+  if (code == ACE_ERROR_DOUBLE_FREE || code == ACE_ERROR_WRITE_AFTER_FREE) return ACE_BLOCK_FREE;
+  return is_free(way, way.block) ? ACE_BLOCK_FREE : ACE_BLOCK_LIVE;
+}
+
+ace_error describe(int code, const char *function, const void *p, const Route &way) {
+  ace_error error{};
+  error.code = static_cast<ace_error_code>(code);
+  error.message = message_of(code);
+  error.function = function;
+  error.pointer = p;
+  error.block_size = way.size;
+  error.owner = static_cast<const ace_heap *>(way.owner);
+  error.block = way.block;
+  error.state = state_of(code, way);
+  if (way.block == nullptr) return error;
+  error.offset = address_of(p) - address_of(way.block);
+  if (way.pool == Pool::kTiny) error.kind_group = way.row->prefix.kind_group;
+  if (way.owner->nature != Nature::kHardened || error.state != ACE_BLOCK_LIVE) return error;
+  const size_t asked = read_seal(*way.owner, way.block, way.size);
+  error.asked_size = asked == kBroken ? 0 : asked;
+  return error;
+}
+
+// A line of text that grows, and is cut where it is full.
+class Line {
+ public:
+  __attribute__((format(printf, 2, 3))) void add(const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    const int n = vsnprintf(text_ + length_, sizeof text_ - length_, format, values);
+    va_end(values);
+    if (n > 0)
+      length_ =
+          length_ + static_cast<size_t>(n) < sizeof text_ ? length_ + static_cast<size_t>(n) : sizeof text_ - 1;
+  }
+  void print() {
+    text_[length_ < sizeof text_ - 1 ? length_ : length_ - 1] = '\n';
+    (void)!write(STDERR_FILENO, text_, length_ < sizeof text_ - 1 ? length_ + 1 : length_);
+  }
+
+ private:
+  char text_[400];
+  size_t length_ = 0;
+};
+
+// For example: ace: free(0x7f..28): the pointer does not point to the start of a block; block size 64, live, 8
+// bytes from its start, heap "lua"
+void print(const ace_error &error) {
+  Line line;
+  line.add("ace: %s(%p): %s", error.function, error.pointer, error.message);
+  if (error.block_size != 0) line.add("; block size %zu", error.block_size);
+  if (error.state != ACE_BLOCK_UNKNOWN) line.add(", %s", error.state == ACE_BLOCK_LIVE ? "live" : "free");
+  if (error.asked_size != 0) line.add(", %zu bytes were asked for", error.asked_size);
+  if (error.block != nullptr && error.offset != 0) line.add(", %zu bytes from its start", error.offset);
+  if (error.kind_group != 0) line.add(", kind group %u", error.kind_group);
+  if (error.owner != nullptr) line.add(", heap \"%s\"", error.owner->name);
+  line.print();
+}
+
+}  // namespace
+
+void set_misuse_handler(ace_error_fn handler, void *context) {
+  g_handler_context.store(context, std::memory_order_relaxed);
+  g_handler.store(handler, std::memory_order_release);
+}
+
+void report_misuse(int code, const char *function, const void *p, const Route &route) {
+  const ace_error error = describe(code, function, p, route);
+  if (ace_error_fn handler = g_handler.load(std::memory_order_acquire); handler != nullptr)
+    return handler(&error, g_handler_context.load(std::memory_order_relaxed));
+  print(error);
+  if (options().abort_on_bad_pointer) abort();
+}
+
+}  // namespace ace

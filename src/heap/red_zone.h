@@ -1,0 +1,90 @@
+// What a hardened heap keeps behind and inside its blocks.
+//
+//   live    | what was asked for | padding | seal |     the seal is the block's last 8 bytes
+//   free    | zero ...                            |
+//
+// The seal holds the size that was asked for, under a key of the process's secret and the block's address;
+// padding, up to the next block size, is a byte of the key. So a write beyond the size is seen, by one byte
+// even and by a zero (no byte of the padding is zero, nor the seal's first), and so is a size that is not the
+// block's. Free blocks are zero, as are pages that went back to the system: whatever else is found in one was
+// written to it after the free.
+#pragma once
+#include "heap/heap.h"
+
+namespace ace {
+
+inline constexpr size_t kSeal = 8;
+
+// Blocks are read here as what they are not, hence the attributes.
+using Word = uint64_t [[gnu::may_alias]];
+using TwoWords [[gnu::vector_size(16), gnu::may_alias]] = uint64_t;
+
+inline uint64_t key_of(uint64_t secret, const void *block) {
+  const uint64_t x = (address_of(block) ^ secret) * 0x9e3779b97f4a7c15u;
+  return (x ^ x >> 32) | 1;
+}
+inline uint64_t padding_of(uint64_t key) { return (key & 0xff) * 0x0101010101010101u; }
+// The bytes of a word from its `n`th on, 0 <= n < 8.
+inline uint64_t bytes_from(size_t n) { return ~uint64_t{0} << 8 * n; }
+
+// Where the seal stands in a block of `gross` bytes, of which its user gets less.
+inline Word *seal_of(void *block, size_t gross) {
+  return reinterpret_cast<Word *>(static_cast<std::byte *>(block) + gross - kSeal);
+}
+
+// Makes a block of `gross` bytes one of `size`, at most gross - kSeal.
+inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
+  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
+  Word *end = seal_of(block, gross);
+  auto *word = reinterpret_cast<Word *>(static_cast<std::byte *>(block) + size / 8 * 8);
+  *end = key ^ uint64_t { size } << 8;
+  if (size % 8 != 0) {
+    const uint64_t mask = bytes_from(size % 8);
+    *word = (*word & ~mask) | (padding & mask);
+    ++word;
+  }
+  for (; word < end; ++word) *word = padding;
+}
+
+inline constexpr size_t kBroken = SIZE_MAX;
+
+// The size that was asked for; kBroken where seal or padding were overwritten.
+[[gnu::always_inline]] inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
+  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
+  const Word *end = seal_of(const_cast<void *>(block), gross);
+  const uint64_t told = *end ^ key;
+  const size_t size = told >> 8;
+  if ((told & 0xff) != 0 || size > gross - kSeal) return kBroken;
+  auto *word = reinterpret_cast<const Word *>(static_cast<const std::byte *>(block) + size / 8 * 8);
+  uint64_t wrong = 0;
+  if (size % 8 != 0) wrong = (*word++ ^ padding) & bytes_from(size % 8);
+  for (; word < end; ++word) wrong |= *word ^ padding;
+  return wrong == 0 ? size : kBroken;
+}
+
+// `size` is a multiple of 16.
+inline bool is_zero(const void *start, size_t size) {
+  auto *p = static_cast<const TwoWords *>(start);
+  TwoWords bits{};
+  for (size_t i = 0; i < size / sizeof *p; ++i) bits |= p[i];
+  return (bits[0] | bits[1]) == 0;
+}
+
+inline void wipe(void *start, size_t size) {
+  constexpr size_t kFew = 256;  // beyond, the library's loop is faster than its call is long
+  if (size > kFew) {
+    __builtin_memset(start, 0, size);
+    return;
+  }
+  auto *p = static_cast<TwoWords *>(start);
+  for (size_t i = 0; i < size / sizeof *p; ++i) p[i] = TwoWords{};
+}
+
+// Where a block, whose size in the bitmaps is `gross`, ends for its user.
+inline size_t size_for_user(const Heap &heap, const void *block, size_t gross) {
+  if (heap.nature != Nature::kHardened) return gross - kHeader;
+  const size_t size = read_seal(heap, block, gross);
+  return size == kBroken ? gross - kSeal : size;
+}
+
+}  // namespace ace
