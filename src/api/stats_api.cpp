@@ -19,8 +19,8 @@ constexpr unsigned kFieldCount = sizeof kFields / sizeof kFields[0];
 
 // Live blocks by kind and class. `exact` counts the allocation lists, which only the holder may walk.
 void fill_live(const Heap &heap, bool exact, ace_stats &stats) {
-  stats.kind_groups = heap.kind_groups;
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+  stats.kind_groups = groups_of(heap);
+  for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     uint64_t blocks = heap.slabs[bin].used_blocks.get();
     if (exact) blocks -= list_length(heap.bins[bin]);
     if constexpr (kFrontCache != 0) blocks -= exact ? heap.slabs[bin].cached : 0;

@@ -133,7 +133,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   if (home == nullptr) return nullptr;
   Heap *heap = new (home->heap_area) ace_heap();
   heap->home = home;
-  heap->kind_groups = config.kind_groups == 0 ? 1 : config.kind_groups;
+  heap->last_group = std::max(config.kind_groups, 1u) - 1;
   heap->flags = config.flags;
   heap->limit.store(config.limit, std::memory_order_relaxed);
   heap->on_limit = config.on_limit;
@@ -202,7 +202,7 @@ bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
 
 uint64_t live_bytes_bound(const Heap &heap) {
   uint64_t bytes = heap.counters.mid_live_bytes.get() + heap.counters.large_live_bytes.get();
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+  for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     bytes += heap.slabs[bin].used_blocks.get() * kClassSize[class_of_bin(bin)];
   }
   return bytes;

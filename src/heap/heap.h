@@ -148,7 +148,7 @@ struct Heap {
   size_t dropped_bytes, missed_bytes;
   Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
   Superslab *home;     // where this struct lies
-  uint32_t kind_groups;
+  uint32_t last_group;  // the number of kind groups, less one
   uint32_t flags;
   ace_limit_fn on_limit;
   void *on_limit_context;
@@ -209,9 +209,11 @@ inline uint16_t &bin_of_slab(Heap &heap, uintptr_t address) {
   return heap.bin_of_slab[address / kSlabSize % kSlabHints];
 }
 
+inline unsigned groups_of(const Heap &heap) { return heap.last_group + 1; }
+
 // The group of bins that blocks of `kind` come from.
 inline unsigned kind_group(const Heap &heap, ace_kind kind) {
-  return kind < heap.kind_groups ? kind : heap.kind_groups - 1;
+  return kind < heap.last_group ? kind : heap.last_group;
 }
 
 // A heap without blocks, listed among all heaps; nullptr where there is no memory.

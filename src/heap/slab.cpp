@@ -174,7 +174,7 @@ bool take_listed_slab(Heap &heap, SlabRow *row, bool fills_absent_pages) {
 bool retire_unused(Heap &heap, unsigned bin) {
   constexpr unsigned kFewBlocks = 32;
   bool any = false;
-  for (unsigned other = 0; other < heap.kind_groups * kClasses; ++other) {
+  for (unsigned other = 0; other < groups_of(heap) * kClasses; ++other) {
     const SlabRow *row = heap.slabs[other].current;
     if (other == bin || row == nullptr || row->prefix.capacity > kFewBlocks) continue;
     if (list_length(heap.bins[other]) != row->prefix.used) continue;
@@ -348,7 +348,7 @@ void retire_current(Heap &heap, unsigned index) {
 }
 
 void retire_all(Heap &heap) {
-  for (unsigned bin = 0; bin < heap.kind_groups * kClasses; ++bin) {
+  for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     retire_current(heap, bin);
     if constexpr (kWarmPool != 0) drop_ready(heap, bin);
   }
