@@ -22,7 +22,7 @@ void reach_end(ace_lua_vm &vm, lua_State *L) {
   if (!was_closing || !vm.jumps) return;
   vm.calm_rounds = vm.frees == kUntouched ? vm.calm_rounds + 1 : 0;
   if (!vm.api.finalizes_in_rounds || vm.calm_rounds == 2) _longjmp(vm.out, 1);
-  push_mark_again(vm, L, vm.end);
+  arm_mark_again(vm, L, vm.end);
   vm.frees = kUntouched;
 }
 

@@ -5,7 +5,7 @@
 // when three frees have come in a row. Elsewhere two things stand in for it:
 //
 //   - a sentinel, a userdata that nothing refers to. Each collection finds it dead and calls its finalizer,
-//     which makes the next one. LuaJIT, 5.1 and 5.4 run finalizers when the sweep is over, so that this is the
+//     which arms it again. LuaJIT, 5.1 and 5.4 run finalizers when the sweep is over, so that this is the
 //     collection's end, with its garbage freed.
 //   - three frees in a row. The VMs hardly free outside a sweep (the old part of a table that grows), so that
 //     this is where a sweep begins.
@@ -104,6 +104,27 @@ void push_block(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
   void *block = vm.api.newuserdatauv != nullptr ? vm.api.newuserdatauv(L, sizeof(ace_lua_mark *), 0)
                                                 : vm.api.newuserdata(L, sizeof(ace_lua_mark *));
   *static_cast<ace_lua_mark **>(block) = &mark;
+  mark.block = block;
+}
+
+// LuaJIT and 5.1 finalize a userdata once. A bit in its header, which no interface tells of, says that they
+// have; the type's byte tells whether this is the header that we take it for. A new userdata in place of the
+// old one would do, but for the moment at which there is no memory: the sentinel would be lost, and the LuaJIT
+// of Debian 12 (2.1.0-beta3) crashes where a finalizer allocates after compiled code was refused memory.
+bool finalize_once_more(const ace_lua_vm &vm, void *block) {
+  struct Header {  // bytes before the block
+    unsigned marked, type;
+    uint8_t userdata;
+  };
+  constexpr Header kLuaJit{40, 39, 12}, kLua51{31, 32, 7};
+  constexpr uint8_t kFinalized = 8;
+  if (sizeof(void *) != 8) return false;
+  const Header &header = vm.api.finalizes_in_rounds != 0 ? kLuaJit : kLua51;
+  auto *bytes = static_cast<uint8_t *>(block);
+  uint8_t &marked = *(bytes - header.marked);
+  if (*(bytes - header.type) != header.userdata || (marked & kFinalized) == 0) return false;
+  marked &= static_cast<uint8_t>(~kFinalized);
+  return true;
 }
 
 }  // namespace
@@ -119,10 +140,16 @@ void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
   vm.api.setmetatable(L, -2);
 }
 
-void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
-  push_block(vm, L, mark);
+void arm_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark) {
+  int userdata = 1;
+  if (vm.api.version <= 501) {
+    if (finalize_once_more(vm, mark.block)) return;
+    push_block(vm, L, mark);
+    userdata = 2;
+  }
+  // From 5.2 on who sets a metatable anew is finalized anew.
   vm.api.getmetatable(L, 1);
-  vm.api.setmetatable(L, 2);
+  vm.api.setmetatable(L, userdata);
 }
 
 void begin_phases(ace_lua_vm &vm) {
@@ -189,10 +216,10 @@ int ace_lua_collected(ace_lua_mark *mark, lua_State *L) {
   }
   if (vm->closing) return 0;
   note_sentinel(*vm);
-  // An error here would come out of the program's own code, at any place, and leave no sentinel behind: its
-  // few bytes are exempt from the limit.
+  // An error here would come out of the program's own code, at any place, and leave no sentinel behind: where
+  // it takes a few bytes they are exempt from the limit.
   const size_t limit = ace_heap_set_limit(vm->heap, 0);
-  push_mark_again(*vm, L, vm->sentinel);
+  arm_mark_again(*vm, L, vm->sentinel);
   ace_heap_set_limit(vm->heap, limit);
   after_collection(*vm);
   vm->frees = kUntouched;

@@ -20,12 +20,13 @@ using Allocator = void *(*)(void *ud, void *block, size_t old_size, size_t size)
 // What a userdata of ours holds the address of, and so what its finalizer learns.
 struct ace_lua_mark {
   ace_lua_vm *vm;
+  void *block;  // the userdata's
 };
 
 struct ace_lua_vm {
   ace_heap *heap;
   void *first_block;  // the state itself: allocated first, and freed last
-  int frees;          // in a row; kUntouched: nothing was allocated or freed since the last mark was made
+  int frees;          // in a row; kUntouched: nothing was allocated or freed since a mark was armed
 
   // phases.cpp. An allocation takes the longer way where the collector's state is not what was seen last.
   const uint8_t *collector;  // the VM's own where its place is known, else `no_collector`
@@ -101,8 +102,8 @@ void end_phases(ace_lua_vm &vm);
 
 // Pushes a userdata that holds `mark`, whose finalizer calls ace_lua_collected with it.
 void push_mark(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
-// The same within the finalizer of one, which is at index 1: with its metatable.
-void push_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
+// Within the finalizer of one, which is at index 1: it is called once more, when the next collection ends.
+void arm_mark_again(ace_lua_vm &vm, lua_State *L, ace_lua_mark &mark);
 
 // ---- soft_limit.cpp
 

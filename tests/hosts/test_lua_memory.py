@@ -89,7 +89,8 @@ def test_collections_are_counted(run, lua):
     assert cycles > 5
     slack = 8 if pathlib.Path(lua).name != "lua5.3" else cycles // 2
     assert cycles <= heap["collections_full"] <= cycles + slack
-    assert heap["phases"]["sweep"]["entries"] >= cycles
+    # A sweep that asks nothing of the allocator passes unseen.
+    assert heap["phases"]["sweep"]["entries"] >= cycles - 2
 
 
 def test_no_collection_while_stopped(run, lua):

@@ -75,12 +75,14 @@ def test_lua_below_a_limit_of_address_space(run, lua):
     assert result.check_sound().stdout.startswith("lives on"), result
 
 
-@pytest.mark.xfail(strict=True, reason="open: LuaJIT crashes in its collector after compiled code was refused memory; "
-                                       "not by its own allocator, nor on ACE without the preloaded library's hints")  # fmt: skip
 def test_luajit_that_is_refused_memory_in_compiled_code(run):
     if "luajit" not in LUAS:
         pytest.skip("there is no LuaJIT here")
     result = run([LUAS["luajit"], "-e", LUA_FILLS], preexec_fn=limit_address_space)
+    version = subprocess.run([LUAS["luajit"], "-v"], capture_output=True, text=True).stdout
+    if result.returncode == -signal.SIGSEGV and "2.1.0-beta3" in version:
+        pytest.xfail("before ca8d3257 and 2d8300c1 of 2022 and 2023 LuaJIT writes its error over a frame, and crashes where a "
+                     "finalizer ran in that loop; without ACE, too, where the program has one")  # fmt: skip
     assert result.check_sound().stdout.startswith("lives on"), result
 
 
