@@ -101,14 +101,13 @@ void abandon(void *value) {
   if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
 }
 
-// Out of those that are left, the heaps in which others have freed something, and where asked for all that hold
-// something for nothing, linked by next_abandoned.
-Heap *take_left(bool also_free) {
+// Those that are left, linked by next_abandoned: all, or the heaps in which others have freed something.
+Heap *take_left(bool all) {
   Heap *taken = nullptr;
   Locked locked(g_abandoned_lock);
   for (Heap **link = &g_abandoned; *link != nullptr;) {
     Heap *heap = *link;
-    if (!has_remote_frees(*heap) && !(also_free && heap->left_free != 0)) {
+    if (!all && !has_remote_frees(*heap)) {
       link = &heap->next_abandoned;
       continue;
     }
