@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+
 #include "api/fork.h"
 #include "api/stats_page.h"
 #include "control/controller.h"
@@ -17,11 +19,15 @@ FirstThread g_first_thread;
 namespace {
 
 // Heaps whose thread has ended, for the next threads. What they hold for nothing stays resident up to so many
-// bytes in all: threads that come and go find their pages again.
-constexpr uint64_t kLeftFreeMax = uint64_t{16} << 20;
+// bytes in all: threads that come and go find their pages again. Those that go back and are missed later, when
+// the next threads take fresh pages instead, raise it: so a program whose threads need much again and again
+// pays for its page faults twice, and one that needed it once keeps little.
+constexpr uint64_t kLeftFreeMin = uint64_t{16} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
-uint64_t g_left_free;  // the sum of Heap::left_free
+uint64_t g_left_free;     // the sum of Heap::left_free
+uint64_t g_left_dropped;  // what went back at the end of threads, but for what was missed
+uint64_t g_left_missed;   // so much more than kLeftFreeMin may stay
 constinit thread_local Heap *t_known_heap = nullptr;
 bool g_withheld;
 pthread_key_t g_key;
@@ -51,10 +57,21 @@ uint64_t free_resident_bytes(const Heap &heap) {
   return resident > live ? resident - live : 0;
 }
 
+// A thread has taken so many bytes of fresh pages.
+void note_missed(uint64_t bytes) {
+  Locked locked(g_abandoned_lock);
+  const uint64_t missed = std::min(bytes, g_left_dropped);
+  g_left_dropped -= missed;
+  g_left_missed += missed;
+}
+
 // False where that would be more than may be left.
 bool leave_behind(Heap &heap, uint64_t left_free) {
   Locked locked(g_abandoned_lock);
-  if (left_free != 0 && g_left_free + left_free > kLeftFreeMax) return false;
+  if (left_free != 0 && g_left_free + left_free > kLeftFreeMin + g_left_missed) {
+    g_left_dropped += left_free;
+    return false;
+  }
   heap.left_free = left_free;
   g_left_free += left_free;
   heap.next_abandoned = g_abandoned;
@@ -80,7 +97,36 @@ void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
   drain_remote_frees(*heap);
+  note_missed(heap->counters.faulted_bytes.get() - heap->faulted_at_adopt);
   if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
+}
+
+// Those that are left, linked by next_abandoned: all, or the heaps in which others have freed something.
+Heap *take_left(bool all) {
+  Heap *taken = nullptr;
+  Locked locked(g_abandoned_lock);
+  for (Heap **link = &g_abandoned; *link != nullptr;) {
+    Heap *heap = *link;
+    if (!all && !has_remote_frees(*heap)) {
+      link = &heap->next_abandoned;
+      continue;
+    }
+    *link = heap->next_abandoned;
+    g_left_free -= heap->left_free;
+    heap->next_abandoned = taken;
+    taken = heap;
+  }
+  return taken;
+}
+
+// Where a heap grows: what others have freed in those that are left counts as free there from now on, and goes
+// back only where that is too much. Threads that come and go would fault it in again each time.
+void recount_abandoned_heaps() {
+  for (Heap *heap = take_left(false), *next; heap != nullptr; heap = next) {
+    next = heap->next_abandoned;
+    drain_remote_frees(*heap);
+    if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
+  }
 }
 
 Heap *adopt() {
@@ -110,10 +156,11 @@ Heap *thread_heap() {
     config.name = "thread";
     heap = create_heap(config, true);
     if (heap == nullptr) return nullptr;
-    heap->on_growth = [] { trim_abandoned_heaps(); };
+    heap->on_growth = recount_abandoned_heaps;
   }
   // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
   // frees either.
+  heap->faulted_at_adopt = heap->counters.faulted_bytes.get();
   if (g_has_key) pthread_setspecific(g_key, heap);
   enter_thread(heap);
   serve_page();
@@ -125,25 +172,14 @@ Heap *known_thread_heap() { return t_known_heap; }
 void withhold_thread_heaps() { g_withheld = true; }
 
 size_t trim_abandoned_heaps() {
-  Heap *freed_in = nullptr;
   {
     Locked locked(g_abandoned_lock);
-    for (Heap **link = &g_abandoned; *link != nullptr;) {
-      Heap *heap = *link;
-      if (!has_remote_frees(*heap)) {
-        link = &heap->next_abandoned;
-        continue;
-      }
-      *link = heap->next_abandoned;
-      g_left_free -= heap->left_free;
-      heap->next_abandoned = freed_in;
-      freed_in = heap;
-    }
+    g_left_dropped = g_left_missed = 0;
   }
   size_t given = 0;
-  for (Heap *next; freed_in != nullptr; freed_in = next) {
-    next = freed_in->next_abandoned;
-    given += trim_left(*freed_in);
+  for (Heap *heap = take_left(true), *next; heap != nullptr; heap = next) {
+    next = heap->next_abandoned;
+    given += trim_left(*heap);
   }
   return given;
 }

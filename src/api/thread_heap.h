@@ -28,8 +28,8 @@ Heap *known_thread_heap();
 // the first heap is made.
 void withhold_thread_heaps();
 
-// Heaps that were left behind, and in which other threads have freed since, give back what they hold for
-// nothing; those without a block end. Any thread. Returns the bytes.
+// Heaps that were left behind give back what they hold for nothing; those without a block end. How much of it
+// may stay is learned anew. Any thread. Returns the bytes.
 size_t trim_abandoned_heaps();
 
 // In the child of a fork: a first thread that is not the caller is gone, perhaps in the middle of a change to

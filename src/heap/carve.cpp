@@ -1,6 +1,7 @@
 #include "heap/carve.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/experiment.h"
 #include "heap/scatter.h"
@@ -21,6 +22,15 @@ uint16_t pages_touched(unsigned word, uint64_t blocks, uint32_t block_size) {
   unsigned last = word * 64 + 63 - static_cast<unsigned>(std::countl_zero(blocks));
   auto last_page = static_cast<unsigned>((last * kGranule + block_size - 1) / kPage);
   return static_cast<uint16_t>(low_bits(last_page + 1) & ~low_bits(word / kWordsPerPage));
+}
+
+// From the present page on, the words before this one tell of blocks that touch present pages alone, so that
+// they need not be looked at one by one.
+unsigned words_in_present_pages(uint16_t present, unsigned page, uint32_t block_size) {
+  const unsigned end = page + static_cast<unsigned>(std::countr_one(static_cast<uint16_t>(present >> page)));
+  const uint32_t last_start =
+      end * uint32_t{kPage} + kGranule;  // behind the last granule that a block may start at
+  return last_start < block_size ? 0 : (last_start - block_size) / kBytesPerWord;
 }
 
 // Takes pages into use that are absent. False where the limit says no.
@@ -132,27 +142,29 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   const uint32_t end = blocks_end(row.prefix);
   const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
-  unsigned count = 0, w = slabs.window_end / kBytesPerWord;
-  while (w < words && count < batch(heap)) {
-    const uint64_t free = bits[w].load(std::memory_order_relaxed);
-    if (free == 0) {
-      ++w;
-      continue;
-    }
+  const uint32_t size = block_size_of(row.prefix);
+  unsigned count = 0, w = slabs.window_end / kBytesPerWord, resident_until = 0;
+  while (count < batch(heap)) {
+    uint64_t free = 0;
+    while (w < words && (free = bits[w].load(std::memory_order_relaxed)) == 0) ++w;
+    if (w >= words) break;
     const uint64_t blocks = kCarveBatch == 1 ? free & (~free + 1) : free;
-    const unsigned page = w / kWordsPerPage;
-    const uint16_t present = row.present.load(std::memory_order_relaxed);
-    const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, block_size_of(row.prefix)) & ~present);
-    if (absent != 0) {
-      if (count != 0) break;  // a fresh page is carved alone
-      if (prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
-      if (!row.prefix.fills_absent_pages && !(present >> page & 1)) {
-        // Left for later: its blocks stay in the bitmap, so the window starts anew behind it.
-        w = (page + 1) * kWordsPerPage;
-        begin_window(heap, index, (page + 1) * kPage);
-        continue;
+    if (w >= resident_until) {
+      const unsigned page = w / kWordsPerPage;
+      const uint16_t present = row.present.load(std::memory_order_relaxed);
+      const auto absent = static_cast<uint16_t>(pages_touched(w, blocks, size) & ~present);
+      if (absent != 0) {
+        if (count != 0) break;  // a fresh page is carved alone
+        if (prefer_partial && slabs.partial.first != nullptr) return Carved::kNone;
+        if (!row.prefix.fills_absent_pages && !(present >> page & 1)) {
+          // Left for later: its blocks stay in the bitmap, so the window starts anew behind it.
+          w = (page + 1) * kWordsPerPage;
+          begin_window(heap, index, (page + 1) * kPage);
+          continue;
+        }
+        if (!take_absent_pages(heap, row, absent, talk)) return Carved::kRefused;
       }
-      if (!take_absent_pages(heap, row, absent, talk)) return Carved::kRefused;
+      resident_until = words_in_present_pages(static_cast<uint16_t>(present | absent), page, size);
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
     if constexpr (kBitmapWord) {

@@ -42,8 +42,9 @@ unsigned free_in_resident_pages(SlabRow &row) {
   for (; present != 0; present &= static_cast<uint16_t>(present - 1)) {
     unsigned page = static_cast<unsigned>(std::countr_zero(present));
     for (unsigned w = 0; w < kWordsPerPage; ++w) {
-      count +=
-          static_cast<unsigned>(std::popcount(bits[page * kWordsPerPage + w].load(std::memory_order_relaxed)));
+      // Most are empty where a slab is used up, and counting takes a call.
+      if (const uint64_t word = bits[page * kWordsPerPage + w].load(std::memory_order_relaxed); word != 0)
+        count += static_cast<unsigned>(std::popcount(word));
     }
   }
   return count;

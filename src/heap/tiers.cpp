@@ -126,6 +126,15 @@ bool stay_for_now(Heap &heap) {
   return options().mode == Mode::kOff || (heap.on_spare != nullptr && heap.on_spare(heap));
 }
 
+// So many empty superslabs stay. A thread's heap hears of no collections: what others free in it falls free all
+// at once, and is needed again at once. So up to half of its peak stays as well, where that is little.
+uint64_t spare_superslabs(const Heap &heap) {
+  constexpr uint64_t kThreadsSpare = 8;
+  const uint64_t half = heap.counters.peak_resident_bytes.get() / 2 / kSuperslabSize;
+  return 2 + std::max(heap.counters.superslabs_hot.get() / 4,
+                      heap.is_thread_heap ? std::min(half, kThreadsSpare) : 0);
+}
+
 // Whoever frees without a collector gives no hint when much has fallen free. So many slabs, and that share of
 // those in use, are worth a look later.
 constexpr uint64_t kSpareSlabs = 16, kSpareShare = 16;
@@ -216,8 +225,8 @@ void give_slab(Heap &heap, SlabRow &row) {
   if (head.free_slabs != kAllSlabs) return;
   change_tier(heap, superslab, Tier::kFree);
   // The release guard: some empty superslabs stay, so that a heap that breathes does not map and unmap.
-  if (kEagerFree && !heap.trimming &&
-      heap.counters.superslabs_free.get() > 2 + heap.counters.superslabs_hot.get() / 4 && !stay_for_now(heap))
+  if (kEagerFree && !heap.trimming && heap.counters.superslabs_free.get() > spare_superslabs(heap) &&
+      !stay_for_now(heap))
     release(heap, superslab);
 }
 

@@ -2,6 +2,7 @@
 #include <thread>
 #include <vector>
 
+#include "api/thread_heap.h"
 #include "heap/remote.h"
 #include "unit/heap_test.h"
 
@@ -57,6 +58,7 @@ TEST(ThreadHeap, ALittleOfWhatAThreadHeldStaysForTheNext) {
 }
 
 TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeftButMuchWasHeld) {
+  trim_abandoned_heaps();
   std::vector<void *> blocks(200);  // of the mid pool, which keeps what is freed
   in_thread([&] {
     for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
@@ -83,7 +85,51 @@ TEST(ThreadHeap, BlocksOutliveTheirThread) {
   });
 }
 
+TEST(ThreadHeap, WhatWentBackAtAThreadsEndAndWasMissedStaysTheNextTime) {
+  trim_abandoned_heaps();
+  std::vector<void *> blocks(200);
+  auto faulted_by_a_thread = [&] {
+    uint64_t faulted = 0;
+    in_thread([&] {
+      const uint64_t before = test::stats_of(ace_thread_heap()).faulted_bytes;
+      for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+      for (void *block : blocks) ace_free(block);
+      faulted = test::stats_of(ace_thread_heap()).faulted_bytes - before;
+    });
+    return faulted;
+  };
+  EXPECT_GE(faulted_by_a_thread(), 200 * 100'000u);
+  EXPECT_GE(faulted_by_a_thread(), 200 * 100'000u);
+  EXPECT_EQ(faulted_by_a_thread(), 0u);
+  EXPECT_GE(trim_abandoned_heaps(), 200 * 100'000u);
+  EXPECT_GE(faulted_by_a_thread(), 200 * 100'000u);
+  EXPECT_EQ(ace_owner_of(blocks[0]), nullptr);
+}
+
+TEST(ThreadHeap, ALittleThatOthersFreedInALeftHeapStaysWhereAnotherGrows) {
+  trim_abandoned_heaps();
+  std::vector<void *> blocks(50);
+  Heap *left = nullptr;
+  in_thread([&] {
+    left = thread_heap();
+    for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
+  });
+  ace_heap *grows = ace_thread_heap();
+  ASSERT_NE(left, grows);
+  for (void *block : blocks) ace_free(block);
+  const uint64_t peak = test::stats_of(grows).peak_resident_bytes;
+  std::vector<void *> more;
+  for (uint64_t taken = 0; taken < peak + (4u << 20); taken += 100'000) more.push_back(ace_alloc(100'000));
+  EXPECT_FALSE(has_remote_frees(*left));
+  EXPECT_GE(left->counters.resident_bytes(), 50 * 100'000u);
+  for (void *block : more) ace_free(block);
+  ace_trim(grows, SIZE_MAX);
+  trim_abandoned_heaps();
+  EXPECT_EQ(ace_owner_of(blocks[0]), nullptr);
+}
+
 TEST(ThreadHeap, WhatOthersFreedInALeftHeapGoesBackBeforeAnotherGrows) {
+  trim_abandoned_heaps();
   std::vector<void *> blocks(200);
   in_thread([&] {
     for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
