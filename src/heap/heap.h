@@ -146,8 +146,8 @@ struct Heap {
   // Since the last trim: large blocks that were freed and not kept, but for those that were missed later, when
   // fresh memory had to be taken instead. So much more is kept from then on.
   size_t dropped_bytes, missed_bytes;
-  Superslab *open[2];  // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
-  Superslab *home;     // where this struct lies
+  Superslab *open[2];   // Tier::kHot (and kFree), Tier::kDraining: tiny superslabs that have free slabs
+  Superslab *home;      // where this struct lies
   uint32_t last_group;  // the number of kind groups, less one
   uint32_t flags;
   ace_limit_fn on_limit;

@@ -75,8 +75,11 @@ def test_lua_below_a_limit_of_address_space(run, lua):
     assert result.check_sound().stdout.startswith("lives on"), result
 
 
-@pytest.mark.xfail(strict=True, reason="open: LuaJIT crashes in its collector after compiled code was refused memory; "
-                                       "not by its own allocator, nor on ACE without the preloaded library's hints")  # fmt: skip
+@pytest.mark.xfail(
+    strict=True,
+    reason="open: LuaJIT crashes in its collector after compiled code was refused memory; not by its own allocator, "
+    "nor on ACE without the preloaded library's hints",
+)
 def test_luajit_that_is_refused_memory_in_compiled_code(run):
     if "luajit" not in LUAS:
         pytest.skip("there is no LuaJIT here")
