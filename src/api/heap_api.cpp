@@ -26,7 +26,8 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
     if (config->struct_size < sizeof(size_t) || config->struct_size > sizeof full) return nullptr;
     memcpy(&full, config, config->struct_size);
   }
-  if (full.kind_groups > kKindGroups || (full.flags & ~uint32_t{ACE_HEAP_NO_WORKER | ACE_HEAP_HARDENED}) != 0) return nullptr;
+  if (full.kind_groups > kKindGroups || (full.flags & ~uint32_t{ACE_HEAP_NO_WORKER | ACE_HEAP_HARDENED}) != 0)
+    return nullptr;
   watch_forks();
   Heap *heap = create_heap(full, false);
   serve_page();

@@ -31,7 +31,7 @@ inline constexpr size_t kMidMax = kRoutes == Routes::tiny_only ? kTinyMax : size
 // A larger request cannot be met and could overflow when it is rounded up.
 inline constexpr size_t kRequestMax = PTRDIFF_MAX - 2 * kSuperslabSize;
 
-// User addresses on x86-64 (4-level paging), and not all of them on aarch64; LuaJIT needs blocks below this as well.
+// User addresses on x86-64 (4-level paging), and not all of them on aarch64; LuaJIT needs blocks below it, too.
 inline constexpr unsigned kAddressBits = 47;
 
 inline constexpr unsigned kKindGroups = 4;

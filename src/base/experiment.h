@@ -67,9 +67,9 @@ inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
 enum class PartialOrder { fifo, lifo, lowest, fullest };
 inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
 
-// phase_refill: refills that follow the phase the hints tell of. carve: small ones while a collection runs, large
-// ones otherwise. offer: what a collection frees waits until half of its slab is free, or until the collection's
-// end, when all are offered in the order of their addresses. both.
+// phase_refill: refills that follow the phase the hints tell of. carve: small ones while a collection runs,
+// large ones otherwise. offer: what a collection frees waits until half of its slab is free, or until the
+// collection's end, when all are offered in the order of their addresses. both.
 #ifndef ACE_EXPERIMENT_PHASE_REFILL
 #define ACE_EXPERIMENT_PHASE_REFILL none
 #endif
@@ -120,8 +120,8 @@ inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
 enum class Place { head, tail };
 inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 
-// slab_part: slabs of a half or a quarter of their size: blocks are made in the first part of each slab alone. The
-// rest is never touched, so that what it costs is addresses.
+// slab_part: slabs of a half or a quarter of their size: blocks are made in the first part of each slab alone.
+// The rest is never touched, so that what it costs is addresses.
 #ifndef ACE_EXPERIMENT_SLAB_PART
 #define ACE_EXPERIMENT_SLAB_PART 1
 #endif

@@ -13,8 +13,8 @@ size_t purge_pages(Heap &heap, size_t budget);
 // releases empty superslabs, then purges pages.
 size_t trim_heap(Heap &heap, size_t budget);
 
-// Meanwhile no purger is inside: around a fork, so that no claim is left behind in the child, and while a heap is
-// audited.
+// Meanwhile no purger is inside: around a fork, so that no claim is left behind in the child, and while a heap
+// is audited.
 void lock_purging();
 void unlock_purging();
 

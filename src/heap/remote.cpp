@@ -29,8 +29,7 @@ bool mark(Superslab *superslab, RemoteLink &link, BitmapWord *words, unsigned n)
   return (before & bit) == 0;
 }
 
-// Takes the bits out of the announced words, and calls found(word, bits) for each. Returns how many bits it
-// took.
+// Takes the bits out of the announced words, and calls found(word, bits) for each. Returns how many it took.
 template <typename Found>
 unsigned take_words(BitmapWord *words, uint64_t announced, Found found) {
   unsigned count = 0;

@@ -1,12 +1,10 @@
 // Remote frees: blocks that a thread gives back to a heap that it does not hold.
 //
-//   free     set the block's bit in the remote bitmap. Whoever sets the first bit of a word also announces the
-//   word,
-//            in the slab's link; whoever announces the first word also publishes the link, that is, pushes it
-//            onto the owner's queue.
+//   free     set the block's bit in the remote bitmap. Whoever sets the first bit of a word also announces
+//            the word, in the slab's link; whoever announces the first word also publishes the link, that is,
+//            pushes it onto the owner's queue.
 //   drain    the holder takes the whole queue. Of each slab it takes the announced words first, then their
-//   bits,
-//            which it moves to the free bitmap. Mid and large blocks are freed as if by the holder.
+//            bits, which it moves to the free bitmap. Mid and large blocks are freed as if by the holder.
 //   adopt    a heap whose thread has ended keeps its queue, and whoever becomes its holder drains it.
 //
 // Bits of a word that is not announced are left alone, and their blocks count as used. So the superslab stays

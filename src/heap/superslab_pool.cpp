@@ -97,7 +97,7 @@ void keep(Superslab *superslab) {
 }
 
 // nullptr where none is kept. It has been purged: its head does not say any more whether it is guarded.
-Superslab *take_kept_superslab(Kept &kept) {
+Superslab *take_pooled(Kept &kept) {
   Locked locked(g_pool_lock);
   return kept.count != 0 ? kept.superslabs[--kept.count] : nullptr;
 }
@@ -211,8 +211,8 @@ bool has_released() {
 }
 
 void unmap_kept_superslabs() {
-  while (Superslab *superslab = take_kept_superslab(g_kept)) end_mapping(superslab, kSuperslabSize);
-  while (Superslab *superslab = take_kept_superslab(g_kept_guarded))
+  while (Superslab *superslab = take_pooled(g_kept)) end_mapping(superslab, kSuperslabSize);
+  while (Superslab *superslab = take_pooled(g_kept_guarded))
     end_mapping(superslab, kSuperslabSize + os().page_size);
 }
 

@@ -22,8 +22,8 @@ class End:
 
     @property
     def word(self):
-        """seen: the allocator ended the process; told: it wrote a line, and the process went on; fault: a signal ended it;
-        unseen: it went on and ended well; harm: with a wrong answer."""
+        """seen: the allocator ended the process; told: it wrote a line, and the process went on; fault: a signal ended
+        it; unseen: it went on and ended well; harm: with a wrong answer."""
         if self.status == 0:
             return "told" if self.said else "unseen"
         if self.status == 3:

@@ -51,7 +51,7 @@ bool fail_each_call(uint64_t seed, unsigned length, uint64_t *faults) {
 }
 
 TEST(ModelFaults, EachCallFailsInTurn) {
-  const uint64_t wanted = faults_wanted(150);
+  const uint64_t wanted = faults_wanted(100);
   uint64_t faults = 0, lists = 0;
   for (uint64_t seed = 1; faults < wanted; ++seed, ++lists) {
     if (!fail_each_call(seed, 120, &faults)) return;
@@ -60,7 +60,7 @@ TEST(ModelFaults, EachCallFailsInTurn) {
 }
 
 TEST(ModelFaults, CallsFailAtRandom) {
-  const uint64_t wanted = faults_wanted(2000);
+  const uint64_t wanted = faults_wanted(1500);
   constexpr unsigned kPermille[] = {5, 50, 300, 700};
   uint64_t faults = 0, lists = 0;
   for (uint64_t seed = 1; faults < wanted; ++seed, ++lists) {

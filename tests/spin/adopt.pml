@@ -1,124 +1,98 @@
-/* Thread heaps (src/api/thread_heap.cpp): a thread that ends leaves its heap behind, or ends it where nothing of it
- * lives; a later thread takes it up. Meanwhile others free its blocks by the remote queue.
+/* Thread heaps (src/api/thread_heap.cpp): a thread that ends leaves its heap behind, also where nothing of it lives,
+ * or trims it where too much is left; a later thread takes it up. Others free its blocks by the remote queue
+ * meanwhile, and whoever needs memory trims heaps that were left and have such frees: one in which nothing lives
+ * then ends.
  *
- * One heap of two blocks, made by the first thread; a thread that frees both remotely, and two threads that begin
- * later, each of which takes up a heap that was left, or goes without.
+ * One heap of two blocks, made by the first thread; two threads that free a block each, a thread that begins later
+ * and takes up a heap that was left, or goes without, and two that trim.
  *
- * Holds: the heap has one holder at most; it is ended once, and not while somebody writes to it or a block of it
- * lives; each block is taken over once; in the end it is ended, or left behind with what is still announced.
+ * Holds: the heap has one holder at most; it is ended once, and not while it is in the list, somebody writes to it
+ * or a block of it lives; in the end it is ended, or left behind with what is still in its queue.
  *
  * Broken on purpose, each must be found:
  *   ADOPT_UNLOCKED  the list of heaps left behind is read outside of its lock
- *   END_ANNOUNCED   a block counts as free once it is announced
- *   LEAVE_EARLY     the heap is left behind first, and looked through then
+ *   TRIM_LISTED     a heap is trimmed where it is in the list
+ *   END_MARKED      a block counts as free once its bit is set
+ *   LEAVE_EARLY     the heap is left behind first, and drained then
  */
 #define BLOCKS 2
 
 bool lock;                  /* g_abandoned_lock */
-bool left_behind;           /* the list: the one heap is on it, or not */
+bool left_behind;           /* the list: the one heap is in it, or not */
 bool ended;
-byte count;                 /* of the slab's link */
+bool announced;             /* the word of the slab's link */
 bool queued;                /* the link is in the queue */
-bool bits[BLOCKS];
+byte bits;                  /* that word of the remote bitmap */
 byte used = BLOCKS;
-byte holders;               /* for the assertions alone, as is the next */
-byte writers = BLOCKS;      /* frees that are not over */
+byte holders;               /* for the assertions alone */
 
 #define TAKE_LOCK atomic { !lock -> lock = true }
 #define LEAVE_LOCK lock = false
 #define WRITES assert(!ended)
 
-/* As in remote.pml, in short: one slab, whose link is queued while its count is not 0. */
-inline free_remotely(b) {
-  d_step { WRITES; old = count; count++ };
+/* As in remote.pml, in short: one slab, and one word. */
+proctype freer(byte b) {
+  byte before;
+  d_step { WRITES; before = bits; assert(!(before & (1 << b))); bits = before | (1 << b) };
   if
-  :: old == 0 -> d_step { WRITES; assert(!queued); queued = true }
+  :: before == 0 ->
+    d_step { WRITES; assert(!announced); announced = true };
+    d_step { WRITES; assert(!queued); queued = true }
   :: else
-  fi;
-  d_step { WRITES; assert(!bits[b]); bits[b] = true; writers-- }
+  fi
 }
 
 inline drain() {
+  WRITES;
   if
   :: d_step { queued -> queued = false };
-    d_step { WRITES; taken = count; count = 0 };
-    found = 0;
-    b = 0;
-    do
-    :: b < BLOCKS ->
-      d_step {
-        if
-        :: bits[b] -> bits[b] = false; found++
-        :: else
-        fi
-      };
-      b++
-    :: else -> break
-    od;
-#ifdef END_ANNOUNCED
-    used = used - taken;
-#else
-    used = used - found;
-#endif
-    if /* bits that are not there yet, or that came before their announcement */
-    :: found < taken ->
-      d_step { old = count; count = count + taken - found };
-      if
-      :: old == 0 -> d_step { assert(!queued); queued = true }
-      :: else
-      fi
-    :: found > taken -> early = early + found - taken
-    :: else
-    fi;
-    if /* those are announced by now, or will be */
-    :: early != 0 && count != 0 -> d_step {
-        old = (count < early -> count : early);
-        count = count - old;
-        early = early - old
-      }
-    :: else
-    fi
+    d_step { WRITES; assert(announced); announced = false };
+    d_step { used = used - (bits + 1) / 2; bits = 0 } /* 0, 1, 1 and 2 of them */
   :: else
   fi
 }
 
-byte early;
-
-inline leave() {
-#ifdef LEAVE_EARLY
+inline leave_behind() {
+  d_step { WRITES; holders-- };
   TAKE_LOCK;
-  left_behind = true;
-  LEAVE_LOCK;
+  d_step { assert(!left_behind && !ended); left_behind = true };
+  LEAVE_LOCK
+}
+
+#ifdef END_MARKED
+#define NOTHING_LIVES (used - (bits + 1) / 2 == 0)
+#else
+#define NOTHING_LIVES (used == 0)
 #endif
+
+inline trim_left() {
   drain();
   if
-  :: used == 0 -> d_step { assert(!ended && writers == 0); ended = true; holders-- }
-  :: else ->
-#ifndef LEAVE_EARLY
-    holders--;
-    TAKE_LOCK;
-    d_step { assert(!left_behind); left_behind = true };
-    LEAVE_LOCK
-#else
-    holders--
-#endif
+  :: NOTHING_LIVES -> d_step { assert(!ended && !left_behind && !queued); ended = true; holders-- }
+  :: else -> leave_behind()
   fi
 }
 
-proctype first_thread() {
-  byte old, taken, found, b;
-  d_step { holders++; assert(holders == 1) };
-  leave()
+/* Much may be left free in the heap, or not. */
+inline abandon() {
+#ifdef LEAVE_EARLY
+  leave_behind();
+  drain()
+#else
+  drain();
+  if
+  :: true -> leave_behind()
+  :: true -> trim_left()
+  fi
+#endif
 }
 
-proctype freer() {
-  byte old;
-  free_remotely(0);
-  free_remotely(1)
+proctype first_thread() {
+  d_step { holders++; assert(holders == 1) };
+  abandon()
 }
 
 proctype later_thread() {
-  byte old, taken, found, b;
 #ifdef ADOPT_UNLOCKED
   if
   :: left_behind -> skip
@@ -133,20 +107,37 @@ proctype later_thread() {
   fi;
 #endif
   d_step { WRITES; holders++; assert(holders == 1) };
-  drain(); /* taken up */
-  leave();
+  drain();
+  abandon();
 over:
   skip
 }
 
-/* Nothing is lost: whoever comes next finds what is announced. */
+proctype trimmer() {
+  TAKE_LOCK;
+  if
+  :: left_behind && queued ->
+#ifndef TRIM_LISTED
+    left_behind = false;
+#endif
+    LEAVE_LOCK
+  :: else -> LEAVE_LOCK; goto over
+  fi;
+  d_step { WRITES; holders++; assert(holders == 1) };
+  trim_left();
+over:
+  skip
+}
+
+/* Nothing is lost: whoever comes next finds what is in the queue. */
 proctype judge() {
   atomic {
     (_nr_pr == 2) ->
     assert(holders == 0);
-    assert(ended || left_behind);
+    assert(ended != left_behind);
     assert(!ended || used == 0);
-    assert(ended || used == 0 || queued || count != 0)
+    assert(ended || used == 0 || queued);
+    assert(queued == announced && queued == (bits != 0))
   }
 }
 
@@ -154,8 +145,10 @@ init {
   atomic {
     run judge();
     run first_thread();
-    run freer();
+    run freer(0);
+    run freer(1);
     run later_thread();
-    run later_thread()
+    run trimmer();
+    run trimmer()
   }
 }

@@ -139,6 +139,8 @@ proctype purger() {
       :: dead[p] && was[p] ->
         d_step { assert(!released && !lives[p] && resident[p]); resident[p] = false; given_back[p]++ };
         was[p] = false
+      :: !was[p] -> /* a run goes on over absent pages */
+        assert(!released && !lives[p] && !resident[p])
       :: else
       fi;
       p++

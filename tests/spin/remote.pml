@@ -1,215 +1,258 @@
 /* Remote frees (src/heap/remote.h): threads free blocks of slabs that they do not hold, the holder drains.
  *
- * Two slabs, of three blocks and of two, the first two of each in one word of the remote bitmap; every slab is a
- * superslab by itself, which is released when all its blocks are free. One step here is one atomic operation there,
- * in one order for all: what weaker orders may do is not modelled.
+ * One superslab with two slabs, of three blocks and of two, the first two of each in one word of the remote bitmap;
+ * and a large block. Two threads free all of them; the holder drains, and releases the superslab when all of it is
+ * free, by itself or in a trim. The large block goes back to the system, or is kept and given out once more. One
+ * block is freed twice, by its holder after another thread's free is over. A mid superslab is one slab here. One
+ * step is one atomic operation there, in one order for all: what weaker orders may do is not modelled.
  *
  * Holds: each block is found once and none is lost; a link is in the queue once; a superslab is not released while
- * a freeing thread still writes to it; once all frees are over a look at all words finds what was announced; at
- * the end nothing is announced, and nothing owed.
+ * a link of it is in the queue or a freeing thread still reads or writes in it; bits that are announced are there; at
+ * the end nothing is announced, and all is released.
  *
  * Broken on purpose, each must be found:
- *   BIT_FIRST     the bit is set before it is announced
- *   NO_ANNOUNCE   announced bits that are not there yet are forgotten
- *   NO_BALANCE    bits found before their announcement are forgotten
- *   NEXT_LATE     the next link is read after the count was taken
- *   RELEASE_EARLY an announcement that is pending does not keep a superslab
+ *   ANNOUNCE_FIRST   a word is announced before its bit is set
+ *   ANNOUNCE_EACH    each bit announces its word, not only the first one
+ *   PUBLISH_EACH     each announcement publishes the link, not only the first one
+ *   BITS_BEFORE      the drain takes the bits first, and the announcements then
+ *   ALL_WORDS        the drain takes bits of words that are not announced, too
+ *   NEXT_LATE        the drain reads the next link after it took the announcements
+ *   RELEASE_UNASKED  a superslab goes whose links are not looked at
+ *   KEPT_MARKED      a kept large block is given out as it was left
  */
-#define SLABS 2
-#define BLOCKS 3
-#define FREERS 2
 #define NONE 255
-#define WORD_OF(b) (b / 2)
+#define LARGE 2           /* links 0 and 1 are the slabs' */
+#define LINKS 3
+#define WORDS 2           /* of a slab */
+#define HOME(link) (link / 2)
+#define AT(slab, word) (slab * WORDS + word)
 
 byte first = NONE;        /* the queue */
-byte next_of[SLABS];
-byte hint[SLABS];         /* RemoteLink::word: 1 + the word, 0 any */
-byte count[SLABS];
-short balance[SLABS];
-bool bits[6];             /* slab * BLOCKS + block */
-byte used[SLABS];
-bool released[SLABS];
-bool in_queue[SLABS];     /* for the assertions alone, as are the next two */
-byte found_times[6];
-byte writers[SLABS];      /* freeing threads that will still write */
+byte next_of[LINKS];
+byte words[LINKS];        /* the announced ones */
+byte bits[4];             /* the remote bitmap, two bits a word */
+byte free[4];             /* the free bitmap */
+byte used[2];             /* blocks of a slab */
+bool released[2];         /* the superslab; the large block's mapping */
+bool handed;              /* the large block was kept, and is live again */
+bool twice;               /* the block that is freed twice was so by the other thread */
 byte done;
+bool in_queue[LINKS];     /* for the assertions alone, as are the next two */
+byte found[4];
+byte large_frees;
 
-#define WRITES(s) assert(!released[s])
+#define TOUCHES(link) assert(!released[HOME(link)])
 
-/* Raises the count; who raises it from 0 pushes the link. */
-inline announce(s, more, word) {
-  d_step { WRITES(s); old = count[s]; count[s] = count[s] + more }
+inline push_link(l) {
+  seen = first;
+  do
+  :: d_step { TOUCHES(l); assert(!in_queue[l]); next_of[l] = seen };
+    if
+    :: d_step { first == seen -> assert(!in_queue[l]); first = l; in_queue[l] = true }; break
+    :: d_step { first != seen -> seen = first }
+    fi
+  od
+}
+
+inline announce(l, word) {
+  d_step {
+    TOUCHES(l);
+    before = words[l];
+    words[l] = words[l] | (1 << word);
+#ifndef ANNOUNCE_FIRST
+    assert(l == LARGE || bits[AT(l, word)] != 0)
+#endif
+  };
   if
-  :: old != 0
-  :: else ->
-    hint[s] = word;
-    do
-    :: seen = first;
-      d_step { WRITES(s); next_of[s] = seen }
-      if
-      :: d_step { first == seen -> assert(!in_queue[s]); first = s; in_queue[s] = true }; break
-      :: else
-      fi
-    od
+#ifdef PUBLISH_EACH
+  :: true -> push_link(l)
+#else
+  :: before == 0 -> push_link(l)
+  :: else
+#endif
   fi
 }
 
 inline set_bit(s, b) {
   d_step {
-    WRITES(s);
-    assert(!bits[s * BLOCKS + b]);
-    bits[s * BLOCKS + b] = true;
-#ifndef BIT_FIRST
-    writers[s]--
-#endif
+    TOUCHES(s);
+    before = bits[AT(s, b / 2)];
+    assert(!(before & (1 << b % 2)));
+    bits[AT(s, b / 2)] = before | (1 << b % 2)
   }
 }
 
-inline free_block(s, b) {
-#ifdef BIT_FIRST
-  set_bit(s, b);
-  announce(s, 1, WORD_OF(b) + 1);
-  atomic { WRITES(s); writers[s]-- }
-#else
-  announce(s, 1, WORD_OF(b) + 1);
+inline free_tiny(s, b) {
+#ifdef ANNOUNCE_FIRST
+  announce(s, b / 2);
   set_bit(s, b)
+#else
+  set_bit(s, b);
+  if
+#ifdef ANNOUNCE_EACH
+  :: true -> announce(s, b / 2)
+#else
+  :: before == 0 -> announce(s, b / 2)
+  :: else
+#endif
+  fi
 #endif
 }
 
-/* Each freeing thread has blocks of both slabs. */
+inline free_large() {
+  d_step { TOUCHES(LARGE); before = words[LARGE]; words[LARGE] = 1; large_frees++ };
+  assert(before == 0); /* it is not free to whoever frees it */
+  push_link(LARGE)
+}
+
 proctype freer(byte who) {
-  byte old, seen;
+  byte before, seen;
   if
-  :: who == 0 -> free_block(0, 0); free_block(1, 1); free_block(0, 2)
-  :: who == 1 -> free_block(1, 0); free_block(0, 1)
+  :: who == 0 -> free_tiny(0, 0); free_tiny(1, 0); free_tiny(0, 2)
+  :: who == 1 ->
+    free_large();
+    free_tiny(1, 1);
+    twice = true;
+    free_tiny(0, 1);
+    if
+    :: handed -> free_large()
+    :: released[1]
+    fi
   fi;
   done++
 }
 
-/* The words of a slab from one on, up to `to`, until as many bits were found as are expected. */
-inline take_words(s, from, to, expected) {
-  found = 0;
-  w = from;
-  do
-  :: w < to && found < expected ->
-    d_step { /* the exchange of one word */
-      b = w * 2;
-      do
-      :: b < BLOCKS && b < w * 2 + 2 ->
-        if
-        :: bits[s * BLOCKS + b] ->
-          bits[s * BLOCKS + b] = false;
-          found_times[s * BLOCKS + b]++;
-          assert(found_times[s * BLOCKS + b] == 1);
-          found++
-        :: else
-        fi;
-        b++
-      :: else -> break
-      od
-    };
-    w++
-  :: else -> break
-  od
+/* The bits of one word, which are moved to the free bitmap; counted are those that were not there. */
+inline take_word(s, word) {
+  d_step {
+    assert(!released[0]);
+    freed = bits[AT(s, word)];
+    bits[AT(s, word)] = 0;
+    assert(!(found[AT(s, word)] & freed));
+    found[AT(s, word)] = found[AT(s, word)] | freed;
+    freed = freed & (3 - free[AT(s, word)]);
+    free[AT(s, word)] = free[AT(s, word)] | freed;
+    count = count + (freed + 1) / 2; /* of 0, 1, 2 and 3: 0, 1, 1 and 2 */
+    freed = 0
+  }
+}
+
+/* All of its slabs are free, and nothing in them is announced, which is looked at one by one. */
+inline release_superslab() {
+  if
+  :: !released[0] && used[0] == 0 && used[1] == 0 ->
+#ifndef RELEASE_UNASKED
+    if
+    :: words[0] == 0 ->
+      if
+      :: words[1] == 0 ->
+#endif
+        d_step { assert(!in_queue[0] && !in_queue[1]); released[0] = true }
+#ifndef RELEASE_UNASKED
+      :: else
+      fi
+    :: else
+    fi
+#endif
+  :: else
+  fi
+}
+
+inline drain_tiny() {
+  count = 0;
+#ifdef BITS_BEFORE
+  announced = words[l];
+#else
+  d_step { announced = words[l]; words[l] = 0 };
+#endif
+#ifdef ALL_WORDS
+  announced = 3;
+#endif
+#ifdef NEXT_LATE
+  link = next_of[l];
+#endif
+  if
+  :: announced & 1 -> take_word(l, 0)
+  :: else
+  fi;
+  if
+  :: announced & 2 -> take_word(l, 1)
+  :: else
+  fi;
+#ifdef BITS_BEFORE
+  words[l] = 0;
+#endif
+  if
+  :: count != 0 -> used[l] = used[l] - count; release_superslab()
+  :: else
+  fi
+}
+
+/* A freed block stays marked while it is kept. */
+inline drain_large() {
+  d_step { assert(!released[1] && words[LARGE] == 1 && large_frees > 0); large_frees-- };
+  if
+  :: released[1] = true
+  :: !handed ->
+#ifndef KEPT_MARKED
+    words[LARGE] = 0;
+#endif
+    handed = true
+  fi
 }
 
 inline drain() {
   d_step {
-    over = (done == FREERS);
     link = first;
     first = NONE;
-    s = link;
+    l = link;
     do
-    :: s != NONE -> in_queue[s] = false; s = next_of[s]
+    :: l != NONE -> in_queue[l] = false; l = next_of[l]
     :: else -> break
     od
   };
   do
   :: link == NONE -> break
   :: else ->
-    s = link;
-#ifndef NEXT_LATE
-    link = next_of[s];
-#endif
-    word = hint[s];
-    d_step { taken = count[s]; count[s] = 0 };
+    l = link;
+    TOUCHES(l);
 #ifdef NEXT_LATE
-    link = next_of[s];
-#endif
-    from = 0; to = 2;
     if
-    :: taken == 1 && balance[s] == 0 && word != 0 -> from = word - 1; to = word
+    :: l == LARGE -> link = next_of[l]
     :: else
     fi;
-    expected = balance[s] + taken;
-    take_words(s, from, to, expected);
-    missing = expected - found;
-    /* Nobody frees any more: what was announced is there, if not where the hint says. It can say wrong where the
-     * bit that it tells of was taken for another one before; the next look finds all. */
-    assert(!over || missing <= 0 || (to - from == 1 && word != 0));
-#ifdef NO_BALANCE
-    balance[s] = 0;
 #else
-    balance[s] = (missing < 0 -> missing : 0);
+    link = next_of[l];
 #endif
-#ifndef NO_ANNOUNCE
     if
-    :: missing > 0 -> announce(s, missing, 0)
-    :: else
-    fi;
-#endif
-    used[s] = used[s] - found;
-    release(s)
+    :: l == LARGE -> drain_large()
+    :: else -> drain_tiny()
+    fi
   od
 }
 
-/* Empty, and nothing of it is announced. */
-#ifdef RELEASE_EARLY
-#define MAY_GO(s) (used[s] == 0 && !released[s])
-#else
-#define MAY_GO(s) (used[s] == 0 && !released[s] && count[s] == 0)
-#endif
-
-inline release(s) {
-  if
-  :: MAY_GO(s) -> d_step { assert(writers[s] == 0 && !in_queue[s]); released[s] = true }
-  :: else
-  fi
-}
-
 proctype holder() {
-  byte link, s, word, taken, from, to, w, b, old, seen, found;
-  bool over;
-  short expected, missing;
+  byte link, l, announced, freed, count;
   do
   :: first != NONE -> drain()
-  :: done == FREERS && first == NONE -> break
+  :: twice && !released[0] && !(free[AT(1, 0)] & 2) -> /* its second free, by the holder */
+    free[AT(1, 0)] = free[AT(1, 0)] | 2;
+    used[1]--;
+    release_superslab()
+  :: !released[0] && used[0] == 0 && used[1] == 0 && words[0] == 0 && words[1] == 0 -> release_superslab() /* a trim */
+  :: done == 2 && first == NONE -> break
   od;
-  /* A trim looks again at what was empty but announced. */
-  s = 0;
-  do
-  :: s < SLABS -> release(s); s++
-  :: else -> break
-  od;
-  atomic {
-    s = 0;
-    do
-    :: s < SLABS -> assert(released[s] && count[s] == 0 && balance[s] == 0); s++
-    :: else -> break
-    od;
-    b = 0;
-    do
-    :: b < SLABS * BLOCKS -> assert(found_times[b] == 1 && !bits[b]); b++
-    :: else -> break
-    od
+  release_superslab();
+  d_step {
+    assert(released[0] && released[1] && large_frees == 0);
+    assert(words[0] == 0 && words[1] == 0 && !bits[0] && !bits[1] && !bits[2]);
+    assert(found[0] == 3 && found[1] == 1 && found[2] == 3)
   }
 }
 
 init {
   atomic {
-    used[0] = 3; writers[0] = 3;
-    used[1] = 2; writers[1] = 2;
-    found_times[5] = 1; /* there is no such block */
+    used[0] = 3; used[1] = 2;
     run holder();
     run freer(0);
     run freer(1)
