@@ -171,13 +171,16 @@ void free_sized_outside_window(Heap *heap, void *p, size_t size) {
 void free_swept(Heap &heap, void *p, size_t size) {
   const OnPath path(Path::kWarm);
   if (!free_into_slab(&heap, p, size)) [[unlikely]]
-    free_judged(&heap, p, size, "free_swept");
+    free_otherwise(&heap, p, size, "free_swept");
 }
 
-// The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.
+// The block carries the tag of a free one: on the list, or freed by another thread, it is freed twice;
+// otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
   const OnPath path(Path::kWarm);
-  if (is_on_list(bin, p)) {
+  Superslab *superslab = superslab_of(p);
+  const BitmapWord &remote = superslab->remote_bits[slab_index_of(p)][granule_of(offset_in_slab(p)) / 64];
+  if (is_on_list(bin, p) || (remote.load(std::memory_order_relaxed) & free_bit(p)) != 0) {
     p = user_part(p);
     return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
   }

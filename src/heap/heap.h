@@ -265,6 +265,10 @@ inline bool is_collecting(const Heap &heap) {
   return heap.phases.phase == Phase::kSweep || heap.phases.phase == Phase::kCollect;
 }
 
+// Reports a misuse that comes to light later, in no call that was wrong. The heap knows nobody above it who
+// could: this is defined in front/misuse.cpp.
+void report_late(int code, const void *block);
+
 // Lists of superslabs; the holder's.
 void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
 // False where a visitor has it pinned: it stays linked, and the holder tries again later.

@@ -326,7 +326,14 @@ void retire_current(Heap &heap, unsigned index) {
   SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);
   unsigned count = 0;
+  const Block *spoiled = nullptr, *previous = nullptr;
   for (Block *block = bin.list; block != nullptr; ++count) {
+    // Whoever wrote to a free block may have led the list anywhere, and in a circle. What lay behind is lost.
+    const bool in_window = bin.has(block);
+    if (!in_window || block->tag != &bin) [[unlikely]] {
+      spoiled = in_window || previous == nullptr ? block : previous;
+      break;
+    }
     unsigned granule = granule_of(offset_in_slab(block));
     BitmapWord &word = bits[granule / 64];
     word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << granule % 64, std::memory_order_relaxed);
@@ -345,6 +352,7 @@ void retire_current(Heap &heap, unsigned index) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
   retire(heap, index, false);
+  if (spoiled != nullptr) report_late(ACE_ERROR_WRITE_AFTER_FREE, spoiled);
 }
 
 void retire_all(Heap &heap) {
