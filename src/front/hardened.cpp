@@ -31,17 +31,40 @@ void *begin_large(Heap &heap, void *block, size_t size) {
   return block;
 }
 
-void *allocate_from(Heap &heap, unsigned bin, size_t size) {
-  std::byte *block = take_scattered(heap, bin);
-  if (block == nullptr) [[unlikely]] {
-    if (!refill_bin(heap, bin)) return nullptr;
-    block = take_scattered(heap, bin);
-  }
-  const size_t gross = kClassSize[class_of_bin(bin)];
-  if (!is_zero(block, gross)) [[unlikely]]
-    report_spoiled(block, gross);
+[[gnu::noinline]] void *allocate_sealed_pages(Heap &heap, size_t size) {
+  if (size <= kMidMax - kSeal)
+    return begin_large(heap, allocate_mid(heap, pages_for(size + kSeal), kPage), size);
+  if (size > kRequestMax) return nullptr;
+  return begin_large(heap, allocate_large(heap, size + kSeal, kPage), size);
+}
+
+[[gnu::noinline, gnu::cold]] void *issue_spoiled(Heap &heap, void *block, size_t gross, size_t size) {
+  report_spoiled(block, gross);
   put_seal(heap, block, gross, size);
   return block;
+}
+
+[[gnu::noinline]] void *refill_and_allocate(Heap &heap, unsigned bin, size_t size);
+
+// What is rare here and in free_hardened ends in a call of what goes on with it: so there is nothing to save.
+inline void *allocate_from(Heap &heap, unsigned bin, size_t size) {
+  if (!can_issue(heap.bins[bin])) [[unlikely]]
+    return refill_and_allocate(heap, bin, size);
+  std::byte *block = take_scattered(heap, bin);
+  const size_t gross = kClassSize[class_of_bin(bin)];
+  if (!is_zero(block, gross)) [[unlikely]]
+    return issue_spoiled(heap, block, gross, size);
+  put_seal(heap, block, gross, size);
+  return block;
+}
+
+void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
+  return refill_bin(heap, bin) ? allocate_from(heap, bin, size) : nullptr;
+}
+
+[[gnu::noinline]] void wipe_and_free(Heap &heap, SlabRow &row, void *p, size_t gross) {
+  memset(p, 0, gross);
+  free_to_bitmap(heap, superslab_of(p), row, p);
 }
 
 unsigned bin_for(size_t size, unsigned group) { return group * kClasses + class_of(size + kSeal); }
@@ -86,10 +109,7 @@ void *resize_sealed(Heap &heap, const Route &way, void *p, size_t size) {
 void *allocate_hardened(Heap &heap, size_t size, unsigned group) {
   if (size <= kTinyMax - kSeal) [[likely]]
     return allocate_from(heap, bin_for(size, group), size);
-  if (size <= kMidMax - kSeal)
-    return begin_large(heap, allocate_mid(heap, pages_for(size + kSeal), kPage), size);
-  if (size > kRequestMax) return nullptr;
-  return begin_large(heap, allocate_large(heap, size + kSeal, kPage), size);
+  return allocate_sealed_pages(heap, size);
 }
 
 void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group) {
@@ -103,19 +123,18 @@ void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsig
   return begin_large(heap, allocate_large(heap, size + kSeal, alignment), size);
 }
 
-bool free_sound(Heap &heap, void *p, size_t size) {
-  if (!is_ours(p)) return false;
+void free_hardened(Heap &heap, void *p, size_t size, const char *function) {
   SlabPrefix &prefix = prefix_of(p);
-  if (prefix.owner != &heap || prefix.capacity == 0 || !starts_block(prefix, offset_in_slab(p))) return false;
   auto &row = reinterpret_cast<SlabRow &>(prefix);
-  Superslab *superslab = superslab_of(p);
-  // Whether another thread has freed it the longer way looks up.
-  if (is_in_bitmap(superslab, p) || row.remote.words.load(std::memory_order_relaxed) != 0) return false;
+  if (prefix.owner != &heap || prefix.capacity == 0 || !starts_block(prefix, offset_in_slab(p))) [[unlikely]]
+    return free_judged(&heap, p, size, function);
+  // What is free, whoever freed it, is zero, and zeroes are no seal.
   const size_t gross = block_size_of(prefix), asked = read_seal(heap, p, gross);
-  if (asked == kBroken || (size != kUntold && size != asked)) return false;
-  wipe(p, gross);
-  free_to_bitmap(heap, superslab, row, p);
-  return true;
+  if (asked == kBroken || (size != kUntold && size != asked)) [[unlikely]]
+    return free_judged(&heap, p, size, function);
+  if (gross > kShortWipe) return wipe_and_free(heap, row, p, gross);
+  wipe_short(p, gross);
+  free_to_bitmap(heap, superslab_of(p), row, p);
 }
 
 size_t size_checked(const Route &way, const void *p, const char *function) {

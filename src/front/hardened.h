@@ -12,11 +12,12 @@ void *allocate_hardened(Heap &heap, size_t size, unsigned group);
 // `alignment` is a power of two above kGranule and up to ACE_ALIGNMENT_MAX.
 void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
 
-// No size is told with a free.
-inline constexpr size_t kUntold = SIZE_MAX;
+// No size is told with a free; what was asked for with size 0 may be freed without.
+inline constexpr size_t kUntold = 0;
 
-// Frees a live and sound block of a slab of this heap. False, with nothing done, for whatever else it may be.
-bool free_sound(Heap &heap, void *p, size_t size);
+// Frees `p`, which is ours, most likely a block of a slab of this heap, which is hardened; whatever else it may
+// be, free_judged frees or reports it.
+void free_hardened(Heap &heap, void *p, size_t size, const char *function);
 
 // A block of a hardened heap, to which the route leads, is about to be freed: wipes it. False, and reported,
 // where it is free already, is not sound or is not of that size.

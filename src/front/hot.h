@@ -18,6 +18,9 @@ void free_swept(Heap &heap, void *p, size_t size);
 // Frees a block of a slab of another heap than the caller's (nullptr: it has none). False, with nothing done,
 // where it is not surely a live one. `p` is ours.
 bool free_into_others_slab(const Heap *heap, void *p);
+// Frees or reports whatever may come, null pointers and callers without a heap (nullptr) among it. `size`: what
+// the caller says, or kUntold.
+[[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function);
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
 // From a heap that is not a plain one: hardened, or ended.
 void *allocate_other(Heap &heap, size_t size, unsigned group);

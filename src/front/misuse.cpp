@@ -113,4 +113,8 @@ void report_misuse(int code, const char *function, const void *p, const Route &r
   if (options().abort_on_bad_pointer) abort();
 }
 
+void report_late(int code, const void *block) {
+  report_misuse(code, code == ACE_ERROR_DOUBLE_FREE ? "free" : "alloc", block, route(block));
+}
+
 }  // namespace ace

@@ -77,18 +77,11 @@ inline bool free_into_slab(Heap *heap, void *p, size_t size) {
   return free_outside(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
 }
 
-// Whatever else it may be; null pointers, and callers without a heap (nullptr), come here as well.
-[[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function) {
-  const OnPath path(Path::kCold);
-  if (p == nullptr) return;
-  const size_t told = size == 0 ? kUntold : size;
-  if (kCanHarden && heap != nullptr && heap->nature == Nature::kHardened && free_sound(*heap, p, told)) return;
-  Route way = route(p);
-  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
-  if (way.fault != 0) return report_misuse(way.fault, function, p, way);
-  if (way.owner->nature == Nature::kHardened && !wipe_checked(way, p, told, function)) return;
-  if (way.owner == heap) return free_local(*heap, p, way);
-  free_remote(heap, p, way);
+// Whatever else it may be. `p` is ours.
+inline void free_otherwise(Heap *heap, void *p, size_t size, const char *function) {
+  if (kCanHarden && heap != nullptr && heap->nature == Nature::kHardened)
+    return free_hardened(*heap, p, size, function);
+  free_judged(heap, p, size, function);
 }
 
 }  // namespace
@@ -97,6 +90,17 @@ void *allocate_other(Heap &heap, size_t size, unsigned group) {
   if (heap.nature == Nature::kHardened) return allocate_hardened(heap, size, group);
   report_misuse(ACE_ERROR_ENDED_HEAP, "alloc", &heap, route(nullptr));
   return nullptr;
+}
+
+void free_judged(Heap *heap, void *p, size_t size, const char *function) {
+  const OnPath path(Path::kCold);
+  if (p == nullptr) return;
+  Route way = route(p);
+  if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
+  if (way.fault != 0) return report_misuse(way.fault, function, p, way);
+  if (way.owner->nature == Nature::kHardened && !wipe_checked(way, p, size, function)) return;
+  if (way.owner == heap) return free_local(*heap, p, way);
+  free_remote(heap, p, way);
 }
 
 void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
@@ -118,8 +122,10 @@ void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
 
 void free_outside_window(Heap *heap, void *p) {
   const OnPath path(Path::kWarm);
-  if (!is_ours(p) || !free_into_slab(heap, p, 1)) [[unlikely]]
-    free_judged(heap, p, 0, "free");
+  if (!is_ours(p)) [[unlikely]]
+    return free_judged(heap, p, kUntold, "free");
+  if (!free_into_slab(heap, p, 1)) [[unlikely]]
+    free_otherwise(heap, p, kUntold, "free");
 }
 
 // As whole programs do all the time, so it is not judged at length.
@@ -139,33 +145,42 @@ int try_free_outside_window(Heap &heap, void *p) {
   if (is_ours(p)) [[likely]] {
     if (free_into_slab(&heap, p, 1)) [[likely]]
       return 1;
+    if (kCanHarden && heap.nature == Nature::kHardened && prefix_of(p).owner == &heap) {
+      free_hardened(heap, p, kUntold, "free");
+      return 1;
+    }
     if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
   }
   if (p != nullptr && is_foreign(p)) {
     heap.counters.foreign_pointers.add_shared(1);
     return 0;
   }
-  free_judged(&heap, p, 0, "free");
+  free_judged(&heap, p, kUntold, "free");
   return 1;
 }
 
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.
 void free_sized_outside_window(Heap *heap, void *p, size_t size) {
   const OnPath path(Path::kWarm);
-  if (!is_ours(p) || !free_into_slab(heap, p, size)) [[unlikely]]
-    free_judged(heap, p, size, "free_sized");
+  if (!is_ours(p)) [[unlikely]]
+    return free_judged(heap, p, size, "free_sized");
+  if (!free_into_slab(heap, p, size)) [[unlikely]]
+    free_otherwise(heap, p, size, "free_sized");
 }
 
 void free_swept(Heap &heap, void *p, size_t size) {
   const OnPath path(Path::kWarm);
   if (!free_into_slab(&heap, p, size)) [[unlikely]]
-    free_judged(&heap, p, size, "free_swept");
+    free_otherwise(&heap, p, size, "free_swept");
 }
 
-// The block carries the tag of a free one: on the list it is freed twice; otherwise its owner wrote the tag.
+// The block carries the tag of a free one: on the list, or freed by another thread, it is freed twice;
+// otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
   const OnPath path(Path::kWarm);
-  if (is_on_list(bin, p)) {
+  Superslab *superslab = superslab_of(p);
+  const BitmapWord &remote = superslab->remote_bits[slab_index_of(p)][granule_of(offset_in_slab(p)) / 64];
+  if (is_on_list(bin, p) || (remote.load(std::memory_order_relaxed) & free_bit(p)) != 0) {
     p = user_part(p);
     return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
   }

@@ -9,8 +9,6 @@
 namespace ace {
 namespace {
 
-constexpr uint32_t kBytesPerWord = 64 * kGranule;
-
 // How many blocks a carve takes, about.
 unsigned batch(const Heap &heap) {
   if constexpr (kCarveByPhase) return is_collecting(heap) ? 16 : 256;
@@ -100,9 +98,7 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
                                            static_cast<unsigned>(std::countr_zero(pages)) * kPage) = 0;
     }
     slabs.window_end = (step + 1) * kBytesPerWord;
-    slabs.scatter->bits = free;
-    heap.bins[index].base = address_of(slab_of(row)) + w * kBytesPerWord;
-    heap.bins[index].reciprocal = next_random(heap) % 64;
+    scatter(heap, index, slab_of(row) + w * kBytesPerWord, free);
     count_taken(heap, static_cast<size_t>(std::popcount(free)) * block_size_of(row.prefix));
     heap.counters.carves.add(1);
     return Carved::kBlocks;

@@ -48,6 +48,10 @@ inline constexpr uint64_t kNoWord = uint64_t{1} << 63;
 // A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
 // slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
 // One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
+//
+// In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. Free
+// blocks of the current slab stay in its bitmap until they are issued: heap/scatter.h, which uses `base` and
+// `reciprocal` for itself.
 struct Bin {
   Block *list;
   uintptr_t base;       // the window's first block
@@ -85,12 +89,6 @@ struct SlabList {
   SlabRow *first, *last;
 };
 
-// In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. Free
-// blocks of the current slab stay in its bitmap until they are issued, in any order: heap/scatter.h.
-struct Scatter {
-  uint64_t bits;  // of the word that Bin::base stands at: what may be issued of it
-};
-
 // What a heap is; kEnded is also what the memory of a heap says that went back to the system.
 enum class Nature : uint8_t { kEnded, kPlain, kHardened };
 
@@ -100,8 +98,8 @@ struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
   uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
-  Counter used_blocks;  // the sum of `used` over the bin's slabs
-  [[no_unique_address]] StateOf<kCanHarden, Scatter> scatter;
+  Counter used_blocks;    // the sum of `used` over the bin's slabs
+  BitmapWord *scattered;  // in a hardened heap: the word of the bitmap that blocks are issued from
 };
 
 // Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read
@@ -267,6 +265,10 @@ inline void count_taken(Heap &heap, size_t bytes) {
 inline bool is_collecting(const Heap &heap) {
   return heap.phases.phase == Phase::kSweep || heap.phases.phase == Phase::kCollect;
 }
+
+// Reports a misuse that comes to light later, in no call that was wrong. The heap knows nobody above it who
+// could: this is defined in front/misuse.cpp.
+void report_late(int code, const void *block);
 
 // Lists of superslabs; the holder's.
 void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);

@@ -32,18 +32,22 @@ inline Word *seal_of(void *block, size_t gross) {
   return reinterpret_cast<Word *>(static_cast<std::byte *>(block) + gross - kSeal);
 }
 
-// Makes a block of `gross` bytes one of `size`, at most gross - kSeal.
-inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
-  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
+// In loops over the padding, which has a word or two most of the time: compilers make no vectors of them, whose
+// beginning and end would take longer than the loop.
+inline void not_by_vectors() { __asm__ volatile(""); }
+
+// Makes a block of `gross` bytes one of `size`, at most gross - kSeal. Without padding its first word is the
+// seal's.
+[[gnu::always_inline]] inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
+  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key), mask = bytes_from(size % 8);
   Word *end = seal_of(block, gross);
   auto *word = reinterpret_cast<Word *>(static_cast<std::byte *>(block) + size / 8 * 8);
+  *word = (*word & ~mask) | (padding & mask);
   *end = key ^ uint64_t { size } << 8;
-  if (size % 8 != 0) {
-    const uint64_t mask = bytes_from(size % 8);
-    *word = (*word & ~mask) | (padding & mask);
-    ++word;
+  while (++word < end) {
+    *word = padding;
+    not_by_vectors();
   }
-  for (; word < end; ++word) *word = padding;
 }
 
 inline constexpr size_t kBroken = SIZE_MAX;
@@ -54,30 +58,56 @@ inline constexpr size_t kBroken = SIZE_MAX;
   const Word *end = seal_of(const_cast<void *>(block), gross);
   const uint64_t told = *end ^ key;
   const size_t size = told >> 8;
-  if ((told & 0xff) != 0 || size > gross - kSeal) return kBroken;
+  if ((told & 0xff) != 0 || size > gross - kSeal) [[unlikely]]
+    return kBroken;
   auto *word = reinterpret_cast<const Word *>(static_cast<const std::byte *>(block) + size / 8 * 8);
-  uint64_t wrong = 0;
-  if (size % 8 != 0) wrong = (*word++ ^ padding) & bytes_from(size % 8);
-  for (; word < end; ++word) wrong |= *word ^ padding;
+  if (word == end) return size;
+  uint64_t wrong = (*word ^ padding) & bytes_from(size % 8);
+  while (++word < end) {
+    wrong |= *word ^ padding;
+    not_by_vectors();
+  }
   return wrong == 0 ? size : kBroken;
 }
 
-// `size` is a multiple of 16.
+// `size` is a multiple of 16. What is over four times that comes first, so that small blocks need no loop.
 inline bool is_zero(const void *start, size_t size) {
   auto *p = static_cast<const TwoWords *>(start);
-  TwoWords bits{};
-  for (size_t i = 0; i < size / sizeof *p; ++i) bits |= p[i];
+  const TwoWords *end = p + size / sizeof *p;
+  TwoWords bits{}, more{};
+  if (size & 16) bits = *p++;
+  if (size & 32) {
+    bits |= p[0] | p[1];
+    p += 2;
+  }
+  for (; p != end; p += 4) {
+    bits |= p[0] | p[1];
+    more |= p[2] | p[3];
+  }
+  bits |= more;
   return (bits[0] | bits[1]) == 0;
 }
 
-inline void wipe(void *start, size_t size) {
-  constexpr size_t kFew = 256;  // beyond, the library's loop is faster than its call is long
-  if (size > kFew) {
-    __builtin_memset(start, 0, size);
-    return;
-  }
+inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long
+
+// The same for a block of up to kShortWipe.
+inline void wipe_short(void *start, size_t size) {
   auto *p = static_cast<TwoWords *>(start);
-  for (size_t i = 0; i < size / sizeof *p; ++i) p[i] = TwoWords{};
+  const TwoWords *end = p + size / sizeof *p;
+  if (size & 16) *p++ = TwoWords{};
+  if (size & 32) {
+    p[0] = p[1] = TwoWords{};
+    p += 2;
+  }
+  for (; p != end; p += 4) p[0] = p[1] = p[2] = p[3] = TwoWords{};
+}
+
+inline void wipe(void *start, size_t size) {
+  if (size > kShortWipe) {
+    __builtin_memset(start, 0, size);
+  } else {
+    wipe_short(start, size);
+  }
 }
 
 // Where a block, whose size in the bitmaps is `gross`, ends for its user.

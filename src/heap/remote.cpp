@@ -57,7 +57,7 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
         continue;
       }
     }
-    if (block->tag == &bin && is_on_list(bin, block)) continue;  // its holder has freed it as well
+    // Not on the list yet: whoever of the two freed it later found the tag of the first (free_remote_tiny).
     block->tag = &bin;
     block->next = bin.list;
     bin.list = block;
@@ -95,7 +95,11 @@ unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t 
     if constexpr (kFrontCache != 0)
       freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
-    uint64_t bits = local.load(std::memory_order_relaxed);
+    const uint64_t bits = local.load(std::memory_order_relaxed);
+    for (uint64_t twice = freed & bits; twice != 0; twice &= twice - 1) {  // by their holder, too
+      const auto granule = w * 64 + static_cast<unsigned>(std::countr_zero(twice));
+      report_late(ACE_ERROR_DOUBLE_FREE, user_part(superslab->slab(index) + granule * kGranule));
+    }
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
     local.store(bits | freed, std::memory_order_relaxed);
   });
@@ -115,6 +119,10 @@ unsigned take_runs(Heap &heap, Superslab *superslab, uint64_t announced) {
 
 bool free_remote_tiny(SlabRow &row, unsigned granule) {
   Superslab *superslab = superslab_of(&row);
+  // As on a list, so that its holder's free of it is suspect. Before the bit is set: then it is the holder's.
+  Heap &owner = *row.prefix.owner;
+  if (owner.nature != Nature::kHardened)
+    reinterpret_cast<Block *>(slab_of(row) + granule * kGranule)->tag = &owner.bins[row.prefix.bin];
   return mark(superslab, row.remote, superslab->remote_bits[row.prefix.index], granule);
 }
 

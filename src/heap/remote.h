@@ -9,7 +9,9 @@
 //
 // Bits of a word that is not announced are left alone, and their blocks count as used. So the superslab stays
 // until the last that a freeing thread does to it is done: to set a further bit, to announce a further word, or
-// to publish. Nothing is written into the block, and a second remote free finds the bit set.
+// to publish. A second remote free finds the bit set, and one by the holder the tag that a listed block has,
+// which is all that is written into the block (into none of a hardened heap's: those are wiped); a free into
+// the bitmap is seen at the drain. Two threads that free a block in the very same moment are not seen.
 #pragma once
 #include "heap/heap.h"
 

@@ -5,9 +5,12 @@
 // issued when the slab's turn comes again: a freed block rests until its bin has gone through the rest of the
 // slab.
 //
-// A hardened bin has no window, so that Bin::base is free to say where the word's first granule lies, and
-// Bin::reciprocal where the circle begins.
+// A hardened bin has no window, so that Bin::reciprocal is free to hold what may be issued of the word, turned
+// so that the circle begins with the lowest bit, and Bin::base where the word's first granule lies and, in the
+// bits that are zero of that, where the circle begins.
 #pragma once
+#include <bit>
+
 #include "heap/red_zone.h"
 #include "heap/slab.h"
 
@@ -24,18 +27,30 @@ inline uint64_t next_random(Heap &heap) {
   return heap.random >> 32;
 }
 
-// A free block of the bin, no longer free; nullptr where the bin needs a refill.
-inline std::byte *take_scattered(Heap &heap, unsigned bin) {
-  if constexpr (!kCanHarden) return nullptr;
-  BinSlabs &slabs = heap.slabs[bin];
-  const uint64_t bits = slabs.scatter->bits;
-  if (bits == 0) return nullptr;
-  const auto turn = static_cast<int>(heap.bins[bin].reciprocal);
-  const int n = (std::countr_zero(std::rotr(bits, turn)) + turn) % 64;
-  slabs.scatter->bits = bits & ~(uint64_t{1} << n);
-  auto *block = reinterpret_cast<std::byte *>(heap.bins[bin].base) + static_cast<unsigned>(n) * kGranule;
-  BitmapWord &word = free_word(superslab_of(block), block);
-  word.store(word.load(std::memory_order_relaxed) & ~(uint64_t{1} << n), std::memory_order_relaxed);
+inline constexpr uint32_t kBytesPerWord = 64 * kGranule;
+
+// The blocks of a word, `free`, whose first granule lies at `start`, are issued next.
+inline void scatter(Heap &heap, unsigned index, std::byte *start, uint64_t free) {
+  const auto turn = static_cast<int>(next_random(heap) % 64);
+  heap.bins[index].base = address_of(start) + static_cast<unsigned>(turn) * kGranule;
+  heap.bins[index].reciprocal = std::rotr(free, turn);
+  heap.slabs[index].scattered = &free_word(superslab_of(start), start);
+}
+
+// Has the bin a block to issue, or does it need a refill?
+inline bool can_issue(const Bin &bin) { return bin.reciprocal != 0; }
+
+// One of its blocks, no longer free.
+[[gnu::always_inline]] inline std::byte *take_scattered(Heap &heap, unsigned index) {
+  Bin &bin = heap.bins[index];
+  constexpr uintptr_t kInWord = kBytesPerWord - 1;
+  const uint64_t bits = bin.reciprocal;
+  bin.reciprocal = bits & (bits - 1);
+  const uintptr_t turned = bin.base + static_cast<unsigned>(std::countr_zero(bits)) * kGranule;
+  auto *block = reinterpret_cast<std::byte *>((bin.base & ~kInWord) | (turned & kInWord));
+  BinSlabs &slabs = heap.slabs[index];
+  BitmapWord &word = *slabs.scattered;
+  word.store(word.load(std::memory_order_relaxed) & ~free_bit(block), std::memory_order_relaxed);
   ++slabs.current->prefix.used;
   slabs.used_blocks.add(1);
   return block;

@@ -77,7 +77,8 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   row.prefix.state = SlabState::kCurrent;
   row.prefix.fills_absent_pages = fills_absent_pages;
   heap.slabs[index].current = &row;
-  heap.bins[index].reciprocal = kWideReciprocal[row.prefix.size_class].reciprocal;
+  heap.bins[index].reciprocal =
+      heap.nature == Nature::kHardened ? 0 : kWideReciprocal[row.prefix.size_class].reciprocal;
   begin_window(heap, index, 0);
   bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
 }
@@ -90,8 +91,7 @@ void retire(Heap &heap, unsigned index, bool used_up = true) {
   SlabPrefix &prefix = row.prefix;
   heap.slabs[index].current = nullptr;
   heap.slabs[index].window_end = 0;
-  if constexpr (kCanHarden) heap.slabs[index].scatter->bits = 0;
-  heap.bins[index].limit = 0;
+  heap.bins[index].limit = heap.bins[index].reciprocal = 0;
   const unsigned free = prefix.capacity - prefix.used, resident = free == 0 ? 0 : free_in_resident_pages(row);
   row.claim.release();
   if (prefix.used == 0) return make_free(heap, row);
@@ -326,13 +326,20 @@ void retire_current(Heap &heap, unsigned index) {
   SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);
   unsigned count = 0;
+  const Block *spoiled = nullptr, *previous = nullptr;
   for (Block *block = bin.list; block != nullptr; ++count) {
+    // Whoever wrote to a free block may have led the list anywhere, and in a circle. What lay behind is lost.
+    const bool in_window = bin.has(block);
+    if (!in_window || block->tag != &bin) [[unlikely]] {
+      spoiled = in_window || previous == nullptr ? block : previous;
+      break;
+    }
     unsigned granule = granule_of(offset_in_slab(block));
     BitmapWord &word = bits[granule / 64];
     word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << granule % 64, std::memory_order_relaxed);
-    Block *next = block->next;
+    previous = block;
     block->tag = nullptr;
-    block = next;
+    block = block->next;
   }
   bin.list = nullptr;
   if constexpr (kBitmapWord) {
@@ -345,6 +352,7 @@ void retire_current(Heap &heap, unsigned index) {
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);
   retire(heap, index, false);
+  if (spoiled != nullptr) report_late(ACE_ERROR_WRITE_AFTER_FREE, spoiled);
 }
 
 void retire_all(Heap &heap) {

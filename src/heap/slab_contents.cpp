@@ -13,17 +13,30 @@ unsigned pages_for_blocks(const SlabRow &row) {
   return static_cast<unsigned>((blocks_end(row.prefix) + kPage - 1) / kPage);
 }
 
+// The list's next block; nullptr, too, where somebody who wrote to a free block has led it out of the window,
+// or for longer than a slab has blocks.
+const Block *next_on_list(const Bin &bin, const Block *block, unsigned count) {
+  const Block *next = block->next;
+  const bool sound = kFrontCache != 0 || next == nullptr || (bin.has(next) && count < kSlabSize / kGranule);
+  return sound ? next : nullptr;
+}
+
+const Block *first_on_list(const Bin &bin) {
+  return kFrontCache != 0 || bin.list == nullptr || bin.has(bin.list) ? bin.list : nullptr;
+}
+
 }  // namespace
 
 unsigned list_length(const Bin &bin) {
   unsigned count = 0;
   if constexpr (kBitmapWord) count = static_cast<unsigned>(std::popcount(bin.word->bits));
-  for (const Block *block = bin.list; block != nullptr; block = block->next) ++count;
+  for (const Block *b = first_on_list(bin); b != nullptr; b = next_on_list(bin, b, count)) ++count;
   return count;
 }
 
 bool is_on_list(const Bin &bin, const void *block) {
-  for (const Block *b = bin.list; b != nullptr; b = b->next) {
+  unsigned count = 0;
+  for (const Block *b = first_on_list(bin); b != nullptr; b = next_on_list(bin, b, ++count)) {
     if (b == block) return true;
   }
   if constexpr (kFrontCache != 0) {

@@ -215,7 +215,7 @@ const struct mistake mistakes[] = {
     {"double-free-own-elsewhere", "freed, then by another thread", FREE, FREE, true, own_then_elsewhere},
     {"double-free-elsewhere", "freed twice by another thread", FREE, FREE, true, twice_elsewhere},
     {"double-free-two-threads", "freed by two other threads", FREE, FREE, true, by_two_threads},
-    {"double-free-elsewhere-own", "freed by another thread, then by its own", FREE, "", true,
+    {"double-free-elsewhere-own", "freed by another thread, then by its own", FREE, FREE, true,
      elsewhere_then_own},
     {"double-free-elsewhere-own-100k", "the same with 100 KB", FREE, FREE, true, run_elsewhere_then_own},
     {"double-free-moved", "a free of what a realloc has moved", FREE, FREE, true, of_what_moved},

@@ -70,12 +70,49 @@ TEST_F(Remote, ARefillTakesThemOver) {
   EXPECT_EQ(stats().faulted_bytes, kSlabSize) << "the slab is filled again";
 }
 
-TEST_F(Remote, ContentsAreNotTouched) {
+TEST_F(Remote, ContentsAreNotTouchedButForTheTag) {
   auto blocks = fill(10, 64);
   free_elsewhere(blocks);
   for (void *block : blocks) {
-    for (int i = 0; i < 64; ++i) ASSERT_EQ(static_cast<unsigned char *>(block)[i], 0xa5);
+    EXPECT_NE(static_cast<Block *>(block)->tag, nullptr);
+    for (int i = 0; i < 64; ++i) {
+      if (i / 8 != 1) ASSERT_EQ(static_cast<unsigned char *>(block)[i], 0xa5);
+    }
   }
+}
+
+TEST_F(Remote, ItsHoldersFreeOfABlockOfTheWindowIsASecondOne) {
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks[3]);
+  MisuseLog misuse;
+  ace_heap_free(heap, blocks[3]);
+  EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_DOUBLE_FREE}});
+  EXPECT_EQ(misuse.last().pointer, blocks[3]);
+  ace_heap_free_sized(heap, blocks[3], 64);
+  EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_DOUBLE_FREE}});
+  drain_remote_frees(*heap);
+  EXPECT_TRUE(misuse.take().empty());
+  EXPECT_EQ(stats().live_blocks, 9u);
+}
+
+TEST_F(Remote, ItsHoldersFreeIntoTheBitmapIsSeenAtTheDrain) {
+  auto blocks = fill(2 * blocks_per_slab(class_of(64)), 64);
+  MisuseLog misuse;
+  free_elsewhere(blocks[3]);  // of a slab that is full
+  ace_heap_free(heap, blocks[3]);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_DOUBLE_FREE}});
+  EXPECT_EQ(misuse.last().pointer, blocks[3]);
+  EXPECT_EQ(stats().live_blocks, blocks.size() - 1);
+}
+
+TEST_F(Remote, AUsersOwnTagIsNoSecondFree) {
+  auto blocks = fill(10, 64);
+  static_cast<Block *>(blocks[3])->tag = &heap->bins[class_of(64)];
+  MisuseLog misuse;
+  ace_heap_free(heap, blocks[3]);
+  EXPECT_TRUE(misuse.take().empty());
+  EXPECT_EQ(stats().live_blocks, 9u);
 }
 
 TEST_F(Remote, TheLimitTakesThemOver) {

@@ -222,6 +222,50 @@ TEST_F(Slab, TheListGrowsByWhatIsFreedIntoTheWindow) {
   EXPECT_EQ(free_in_resident_pages(row_of(blocks[0])), 2u);
 }
 
+// What a program that writes to free blocks makes of an allocation list is found where the list is given up.
+class SpoiledList : public Slab {
+ protected:
+  // The first free block of ten is `second`; the next one is `first`.
+  SpoiledList() : blocks(fill(10, 64)), first(free(3)), second(free(5)) {}
+  Block *free(size_t n) {
+    ace_heap_free(heap, blocks[n]);
+    return static_cast<Block *>(blocks[n]);
+  }
+  void expect_report_of(const Block *block) {
+    test::MisuseLog misuse;
+    retire_all(*heap);
+    EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_WRITE_AFTER_FREE}});
+    EXPECT_EQ(misuse.last().pointer, block);
+    EXPECT_EQ(misuse.last().state, ACE_BLOCK_FREE);
+    EXPECT_EQ(test::audit(heap), "");
+  }
+  std::vector<void *> blocks;
+  Block *first, *second;
+};
+
+TEST_F(SpoiledList, ThatLeavesTheSlab) {
+  alignas(64) static Block elsewhere[4];
+  second->next = elsewhere;
+  expect_report_of(second);
+  EXPECT_EQ(elsewhere[0].tag, nullptr) << "nothing is written there";
+}
+
+TEST_F(SpoiledList, ThatLeadsIntoABlock) {
+  second->next = reinterpret_cast<Block *>(static_cast<std::byte *>(blocks[7]) + 16);
+  expect_report_of(second);
+}
+
+TEST_F(SpoiledList, ThatGoesInACircle) {
+  first->next = second;
+  EXPECT_GE(list_length(heap->bins[class_of(64)]), 2u) << "and comes to an end";
+  expect_report_of(second);
+}
+
+TEST_F(SpoiledList, OfABlockWithoutItsTag) {
+  first->tag = blocks[0];
+  expect_report_of(first);
+}
+
 TEST_F(Slab, DrainingSuperslabsAreUsedLast) {
   // Two superslabs; then the older one keeps one block, and the younger one stays full but for two slabs.
   auto first = fill(31 * kBlocks, kSize);
