@@ -18,6 +18,7 @@ inline size_t empty_superslab_pool(FakeOs &os) {
   os.fail_always(OsCall::kPurge);
   for (Superslab *superslab : kept) release_superslab(superslab);
   os.fail_never();
+  unmap_kept_superslabs();  // those with a guard page
   return kept.size();
 }
 
