@@ -92,14 +92,17 @@ struct SlabList {
 // What a heap is; kEnded is also what the memory of a heap says that went back to the system.
 enum class Nature : uint8_t { kEnded, kPlain, kHardened };
 
-// The rest of a bin, for refills and for frees into the bitmap: a cache line, where the heap has room for it.
-struct alignas(kBitmapWord ? 8 : 64) BinSlabs {
+// The rest of a bin, for refills and for frees into the bitmap: a cache line, for which designs that add to the
+// heap have no room.
+struct alignas(kCanHarden ? 64 : 8) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
   uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
-  Counter used_blocks;    // the sum of `used` over the bin's slabs
-  BitmapWord *scattered;  // in a hardened heap: the word of the bitmap that blocks are issued from
+  Counter used_blocks;  // the sum of `used` over the bin's slabs
+  [[no_unique_address]] StateOf<kCanHarden, BitmapWord *> scattered_word;
+  // In a hardened heap: the word of the bitmap that blocks are issued from.
+  BitmapWord *&scattered() { return *scattered_word.operator->(); }
 };
 
 // Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read

@@ -34,7 +34,7 @@ inline void scatter(Heap &heap, unsigned index, std::byte *start, uint64_t free)
   const auto turn = static_cast<int>(next_random(heap) % 64);
   heap.bins[index].base = address_of(start) + static_cast<unsigned>(turn) * kGranule;
   heap.bins[index].reciprocal = std::rotr(free, turn);
-  heap.slabs[index].scattered = &free_word(superslab_of(start), start);
+  heap.slabs[index].scattered() = &free_word(superslab_of(start), start);
 }
 
 // Has the bin a block to issue, or does it need a refill?
@@ -49,7 +49,7 @@ inline bool can_issue(const Bin &bin) { return bin.reciprocal != 0; }
   const uintptr_t turned = bin.base + static_cast<unsigned>(std::countr_zero(bits)) * kGranule;
   auto *block = reinterpret_cast<std::byte *>((bin.base & ~kInWord) | (turned & kInWord));
   BinSlabs &slabs = heap.slabs[index];
-  BitmapWord &word = *slabs.scattered;
+  BitmapWord &word = *slabs.scattered();
   word.store(word.load(std::memory_order_relaxed) & ~free_bit(block), std::memory_order_relaxed);
   ++slabs.current->prefix.used;
   slabs.used_blocks.add(1);
