@@ -18,8 +18,8 @@
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
  * aborted unless a handler returns; in that case the call has no effect. No write ever goes through a
- * pointer that has not been proven to start a block. One second free is seen by hardened heaps alone: that of a
- * block of a slab which another thread has freed, and which its holder frees too before it has taken that over.
+ * pointer that has not been proven to start a block. One second free is seen by hardened heaps alone: where two
+ * threads free a block in the very same moment. docs/checks.md lists all checks.
  */
 #ifndef ACE_ACE_H
 #define ACE_ACE_H
@@ -106,9 +106,10 @@ enum {
    * time: then hints put off what they would give back at once, but for FORK_BEFORE and PRESSURE. */
   ACE_HEAP_NO_WORKER = 1u << 0,
 
-  /* This heap checks its memory, as if made with option `hardened` on (docs/checks.md): a write beyond the size that
-   * was asked for is reported when the block is freed or resized, one into a free block when it is issued again, a
-   * size given with a free must be exactly the block's, and ace_usable_size tells what was asked for. */
+  /* This heap checks its memory, as if made with option `hardened` on (docs/checks.md): a write beyond the size
+   * that was asked for is reported when the block is freed or resized, one into a free block when it is issued
+   * again, a size given with a free must be exactly the block's, and ace_usable_size tells what was asked for.
+   */
   ACE_HEAP_HARDENED = 1u << 1
 };
 
@@ -129,8 +130,8 @@ typedef struct ace_heap_config {
 ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
- * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other uses
- * the heap or frees its blocks. NULL is ignored. */
+ * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other
+ * uses the heap or frees its blocks. NULL is ignored. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
@@ -295,15 +296,15 @@ ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
 ACE_API uint64_t ace_option_number(const char *name) ACE_NOEXCEPT;
 
 typedef enum ace_error_code {
-  ACE_ERROR_DOUBLE_FREE = 1,   /* the block is free already */
-  ACE_ERROR_INTERIOR = 2,      /* points into a slab or run, but not at the start of a block */
-  ACE_ERROR_FOREIGN = 3,       /* not ACE's, or of a destroyed heap */
-  ACE_ERROR_SIZE_MISMATCH = 4, /* a sized free whose size cannot belong to the block */
-  ACE_ERROR_NOT_ALLOCATED = 5, /* lies in ACE's memory where no block was ever handed out */
-  ACE_ERROR_ENDED_HEAP = 6,    /* an allocation from a heap that was destroyed */
-  /* Of hardened heaps: */
-  ACE_ERROR_OVERFLOW = 7,        /* what follows the block's last byte was overwritten */
-  ACE_ERROR_WRITE_AFTER_FREE = 8 /* a free block was written to; it is about to be issued again */
+  ACE_ERROR_DOUBLE_FREE = 1,     /* the block is free already */
+  ACE_ERROR_INTERIOR = 2,        /* points into a slab or run, but not at the start of a block */
+  ACE_ERROR_FOREIGN = 3,         /* not ACE's, or of a destroyed heap */
+  ACE_ERROR_SIZE_MISMATCH = 4,   /* a sized free whose size cannot belong to the block */
+  ACE_ERROR_NOT_ALLOCATED = 5,   /* lies in ACE's memory where no block was ever handed out */
+  ACE_ERROR_ENDED_HEAP = 6,      /* an allocation from a heap that was destroyed */
+  ACE_ERROR_OVERFLOW = 7,        /* of hardened heaps: what follows the block's last byte was overwritten */
+  ACE_ERROR_WRITE_AFTER_FREE = 8 /* a free block was written to. Hardened heaps: it is about to be issued again;
+                                    others: the list it is on leads nowhere any more */
 } ace_error_code;
 
 typedef enum ace_block_state { ACE_BLOCK_UNKNOWN, ACE_BLOCK_LIVE, ACE_BLOCK_FREE } ace_block_state;
@@ -311,8 +312,9 @@ typedef enum ace_block_state { ACE_BLOCK_UNKNOWN, ACE_BLOCK_LIVE, ACE_BLOCK_FREE
 /* What is known of a misuse. Fields may be added at the end. */
 typedef struct ace_error {
   ace_error_code code;
-  const char *message;  /* one sentence */
-  const char *function; /* the kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc" */
+  const char *message; /* one sentence */
+  const char
+      *function; /* the kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc" */
   const void *pointer;
   size_t block_size;     /* of the block concerned; 0 where unknown */
   const ace_heap *owner; /* NULL where unknown; its name: ace_heap_name */
