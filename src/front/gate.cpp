@@ -98,7 +98,7 @@ bool is_free(const Route &route, const void *p) {
       if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
       if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
       // On an allocation list: the tag is there as long as the block is, and no longer.
-      return static_cast<const Block *>(block_of(p))->tag == &route.owner->bins[route.row->prefix.bin];
+      return shared_tag(block_of(p)) == &route.owner->bins[route.row->prefix.bin];
     }
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);

@@ -135,8 +135,7 @@ bool free_into_others_slab(const Heap *heap, void *p) {
   SlabPrefix &prefix = prefix_of(p);
   Heap *owner = prefix.owner;
   if (owner == heap || prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p))) return false;
-  if (is_in_bitmap(superslab_of(p), p) || static_cast<const Block *>(p)->tag == &owner->bins[prefix.bin])
-    return false;
+  if (is_in_bitmap(superslab_of(p), p) || shared_tag(p) == &owner->bins[prefix.bin]) return false;
   return free_remote_tiny(reinterpret_cast<SlabRow &>(prefix), granule_of(offset_in_slab(p)));
 }
 

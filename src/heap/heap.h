@@ -26,6 +26,14 @@ struct Block {
   // owner ever gets to see.
   const void *tag;
 };
+
+// The tag where several threads may free the block in the same moment, by mistake.
+inline const void *shared_tag(const void *block) {
+  return __atomic_load_n(&static_cast<const Block *>(block)->tag, __ATOMIC_RELAXED);
+}
+inline void set_shared_tag(void *block, const void *tag) {
+  __atomic_store_n(&static_cast<Block *>(block)->tag, tag, __ATOMIC_RELAXED);
+}
 static_assert(sizeof(Block) == kGranule);
 static_assert(kHeader == 0 || kHeader == sizeof(Block));
 

@@ -16,7 +16,7 @@ namespace ace {
 inline constexpr size_t kSeal = 8;
 
 // Blocks are read here as what they are not, hence the attributes.
-using Word = uint64_t [[gnu::may_alias]];
+using Word [[gnu::may_alias]] = uint64_t;
 using TwoWords [[gnu::vector_size(16), gnu::may_alias]] = uint64_t;
 
 inline uint64_t key_of(uint64_t secret, const void *block) {

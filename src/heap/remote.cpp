@@ -122,7 +122,7 @@ bool free_remote_tiny(SlabRow &row, unsigned granule) {
   // As on a list, so that its holder's free of it is suspect. Before the bit is set: then it is the holder's.
   Heap &owner = *row.prefix.owner;
   if (owner.nature != Nature::kHardened)
-    reinterpret_cast<Block *>(slab_of(row) + granule * kGranule)->tag = &owner.bins[row.prefix.bin];
+    set_shared_tag(slab_of(row) + granule * kGranule, &owner.bins[row.prefix.bin]);
   return mark(superslab, row.remote, superslab->remote_bits[row.prefix.index], granule);
 }
 
