@@ -378,8 +378,9 @@ def test_top_is_live_and_ends_with_q(program):
     os.close(terminal)
 
     def read_until(pattern):
-        seen = b""
+        seen, deadline = b"", time.monotonic() + 60
         while not re.search(pattern, seen):
+            assert time.monotonic() < deadline, "nothing but %r" % seen
             assert select.select([controller], [], [], 60)[0], "nothing more than %r" % seen
             seen = seen[-10000:] + os.read(controller, 65536)
 
