@@ -373,7 +373,9 @@ def test_top_is_live_and_ends_with_q(program):
     """In a terminal of its own, which shows what has changed."""
     controller, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-    top = subprocess.Popen([*ACE, "top", str(program.pid), "--interval", "0.1"], env=dict(CLEAN, TERM="xterm"),
+    # What pytest's workers say of their terminal does not count.
+    size = {"COLUMNS": "160", "LINES": "50"}
+    top = subprocess.Popen([*ACE, "top", str(program.pid), "--interval", "0.1"], env=dict(CLEAN, TERM="xterm", **size),
                            stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)  # fmt: skip
     os.close(terminal)
 
