@@ -313,8 +313,8 @@ typedef enum ace_block_state { ACE_BLOCK_UNKNOWN, ACE_BLOCK_LIVE, ACE_BLOCK_FREE
 typedef struct ace_error {
   ace_error_code code;
   const char *message; /* one sentence */
-  const char
-      *function; /* the kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc" */
+  /* The kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc". */
+  const char *function;
   const void *pointer;
   size_t block_size;     /* of the block concerned; 0 where unknown */
   const ace_heap *owner; /* NULL where unknown; its name: ace_heap_name */
