@@ -1,6 +1,7 @@
 // A heap for each Lua state: the allocator, its beginning and its end.
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "lua/vm.h"
 
@@ -89,6 +90,7 @@ namespace {
   if (vm.first_block == nullptr) {
     vm.first_block = block;
     vm.first_size = size;
+    memset(block, 0, size);  // we shall read all its words, also what the VM writes none of
   }
   return block;
 }

@@ -2,6 +2,7 @@
 
 #include "base/path.h"
 #include "front/hardened.h"
+#include "heap/annotate.h"
 #include "heap/red_zone.h"
 #include "heap/slab.h"
 
@@ -127,7 +128,12 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
   if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
   void *p = allocate(heap, bytes, group);
   // A large block is a fresh mapping most of the time, zero already.
-  if (p != nullptr && (bytes <= kMidMax || !large_is_zero(p))) memset(p, 0, bytes);
+  if (p == nullptr) return nullptr;
+  if (bytes <= kMidMax || !large_is_zero(p)) {
+    memset(p, 0, bytes);
+  } else if (is_watched(heap)) {
+    open_memory(p, bytes);
+  }
   return p;
 }
 

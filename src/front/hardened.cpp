@@ -6,6 +6,7 @@
 
 #include "base/path.h"
 #include "front/cold.h"
+#include "heap/annotate.h"
 #include "heap/red_zone.h"
 #include "heap/remote.h"
 #include "heap/scatter.h"
@@ -19,16 +20,24 @@ namespace {
   memset(block, 0, gross);
 }
 
+// A block that is zero becomes the program's.
+inline void *issue(const Heap &heap, void *block, size_t gross, size_t size) {
+  put_seal(heap, block, gross, size);
+  if (is_watched(heap)) [[unlikely]]
+    tell_issued(heap, block, size, gross);
+  return block;
+}
+
 // Puts a page run's or mapping's block into use.
 void *begin_large(Heap &heap, void *block, size_t size) {
   if (block == nullptr) return nullptr;
   const size_t gross = route(block).size;
+  if (is_watched(heap)) open_memory(block, gross);
   if (heap.spoiled != nullptr) {
     heap.spoiled = nullptr;
     report_spoiled(block, gross);
   }
-  put_seal(heap, block, gross, size);
-  return block;
+  return issue(heap, block, gross, size);
 }
 
 [[gnu::noinline]] void *allocate_sealed_pages(Heap &heap, size_t size) {
@@ -40,8 +49,7 @@ void *begin_large(Heap &heap, void *block, size_t size) {
 
 [[gnu::noinline, gnu::cold]] void *issue_spoiled(Heap &heap, void *block, size_t gross, size_t size) {
   report_spoiled(block, gross);
-  put_seal(heap, block, gross, size);
-  return block;
+  return issue(heap, block, gross, size);
 }
 
 [[gnu::noinline]] void *refill_and_allocate(Heap &heap, unsigned bin, size_t size);
@@ -52,10 +60,11 @@ inline void *allocate_from(Heap &heap, unsigned bin, size_t size) {
     return refill_and_allocate(heap, bin, size);
   std::byte *block = take_scattered(heap, bin);
   const size_t gross = kClassSize[class_of_bin(bin)];
+  if (is_watched(heap)) [[unlikely]]
+    open_memory(block, gross);
   if (!is_zero(block, gross)) [[unlikely]]
     return issue_spoiled(heap, block, gross, size);
-  put_seal(heap, block, gross, size);
-  return block;
+  return issue(heap, block, gross, size);
 }
 
 void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
@@ -63,45 +72,71 @@ void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
 }
 
 [[gnu::noinline]] void wipe_and_free(Heap &heap, SlabRow &row, void *p, size_t gross) {
+  if (is_watched(heap)) tell_freed(heap, p, gross);
   memset(p, 0, gross);
+  if (is_watched(heap)) close_memory(p, gross);
   free_to_bitmap(heap, superslab_of(p), row, p);
 }
 
 unsigned bin_for(size_t size, unsigned group) { return group * kClasses + class_of(size + kSeal); }
 
-// Resizes without a move; nullptr where that cannot be.
-void *resize_sealed(Heap &heap, const Route &way, void *p, size_t size) {
-  const size_t needed = size + kSeal;
-  size_t gross = way.size;
+// Resizes the block, seal included, without a copy, and says what became of it in `gross`; nullptr where that
+// cannot be.
+void *resize_block(Heap &heap, const Route &way, void *p, size_t needed, size_t &gross) {
   switch (way.pool) {
     case Pool::kTiny:
-      if (needed > kTinyMax || class_of(needed) != way.row->prefix.size_class) return nullptr;
-      break;
+      return needed <= kTinyMax && class_of(needed) == way.row->prefix.size_class ? p : nullptr;
     case Pool::kMid: {
       if (needed <= kTinyMax || needed > kMidMax) return nullptr;
       const size_t pages = pages_for(needed) * kPage;
-      if (pages < gross) memset(static_cast<std::byte *>(p) + pages, 0, gross - pages);
+      if (pages < gross) {
+        std::byte *rest = static_cast<std::byte *>(p) + pages;
+        memset(rest, 0, gross - pages);
+        if (is_watched(heap)) close_memory(rest, gross - pages);
+      }
       if (pages != gross && !resize_mid(heap, way.superslab, way.index, pages_for(needed))) return nullptr;
       gross = pages;
-      break;
+      return p;
     }
     case Pool::kLarge:
       if (needed <= kMidMax) return nullptr;
-      if (pages_for(needed) * kPage == gross) break;
+      if (pages_for(needed) * kPage == gross) return p;
       p = resize_large(heap, way.superslab, needed);
-      if (p == nullptr) return nullptr;
-      gross = large_block_size(superslab_of(p));
-      break;
+      if (p != nullptr) gross = large_block_size(superslab_of(p));
+      return p;
     case Pool::kNone:
-      return nullptr;
+      break;
   }
+  return nullptr;
+}
+
+// Resizes without a copy; nullptr where that cannot be.
+void *resize_sealed(Heap &heap, const Route &way, void *p, size_t old_size, size_t size) {
+  const bool watched = is_watched(heap);
+  const auto behind = [&](void *block) { return static_cast<std::byte *>(block) + old_size; };
+  if (watched) open_memory(behind(p), way.size - old_size);
+  size_t gross = way.size;
+  void *resized = resize_block(heap, way, p, size + kSeal, gross);
+  if (resized == nullptr) {
+    if (watched) close_memory(behind(p), way.size - old_size);
+    return nullptr;
+  }
+  if (watched && gross > old_size) open_memory(behind(resized), gross - old_size);
   if (heap.spoiled != nullptr) {
-    heap.spoiled =
-        nullptr;  // pages that the run has grown by: their contents are undefined, but what was written
-    report_misuse(ACE_ERROR_WRITE_AFTER_FREE, "realloc", p, route(p));  // to them is told
+    // Pages that the run has grown by: their contents are undefined, but what was written to them is told.
+    heap.spoiled = nullptr;
+    report_misuse(ACE_ERROR_WRITE_AFTER_FREE, "realloc", resized, route(resized));
   }
-  put_seal(heap, p, gross, size);
-  return p;
+  put_seal(heap, resized, gross, size);
+  if (watched) tell_resized(heap, p, resized, old_size, size, gross);
+  return resized;
+}
+
+// The block stays as it is, but for the size that was asked for.
+void shrink_sealed(const Heap &owner, void *p, size_t gross, size_t old_size, size_t size) {
+  if (is_watched(owner)) open_memory(static_cast<std::byte *>(p) + old_size, gross - old_size);
+  put_seal(owner, p, gross, size);
+  if (is_watched(owner)) tell_resized(owner, p, p, old_size, size, gross);
 }
 
 }  // namespace
@@ -132,7 +167,7 @@ void free_hardened(Heap &heap, void *p, size_t size, const char *function) {
   const size_t gross = block_size_of(prefix), asked = read_seal(heap, p, gross);
   if (asked == kBroken || (size != kUntold && size != asked)) [[unlikely]]
     return free_judged(&heap, p, size, function);
-  if (gross > kShortWipe) return wipe_and_free(heap, row, p, gross);
+  if (gross > kShortWipe || is_watched(heap)) return wipe_and_free(heap, row, p, gross);
   wipe_short(p, gross);
   free_to_bitmap(heap, superslab_of(p), row, p);
 }
@@ -154,7 +189,9 @@ bool wipe_checked(const Route &way, void *p, size_t size, const char *function) 
     report_misuse(ACE_ERROR_SIZE_MISMATCH, function, p, way);
     return false;
   }
+  if (is_watched(*way.owner)) tell_freed(*way.owner, p, way.size);
   if (way.pool != Pool::kLarge) wipe(p, way.size);  // a mapping ends with its block
+  if (is_watched(*way.owner)) close_memory(p, way.size);
   return true;
 }
 
@@ -163,13 +200,13 @@ void *reallocate_hardened(Heap &heap, const Route &way, void *p, size_t size, un
   const size_t old_size = sealed ? size_checked(way, p, "realloc") : way.size;
   if (old_size == kBroken || size > kRequestMax) return nullptr;
   if (own) {
-    if (void *resized = resize_sealed(heap, way, p, size)) return resized;
+    if (void *resized = resize_sealed(heap, way, p, old_size, size)) return resized;
     if (way.pool == Pool::kTiny) group = way.row->prefix.kind_group;
   }
   void *moved = allocate(heap, size, group);
   if (moved == nullptr) {  // shrinking never fails
     if (size > old_size) return nullptr;
-    if (sealed) put_seal(*way.owner, p, way.size, size);
+    if (sealed) shrink_sealed(*way.owner, p, way.size, old_size, size);
     return p;
   }
   memcpy(moved, p, std::min(size, old_size));

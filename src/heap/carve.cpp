@@ -1,9 +1,11 @@
 #include "heap/carve.h"
+#include "heap/annotate.h"
 
 #include <algorithm>
 #include <bit>
 
 #include "base/experiment.h"
+#include "heap/annotate.h"
 #include "heap/scatter.h"
 
 namespace ace {
@@ -93,9 +95,12 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
       if (!take_absent_pages(heap, row, absent, talk)) return Carved::kRefused;
       // Whoever issues the blocks reads them first, and a page that is read is mapped once more when it is
       // written.
-      for (uint32_t pages = absent; pages != 0; pages &= pages - 1)
-        *reinterpret_cast<volatile char *>(slab_of(row) +
-                                           static_cast<unsigned>(std::countr_zero(pages)) * kPage) = 0;
+      for (uint32_t pages = absent; pages != 0; pages &= pages - 1) {
+        std::byte *page = slab_of(row) + static_cast<unsigned>(std::countr_zero(pages)) * kPage;
+        if (is_watched(heap)) open_memory(page, kGranule);
+        *reinterpret_cast<volatile std::byte *>(page) = std::byte{0};
+        if (is_watched(heap)) close_memory(page, kGranule);
+      }
     }
     slabs.window_end = (step + 1) * kBytesPerWord;
     scatter(heap, index, slab_of(row) + w * kBytesPerWord, free);

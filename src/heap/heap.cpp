@@ -7,6 +7,7 @@
 
 #include "heap/address_map.h"
 #include "heap/all_heaps.h"
+#include "heap/annotate.h"
 #include "heap/class_pattern.h"
 #include "heap/large.h"
 #include "heap/mid.h"
@@ -64,7 +65,8 @@ int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn vis
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
       if (kBitmapWord && row.prefix.state == SlabState::kCurrent && is_in_word(bin, block)) continue;
-      const bool has_list = kFrontCache != 0 || row.prefix.state == SlabState::kCurrent;
+      const bool has_list =
+          kFrontCache != 0 || (row.prefix.state == SlabState::kCurrent && heap.nature != Nature::kHardened);
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
       const size_t size = size_for_user(heap, block, block_size_of(row.prefix));
@@ -128,7 +130,8 @@ void look_before_growth(Heap &heap, uint64_t resident) {
 }  // namespace
 
 Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
-  const bool hardened = kCanHarden && (options().hardened || (config.flags & ACE_HEAP_HARDENED) != 0);
+  const bool hardened =
+      kCanHarden && (options().hardened || (config.flags & ACE_HEAP_HARDENED) != 0 || runs_in_memcheck());
   Superslab *home = acquire_superslab(hardened);
   if (home == nullptr) return nullptr;
   Heap *heap = new (home->heap_area) ace_heap();
@@ -141,6 +144,8 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->is_thread_heap = is_thread_heap;
   heap->nature = hardened ? Nature::kHardened : Nature::kPlain;
   if (hardened) begin_secret(*heap);
+  heap->is_watched = hardened && has_watcher();
+  if (is_watched(*heap)) tell_heap_begins(*heap, kSeal);
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
   if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
   heap->phases.since.set(os().now());
@@ -159,6 +164,7 @@ void destroy_heap(Heap &heap, bool later) {
   // Its memory may stay for a while: whoever uses the heap still shall find no list in it, and be told.
   memset(heap.bins, 0, sizeof heap.bins);
   heap.nature = Nature::kEnded;
+  if (is_watched(heap)) tell_heap_ends(heap);
   unmap_all(heap, later);
 }
 

@@ -175,6 +175,7 @@ struct Heap {
   bool sealed;    // partly used slabs are passed over: seal_slabs
   bool is_thread_heap;
   Nature nature;
+  bool is_watched;  // a tool is told which bytes are the program's (heap/annotate.h); of hardened heaps alone
   // Hardened: what red zones are made with, where the next block comes from, and a page that was written to
   // while it was free, until that is reported (nullptr: none).
   uint64_t secret, random;

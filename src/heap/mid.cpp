@@ -68,7 +68,8 @@ void look_for_writes(Heap &heap, Superslab *superslab, unsigned from, unsigned t
   if (heap.nature != Nature::kHardened) return;
   const PageSet present = PageSet::load(superslab->mid().present);
   for (unsigned page = from; page < to; ++page) {
-    if (present.has(page) && !is_zero(superslab->page(page), kPage)) heap.spoiled = superslab->page(page);
+    if (present.has(page) && !is_still_zero(heap, superslab->page(page), kPage))
+      heap.spoiled = superslab->page(page);
   }
 }
 
@@ -96,6 +97,7 @@ Superslab *add_mid_superslab(Heap &heap) {
   superslab->head.prefix.pool = Pool::kMid;
   superslab->head.prefix.owner = &heap;
   superslab->head.claim.try_take();
+  if (is_watched(heap)) close_memory(superslab->page(kMidFirstPage), kSuperslabSize - kMidFirstPage * kPage);
   add_free(superslab, kMidFirstPage, kPagesPerSuperslab);
   link_superslab(heap, heap.mid, superslab);
   heap.counters.mapped_bytes.add(kSuperslabSize);

@@ -9,7 +9,7 @@
 // block's. Free blocks are zero, as are pages that went back to the system: whatever else is found in one was
 // written to it after the free.
 #pragma once
-#include "heap/heap.h"
+#include "heap/annotate.h"
 
 namespace ace {
 
@@ -52,8 +52,8 @@ inline void not_by_vectors() { __asm__ volatile(""); }
 
 inline constexpr size_t kBroken = SIZE_MAX;
 
-// The size that was asked for; kBroken where seal or padding were overwritten.
-[[gnu::always_inline]] inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
+// As read_seal, in open memory.
+[[gnu::always_inline]] inline size_t read_open_seal(const Heap &heap, const void *block, size_t gross) {
   const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
   const Word *end = seal_of(const_cast<void *>(block), gross);
   const uint64_t told = *end ^ key;
@@ -68,6 +68,25 @@ inline constexpr size_t kBroken = SIZE_MAX;
     not_by_vectors();
   }
   return wrong == 0 ? size : kBroken;
+}
+
+// Of a heap that a tool watches: only what is behind the program's bytes is opened for it.
+[[gnu::noinline, gnu::cold]] inline size_t read_closed_seal(const Heap &heap, const void *block, size_t gross) {
+  const Word *seal = seal_of(const_cast<void *>(block), gross);
+  open_memory(seal, kSeal);
+  const size_t told = (*seal ^ key_of(heap.secret, block)) >> 8, begin = std::min(told, gross - kSeal);
+  auto *behind = static_cast<const std::byte *>(block) + begin;
+  open_memory(behind, gross - begin);
+  const size_t size = read_open_seal(heap, block, gross);
+  close_memory(behind, gross - begin);
+  return size;
+}
+
+// The size that was asked for; kBroken where seal or padding were overwritten.
+[[gnu::always_inline]] inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
+  if (is_watched(heap)) [[unlikely]]
+    return read_closed_seal(heap, block, gross);
+  return read_open_seal(heap, block, gross);
 }
 
 // `size` is a multiple of 16. What is over four times that comes first, so that small blocks need no loop.
@@ -86,6 +105,15 @@ inline bool is_zero(const void *start, size_t size) {
   }
   bits |= more;
   return (bits[0] | bits[1]) == 0;
+}
+
+// Is a free block, or free page, of the heap as it must be?
+inline bool is_still_zero(const Heap &heap, const void *start, size_t size) {
+  if (!is_watched(heap)) return is_zero(start, size);
+  open_memory(start, size);
+  const bool zero = is_zero(start, size);
+  close_memory(start, size);
+  return zero;
 }
 
 inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "heap/address_map.h"
+#include "heap/annotate.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -63,6 +64,7 @@ size_t mapped_size(const Superslab *superslab) {
 
 // False where the system refuses: it is remembered then, with a page at most.
 bool try_unmap(void *start, size_t size) {
+  open_memory(start, size);  // AddressSanitizer does so neither here nor for what is mapped in its place
   if (os().unmap(start, size)) return true;
   os().purge(start, size);
   auto *refused = static_cast<Refused *>(start);
@@ -84,6 +86,7 @@ Refused *take_refused() {
 void keep(Superslab *superslab) {
   const size_t mapped = mapped_size(superslab);
   if (!is_of_pool(superslab)) return end_mapping(superslab, mapped);
+  if (superslab->head.guarded) open_memory(superslab, kSuperslabSize);  // of a hardened heap, perhaps watched
   Kept &kept = superslab->head.guarded ? g_kept_guarded : g_kept;
   const bool zeroed = purge_all(superslab);
   {

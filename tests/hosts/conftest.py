@@ -25,6 +25,9 @@ PRELOAD = BUILD / "bindings" / "preload" / "libace-preload.so"
 PYTHON_VERSIONS = ((3, 8), (3, 9), (3, 10), (3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
 LUA_NAMES = ("luajit", "lua5.1", "lua5.3", "lua5.4", "lua5.5")
 
+# Who runs the tests in the background may have it ignored; the programs under test are ended by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclasses.dataclass(frozen=True)
 class Python:

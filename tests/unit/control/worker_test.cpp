@@ -308,8 +308,8 @@ class DeferredByThread : public Deferred {
 TEST_F(DeferredByThread, MemoryComesBackWhileTheProgramIsSilentAndThenNothingWakes) {
   OptionGuard delay("idle_delay", "20ms");
   auto blocks = swell();
-  shrink(blocks);
   const uint64_t before = resident();
+  shrink(blocks);
   collect_young();
   EXPECT_TRUE(wait_until([&] { return resident() < before / 4; })) << "still resident: " << resident();
 
@@ -329,8 +329,8 @@ TEST_F(DeferredByThread, WithOptionTickNoThreadIsStarted) {
   stop_worker();
   OptionGuard delay("idle_delay", "20ms"), tick("worker", "tick");
   auto blocks = swell();
-  shrink(blocks);
   const uint64_t before = resident();
+  shrink(blocks);
   collect_young();
   EXPECT_NE(ace_tick(UINT64_MAX), UINT64_MAX) << "it waits";
   EXPECT_EQ(worker_thread(), 0);
@@ -344,8 +344,8 @@ TEST_F(DeferredByThread, ASecondTrimIsServedByTheSameThread) {
   int thread = 0;
   for (int round = 0; round < 3; ++round) {
     auto blocks = swell();
-    shrink(blocks);
     const uint64_t before = resident();
+    shrink(blocks);
     collect_young();
     EXPECT_TRUE(wait_until([&] { return resident() < before / 4; })) << round;
     if (round != 0) EXPECT_EQ(worker_thread(), thread);
@@ -368,8 +368,8 @@ TEST_F(DeferredByThread, DestroyWithATrimPending) {
 TEST_F(DeferredByThread, AForkFindsNoWorkerAndWhatItWasToGiveBackGoesBackThen) {
   OptionGuard delay("idle_delay", "1s");
   auto blocks = swell();
-  shrink(blocks);
   const uint64_t before = resident();
+  shrink(blocks);
   collect_young();
   ASSERT_NE(worker_thread(), 0);
   const pid_t child = fork();
@@ -385,8 +385,8 @@ TEST_F(DeferredByThread, AWorkerIsThereAgainAfterAFork) {
   OptionGuard delay("idle_delay", "20ms");
   const auto gives_back = [&] {
     auto blocks = swell();
-    shrink(blocks);
     const uint64_t before = resident();
+    shrink(blocks);
     collect_young();
     return wait_until([&] { return resident() < before / 4; });
   };
