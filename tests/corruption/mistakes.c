@@ -63,7 +63,9 @@ static void literal(void) { drop((void *)(uintptr_t) "a text of the program"); }
 static void code(void) { drop((void *)(uintptr_t)&literal); }
 static void interior(void) { p = take(kSmall), drop(p + 16), go_on(kSmall); }
 static void misaligned(void) { p = take(kSmall), drop(p + 1), go_on(kSmall); }
-static void before_the_start(void) { p = take(kSmall), q = take(kSmall), drop(q - 8), go_on(kSmall); }
+static void before_the_start(void) {
+  p = take(kSmall), q = take(kSmall), drop((p > q ? p : q) - 8), go_on(kSmall); /* not of the slab's first */
+}
 static void in_a_run(void) { p = take(kRun), drop(p + 4096), go_on(kRun); }
 static void in_a_mapping(void) { p = take(kMapping), drop(p + 4096), go_on(kMapping); }
 static void far_in_a_mapping(void) { p = take(4 * kMapping), drop(p + 3 * kMapping), go_on(kMapping); }
