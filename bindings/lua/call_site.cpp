@@ -72,7 +72,7 @@ const void *jump_near(const char *site, const void *target, size_t page) {
 const char *redirect_call(const char *caller, size_t size, const void *callee, const void *target) {
   const char *site = find_call(caller, size, callee);
   if (site == nullptr) return "its luaL_newstate does not call its lua_newstate, so that there is no way in";
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t page = static_cast<size_t>(getpagesize());
   if (!reaches(site, target)) target = jump_near(site, target, page);
   if (target == nullptr) return "no executable memory may be mapped within reach of the program's code";
 

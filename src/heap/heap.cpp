@@ -134,7 +134,9 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
       kCanHarden && (options().hardened || (config.flags & ACE_HEAP_HARDENED) != 0 || runs_in_memcheck());
   Superslab *home = acquire_superslab(hardened);
   if (home == nullptr) return nullptr;
-  Heap *heap = new (home->heap_area) ace_heap();
+  // All of a new heap is zero, as its memory is: to write it once more would make pages resident for kinds that
+  // few heaps have.
+  Heap *heap = reinterpret_cast<ace_heap *>(home->heap_area);
   heap->home = home;
   heap->last_group = std::max(config.kind_groups, 1u) - 1;
   heap->flags = config.flags;

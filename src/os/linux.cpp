@@ -214,7 +214,7 @@ void *map_below(size_t size, size_t alignment, uintptr_t limit) {
 }
 
 const OsTable &real_os() {
-  if (g_real.page_size == 0) g_real.page_size = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (g_real.page_size == 0) g_real.page_size = static_cast<size_t>(getpagesize());
   return g_real;
 }
 

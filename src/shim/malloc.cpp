@@ -125,7 +125,7 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
   return moved != nullptr ? moved : no_memory();
 }
 
-size_t page_size() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+size_t page_size() { return static_cast<size_t>(getpagesize()); }
 
 }  // namespace
 

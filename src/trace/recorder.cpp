@@ -55,13 +55,20 @@ bool write_bytes(const void *data, size_t size) {
   return false;
 }
 
+// In seconds. Not by time(), which the loader finds anew in each process whether it is called or not.
+time_t wall_time() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec;
+}
+
 bool write_header() {
   char line[8192];
   TextBuffer text(line, sizeof line);
   text.add("{\"host\":");
   text.add_json_string(g_host);
   text.add(",\"pid\":%d,\"page\":%zu,\"time\":%lld", getpid(), os().page_size,
-           static_cast<long long>(time(nullptr)));
+           static_cast<long long>(wall_time()));
   add_command(text);
   text.add("}");
   FileHeader header{{}, kVersion, static_cast<uint32_t>(text.fits() ? text.length() : 0)};

@@ -1,7 +1,5 @@
 #include "wire/options.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,17 +13,25 @@ namespace {
 
 constexpr size_t kTextMax = 256;
 
-// ---- parsers: false where the text is no value of theirs. `options` may be a trial copy.
+// ---- parsers: false where the text is no value of theirs. `options` may be a trial copy. They call nothing of
+// libc that asks for the locale: every process reads its options, and the tables for that are some 200 KB that
+// many have no other use for.
 
 // A number with an optional fraction-free unit; false where there is another character or it overflows.
 bool parse_number(const char *text, const char *const units[], const uint64_t factors[], uint64_t *number) {
-  if (!isdigit(static_cast<unsigned char>(*text))) return false;
-  errno = 0;
-  char *end;
-  uint64_t n = strtoull(text, &end, 10);
-  if (errno != 0) return false;
+  if (*text < '0' || *text > '9') return false;
+  uint64_t n = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) {
+    const auto digit = static_cast<unsigned>(*text - '0');
+    if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, digit, &n)) return false;
+  }
+  const auto is_unit = [&](const char *unit) {
+    const char *p = text;
+    while (*p != '\0' && (*p == *unit || (*p >= 'A' && *p <= 'Z' && *p + ('a' - 'A') == *unit))) ++p, ++unit;
+    return *p == '\0' && *unit == '\0';
+  };
   for (unsigned i = 0; units[i] != nullptr; ++i) {
-    if (strcasecmp(end, units[i]) == 0) return !__builtin_mul_overflow(n, factors[i], number);
+    if (is_unit(units[i])) return !__builtin_mul_overflow(n, factors[i], number);
   }
   return false;
 }
@@ -97,7 +103,8 @@ bool parse_domains(const char *text, Setting<unsigned> Options::*field, Options 
   static constexpr const char *kNames[] = {"raw", "mem", "obj"};
   unsigned domains = 0;
   for (const char *word = text; *word != '\0';) {
-    size_t length = strcspn(word, ",");
+    size_t length = 0;
+    while (word[length] != '\0' && word[length] != ',') ++length;
     unsigned i = 0;
     while (i < 3 && (strlen(kNames[i]) != length || strncmp(word, kNames[i], length) != 0)) ++i;
     if (i == 3) return false;
@@ -172,7 +179,8 @@ static_assert(kRowCount <= 20, "at most 20 options");
 pthread_once_t g_read_once = PTHREAD_ONCE_INIT;
 pthread_mutex_t g_options_lock = PTHREAD_MUTEX_INITIALIZER;
 Options g_options;
-char g_texts[kRowCount][kTextMax];
+char g_given[kRowCount][kTextMax];
+const char *g_texts[kRowCount];  // what was given, or the default
 char g_environment_names[kRowCount][32];
 
 int find_row(const char *name) {
@@ -184,8 +192,13 @@ int find_row(const char *name) {
 
 bool set_row(unsigned i, const char *text) {
   if (strlen(text) >= kTextMax || !kRows[i].parse(text, g_options)) return false;
-  strcpy(g_texts[i], text);
+  g_texts[i] = strcpy(g_given[i], text);
   return true;
+}
+
+void set_default(unsigned i) {
+  g_texts[i] = kRows[i].info.default_value;
+  kRows[i].parse(g_texts[i], g_options);
 }
 
 void say_unknown_names() {
@@ -204,7 +217,7 @@ void say_unknown_names() {
 void read_environment() {
   for (unsigned i = 0; i < kRowCount; ++i) {
     const char *name = environment_name(kRows[i].info.name, g_environment_names[i]);
-    set_row(i, kRows[i].info.default_value);
+    set_default(i);
     const char *text = secure_getenv(name);
     if (text == nullptr || set_row(i, text)) continue;
     dprintf(STDERR_FILENO, "ace: %s=%s is no value of this option (%s); using %s\n", name, text,
