@@ -9,6 +9,7 @@
 #include "control/playbook.h"
 #include "control/worker.h"
 #include "heap/all_heaps.h"
+#include "heap/annotate.h"
 #include "heap/purge.h"
 #include "heap/superslab_pool.h"
 #include "trace/recorder.h"
@@ -55,6 +56,7 @@ void after_in_child() {
   forget_first_thread();
   unlock_all_heaps();
   reset_purging();
+  OpenMemory::reset_in_child();
   unlock_decision_log();
   unlock_playbook();
   unlock_container();

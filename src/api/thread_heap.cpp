@@ -18,16 +18,16 @@ FirstThread g_first_thread;
 
 namespace {
 
-// Heaps whose thread has ended, for the next threads. What they hold for nothing stays resident up to so many
-// bytes in all: threads that come and go find their pages again. Those that go back and are missed later, when
-// the next threads take fresh pages instead, raise it: so a program whose threads need much again and again
-// pays for its page faults twice, and one that needed it once keeps little.
-constexpr uint64_t kLeftFreeMin = uint64_t{16} << 20;
+// Abandoned heaps, whose thread has ended, for the next threads. What they hold for nothing stays resident up
+// to so many bytes in all: threads that come and go find their pages again. Those that go back and are missed
+// later, when the next threads take fresh pages instead, raise it: so a program whose threads need much again
+// and again pays for its page faults twice, and one that needed it once keeps little.
+constexpr uint64_t kAbandonedFreeMin = uint64_t{16} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
-uint64_t g_left_free;     // the sum of Heap::left_free
-uint64_t g_left_dropped;  // what went back at the end of threads, but for what was missed
-uint64_t g_left_missed;   // so much more than kLeftFreeMin may stay
+uint64_t g_abandoned_free;  // the sum of Heap::abandoned_free
+uint64_t g_dropped;         // what went back at the end of threads, but for what was missed
+uint64_t g_missed;          // so much more than kAbandonedFreeMin may stay
 constinit thread_local Heap *t_known_heap = nullptr;
 bool g_withheld;
 pthread_key_t g_key;
@@ -60,30 +60,30 @@ uint64_t free_resident_bytes(const Heap &heap) {
 // A thread has taken so many bytes of fresh pages.
 void note_missed(uint64_t bytes) {
   Locked locked(g_abandoned_lock);
-  const uint64_t missed = std::min(bytes, g_left_dropped);
-  g_left_dropped -= missed;
-  g_left_missed += missed;
+  const uint64_t missed = std::min(bytes, g_dropped);
+  g_dropped -= missed;
+  g_missed += missed;
 }
 
-// False where that would be more than may be left.
-bool leave_behind(Heap &heap, uint64_t left_free) {
+// False where the heap holds more for nothing than may stay.
+bool put_abandoned(Heap &heap, uint64_t free_bytes) {
   Locked locked(g_abandoned_lock);
-  if (left_free != 0 && g_left_free + left_free > kLeftFreeMin + g_left_missed) {
-    g_left_dropped += left_free;
+  if (free_bytes != 0 && g_abandoned_free + free_bytes > kAbandonedFreeMin + g_missed) {
+    g_dropped += free_bytes;
     return false;
   }
-  heap.left_free = left_free;
-  g_left_free += left_free;
+  heap.abandoned_free = free_bytes;
+  g_abandoned_free += free_bytes;
   heap.next_abandoned = g_abandoned;
   g_abandoned = &heap;
   return true;
 }
 
-// What the heap, which nobody holds, has for nothing goes back; it stays behind where a block lives in it.
-size_t trim_left(Heap &heap) {
+// What the heap, which nobody holds, has for nothing goes back; it stays abandoned where a block lives in it.
+size_t trim_abandoned(Heap &heap) {
   const size_t given = trim_heap(heap, SIZE_MAX);
   if (live_bytes_bound(heap) != 0) {
-    leave_behind(heap, 0);
+    put_abandoned(heap, 0);
     return given;
   }
   end_loop(heap);
@@ -98,11 +98,11 @@ void abandon(void *value) {
   leave_thread();
   drain_remote_frees(*heap);
   note_missed(heap->counters.faulted_bytes.get() - heap->faulted_at_adopt);
-  if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
+  if (!put_abandoned(*heap, free_resident_bytes(*heap))) trim_abandoned(*heap);
 }
 
-// Those that are left, linked by next_abandoned: all, or the heaps in which others have freed something.
-Heap *take_left(bool all) {
+// Off the list, linked by next_abandoned: all, or the heaps in which others have freed something.
+Heap *take_abandoned(bool all) {
   Heap *taken = nullptr;
   Locked locked(g_abandoned_lock);
   for (Heap **link = &g_abandoned; *link != nullptr;) {
@@ -112,20 +112,20 @@ Heap *take_left(bool all) {
       continue;
     }
     *link = heap->next_abandoned;
-    g_left_free -= heap->left_free;
+    g_abandoned_free -= heap->abandoned_free;
     heap->next_abandoned = taken;
     taken = heap;
   }
   return taken;
 }
 
-// Where a heap grows: what others have freed in those that are left counts as free there from now on, and goes
+// Where a heap grows: what others have freed in abandoned ones counts as free there from now on, and goes
 // back only where that is too much. Threads that come and go would fault it in again each time.
 void recount_abandoned_heaps() {
-  for (Heap *heap = take_left(false), *next; heap != nullptr; heap = next) {
+  for (Heap *heap = take_abandoned(false), *next; heap != nullptr; heap = next) {
     next = heap->next_abandoned;
     drain_remote_frees(*heap);
-    if (!leave_behind(*heap, free_resident_bytes(*heap))) trim_left(*heap);
+    if (!put_abandoned(*heap, free_resident_bytes(*heap))) trim_abandoned(*heap);
   }
 }
 
@@ -136,7 +136,7 @@ Heap *adopt() {
     heap = g_abandoned;
     if (heap == nullptr) return nullptr;
     g_abandoned = heap->next_abandoned;
-    g_left_free -= heap->left_free;
+    g_abandoned_free -= heap->abandoned_free;
   }
   drain_remote_frees(*heap);
   return heap;
@@ -158,7 +158,7 @@ Heap *thread_heap() {
     if (heap == nullptr) return nullptr;
     heap->on_growth = recount_abandoned_heaps;
   }
-  // Without a key (a process that has used them all) the heap is never left behind, and never lost to others'
+  // Without a key (a process that has used them all) the heap is never abandoned, and never lost to others'
   // frees either.
   heap->faulted_at_adopt = heap->counters.faulted_bytes.get();
   if (g_has_key) pthread_setspecific(g_key, heap);
@@ -174,12 +174,12 @@ void withhold_thread_heaps() { g_withheld = true; }
 size_t trim_abandoned_heaps() {
   {
     Locked locked(g_abandoned_lock);
-    g_left_dropped = g_left_missed = 0;
+    g_dropped = g_missed = 0;
   }
   size_t given = 0;
-  for (Heap *heap = take_left(true), *next; heap != nullptr; heap = next) {
+  for (Heap *heap = take_abandoned(true), *next; heap != nullptr; heap = next) {
     next = heap->next_abandoned;
-    given += trim_left(*heap);
+    given += trim_abandoned(*heap);
   }
   return given;
 }

@@ -37,7 +37,7 @@ Phase note_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   PhaseLog &log = heap.phases;
   switch (hint) {
     case ACE_HINT_COLLECT_BEGIN:
-      log.collection_is_full = value == 0;
+      log.collection_is_partial = value != 0;
       (value == 0 ? counters.collections_full : counters.collections_partial).add(1);
       return Phase::kCollect;
     case ACE_HINT_MARK:
@@ -85,9 +85,9 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
   if (is_end || hint == ACE_HINT_IDLE_BEGIN) {
     drain_remote_frees(heap);
     if (mode == Mode::kObserve || mode == Mode::kLearn) {
-      const Occasion occasion = !is_end                          ? Occasion::kIdle
-                                : heap.phases.collection_is_full ? Occasion::kFull
-                                                                 : Occasion::kPartial;
+      const Occasion occasion = !is_end                              ? Occasion::kIdle
+                                : !heap.phases.collection_is_partial ? Occasion::kFull
+                                                                     : Occasion::kPartial;
       LoopStep step;
       if (step_loop(heap, occasion, may_defer(heap), now, step) && mode == Mode::kLearn) {
         if (!step.opened && may_defer(heap)) {
@@ -101,7 +101,7 @@ Verdict decide(Heap &heap, ace_hint_code hint, uint64_t now) {
     }
   }
   const TrimView view{hint,
-                      heap.phases.collection_is_full,
+                      !heap.phases.collection_is_partial,
                       may_defer(heap),
                       now,
                       heap.last_collection_end,
@@ -145,7 +145,7 @@ void follow(Heap &heap, ace_hint_code hint, const Verdict &verdict, uint64_t now
   } else if (decision.action == TrimAction::kLater) {
     // The worker cannot touch the current slabs; from here on they are ordinary ones. Not after each of the
     // partial collections, which come every millisecond in a busy heap.
-    if (hint != ACE_HINT_COLLECT_END || heap.phases.collection_is_full) retire_all(heap);
+    if (hint != ACE_HINT_COLLECT_END || !heap.phases.collection_is_partial) retire_all(heap);
     if (verdict.learned) cancel_trim(heap);  // the time is this interval's
     schedule_trim(heap, now, decision.due, verdict.delay);
   }
@@ -182,9 +182,9 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   if (hint == ACE_HINT_FORK_CHILD && options().mode != Mode::kOff) seal_slabs(heap);
   if (hint == ACE_HINT_COLLECT_END) {
     // A full collection writes to all objects that it knows: what was shared with the parent is so no longer.
-    if (heap.sealed && heap.phases.collection_is_full) unseal_slabs(heap);
+    if (heap.sealed && !heap.phases.collection_is_partial) unseal_slabs(heap);
     heap.last_collection_end = now;
-    heap.phases.collection_is_full = true;
+    heap.phases.collection_is_partial = false;
   }
   enter_phase(heap, next, now);
   return true;

@@ -127,8 +127,8 @@ void *allocate_zeroed(Heap &heap, size_t count, size_t size, unsigned group) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return nullptr;
   void *p = allocate(heap, bytes, group);
-  // A large block is a fresh mapping most of the time, zero already.
   if (p == nullptr) return nullptr;
+  // A large block is a fresh mapping most of the time, zero already.
   if (bytes <= kMidMax || !large_is_zero(p)) {
     memset(p, 0, bytes);
   } else if (is_watched(heap)) {
@@ -177,6 +177,12 @@ size_t usable_size(const void *p) {
   if (way.owner->nature != Nature::kHardened) return way.size;
   const size_t size = size_checked(way, p, "usable_size");
   return size == kBroken ? 0 : size;
+}
+
+bool is_live(const void *p) {
+  const Route way = route(p);
+  if (way.fault != 0 || is_free(way, p)) return false;
+  return way.owner->nature != Nature::kHardened || read_seal(*way.owner, p, way.size) != kBroken;
 }
 
 }  // namespace ace

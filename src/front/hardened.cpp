@@ -20,24 +20,19 @@ namespace {
   memset(block, 0, gross);
 }
 
-// A block that is zero becomes the program's.
-inline void *issue(const Heap &heap, void *block, size_t gross, size_t size) {
-  put_seal(heap, block, gross, size);
-  if (is_watched(heap)) [[unlikely]]
-    tell_issued(heap, block, size, gross);
-  return block;
-}
-
 // Puts a page run's or mapping's block into use.
 void *begin_large(Heap &heap, void *block, size_t size) {
   if (block == nullptr) return nullptr;
   const size_t gross = route(block).size;
+  const OpenMemory open(heap);
   if (is_watched(heap)) open_memory(block, gross);
   if (heap.spoiled != nullptr) {
     heap.spoiled = nullptr;
     report_spoiled(block, gross);
   }
-  return issue(heap, block, gross, size);
+  put_seal(heap, block, gross, size);
+  if (is_watched(heap)) tell_issued(heap, block, size, gross);
+  return block;
 }
 
 [[gnu::noinline]] void *allocate_sealed_pages(Heap &heap, size_t size) {
@@ -49,7 +44,17 @@ void *begin_large(Heap &heap, void *block, size_t size) {
 
 [[gnu::noinline, gnu::cold]] void *issue_spoiled(Heap &heap, void *block, size_t gross, size_t size) {
   report_spoiled(block, gross);
-  return issue(heap, block, gross, size);
+  put_seal(heap, block, gross, size);
+  return block;
+}
+
+[[gnu::noinline, gnu::cold]] void *issue_watched(Heap &heap, void *block, size_t gross, size_t size) {
+  const OpenMemory open(heap);
+  open_memory(block, gross);
+  if (!is_zero(block, gross)) report_spoiled(block, gross);
+  put_seal(heap, block, gross, size);
+  tell_issued(heap, block, size, gross);
+  return block;
 }
 
 [[gnu::noinline]] void *refill_and_allocate(Heap &heap, unsigned bin, size_t size);
@@ -61,10 +66,11 @@ inline void *allocate_from(Heap &heap, unsigned bin, size_t size) {
   std::byte *block = take_scattered(heap, bin);
   const size_t gross = kClassSize[class_of_bin(bin)];
   if (is_watched(heap)) [[unlikely]]
-    open_memory(block, gross);
+    return issue_watched(heap, block, gross, size);
   if (!is_zero(block, gross)) [[unlikely]]
     return issue_spoiled(heap, block, gross, size);
-  return issue(heap, block, gross, size);
+  put_seal(heap, block, gross, size);
+  return block;
 }
 
 void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
@@ -72,6 +78,7 @@ void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
 }
 
 [[gnu::noinline]] void wipe_and_free(Heap &heap, SlabRow &row, void *p, size_t gross) {
+  const OpenMemory open(heap);
   if (is_watched(heap)) tell_freed(heap, p, gross);
   memset(p, 0, gross);
   if (is_watched(heap)) close_memory(p, gross);
@@ -112,6 +119,7 @@ void *resize_block(Heap &heap, const Route &way, void *p, size_t needed, size_t 
 
 // Resizes without a copy; nullptr where that cannot be.
 void *resize_sealed(Heap &heap, const Route &way, void *p, size_t old_size, size_t size) {
+  const OpenMemory open(heap);
   const bool watched = is_watched(heap);
   const auto behind = [&](void *block) { return static_cast<std::byte *>(block) + old_size; };
   if (watched) open_memory(behind(p), way.size - old_size);
@@ -134,6 +142,7 @@ void *resize_sealed(Heap &heap, const Route &way, void *p, size_t old_size, size
 
 // The block stays as it is, but for the size that was asked for.
 void shrink_sealed(const Heap &owner, void *p, size_t gross, size_t old_size, size_t size) {
+  const OpenMemory open(owner);
   if (is_watched(owner)) open_memory(static_cast<std::byte *>(p) + old_size, gross - old_size);
   put_seal(owner, p, gross, size);
   if (is_watched(owner)) tell_resized(owner, p, p, old_size, size, gross);
@@ -189,6 +198,7 @@ bool wipe_checked(const Route &way, void *p, size_t size, const char *function) 
     report_misuse(ACE_ERROR_SIZE_MISMATCH, function, p, way);
     return false;
   }
+  const OpenMemory open(*way.owner);
   if (is_watched(*way.owner)) tell_freed(*way.owner, p, way.size);
   if (way.pool != Pool::kLarge) wipe(p, way.size);  // a mapping ends with its block
   if (is_watched(*way.owner)) close_memory(p, way.size);

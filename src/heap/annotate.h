@@ -3,10 +3,12 @@
 // is: not the padding and seal behind them, no free block, no memory that was never handed out. Plain heaps
 // tell nothing, since their lists run through the free blocks.
 //
-// Everywhere else the allocator opens what it reads or writes of a hardened heap's blocks, and closes it
-// behind itself. Heap::is_watched says whether a tool is there; where neither is built in it is false for the
-// compiler already, and nothing of this is left.
+// Everywhere else the allocator opens what it reads or writes of a hardened heap's blocks, and closes it behind
+// itself, within an OpenMemory. Heap::is_watched says whether a tool is there; where neither is built in it is
+// false for the compiler already, and nothing of this is left.
 #pragma once
+#include <pthread.h>
+
 #include "heap/heap.h"
 
 #if defined ACE_VALGRIND
@@ -21,7 +23,9 @@
 #define ACE_ASAN 1
 #endif
 #if defined ACE_ASAN
+#pragma GCC visibility push(default)  // in one file with all the rest these would be hidden
 #include <sanitizer/asan_interface.h>
+#pragma GCC visibility pop
 #endif
 
 namespace ace {
@@ -53,6 +57,25 @@ inline bool has_watcher() {
 
 inline bool is_watched(const Heap &heap) { return kCanBeWatched && heap.is_watched; }
 
+// While one thread has opened something that is not the program's no other does: it could close it again.
+class OpenMemory {
+ public:
+  explicit OpenMemory(const Heap &heap) : locked_(is_watched(heap)) {
+    if (locked_) pthread_mutex_lock(&lock_);
+  }
+  ~OpenMemory() {
+    if (locked_) pthread_mutex_unlock(&lock_);
+  }
+  OpenMemory(const OpenMemory &) = delete;
+  OpenMemory &operator=(const OpenMemory &) = delete;
+  static void reset_in_child() { lock_ = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP; }
+
+ private:
+  // A misuse that is found meanwhile is reported, and for that its seal is read.
+  inline static pthread_mutex_t lock_ = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+  const bool locked_;
+};
+
 // [start, start + size) may be read and written, and holds something: the allocator's to use.
 inline void open_memory([[maybe_unused]] const void *start, [[maybe_unused]] size_t size) {
 #if defined ACE_ASAN
@@ -70,6 +93,14 @@ inline void close_memory([[maybe_unused]] const void *start, [[maybe_unused]] si
 #endif
 #if defined ACE_VALGRIND
   (void)VALGRIND_MAKE_MEM_NOACCESS(start, size);
+#endif
+}
+
+// It is no longer ours, or about to be unmapped. AddressSanitizer would take what is mapped there next for
+// nobody's.
+inline void forget_memory([[maybe_unused]] const void *start, [[maybe_unused]] size_t size) {
+#if defined ACE_ASAN
+  __asan_unpoison_memory_region(start, size);
 #endif
 }
 

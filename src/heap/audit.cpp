@@ -123,7 +123,6 @@ void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
 // Is the seal of a live block whole? Another thread that frees the block wipes it first and marks it then, so
 // it gets some time for that. A tool that watches sees what is written behind a block when it is written.
 bool is_sealed(const Heap &heap, const std::byte *block, size_t size, const BitmapWord &freed_by_others) {
-  if (is_watched(heap)) return true;
   constexpr unsigned kTries = 1000, kRestUs = 100;
   for (unsigned tries = 0; read_seal(heap, block, size) == kBroken; ++tries) {
     if ((freed_by_others.load(std::memory_order_relaxed) & free_bit(block)) != 0) return true;
@@ -142,7 +141,7 @@ void audit_contents(Audit &a, Superslab *superslab, unsigned index) {
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     const uint64_t free = superslab->free_bits[index][w] | superslab->remote_bits[index][w];
-    for (uint64_t blocks = pattern.words[w]; blocks != 0; blocks &= blocks - 1) {
+    for (uint64_t blocks = pattern.words[w]; blocks != 0 && a.ok; blocks &= blocks - 1) {
       const auto n = static_cast<unsigned>(std::countr_zero(blocks));
       const uint32_t offset = (w * 64 + n) * uint32_t{kGranule};
       const auto first = static_cast<unsigned>(offset / kPage);
@@ -237,7 +236,7 @@ void audit_superslab(Audit &a, Superslab *superslab) {
   a.expect((head.free_slabs == kAllSlabs) == (head.tier == Tier::kFree),
            "superslab %p: its tier does not fit its slabs", static_cast<void *>(superslab));
   a.tail_pages = 0;
-  for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) audit_slab(a, superslab, i);
+  for (unsigned i = 1; i < kSlabsPerSuperslab && a.ok; ++i) audit_slab(a, superslab, i);
   a.tiers[static_cast<unsigned>(head.tier)] += 1;
   a.open_superslabs += head.free_slabs != 0;
   a.mapped += kSuperslabSize;

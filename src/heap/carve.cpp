@@ -1,5 +1,4 @@
 #include "heap/carve.h"
-#include "heap/annotate.h"
 
 #include <algorithm>
 #include <bit>

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include <algorithm>
-#include <new>
 
 #include "heap/address_map.h"
 #include "heap/all_heaps.h"

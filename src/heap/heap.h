@@ -204,7 +204,7 @@ struct Heap {
 
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
-  uint64_t left_free;         // of one whose thread has ended: resident bytes that no block lives in
+  uint64_t abandoned_free;    // of one whose thread has ended: resident bytes that no block lives in
   uint64_t faulted_at_adopt;  // Counters::faulted_bytes when its thread took it
   std::atomic<uint32_t> visitors;
 };

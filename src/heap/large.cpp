@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "heap/address_map.h"
+#include "heap/annotate.h"
 #include "heap/remote.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
@@ -261,6 +262,7 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     Superslab *target = map_large(heap, size, offset);
     if (target == nullptr) return nullptr;
     const size_t moved = std::min(old_size, new_size);
+    if (is_watched(heap)) forget_memory(large_block(superslab), old_size);
     if (!os().move(large_block(superslab), moved, large_block(target))) {
       leave_address(target);
       end_mapping(target, new_mapped + guard_of(target));

@@ -72,13 +72,18 @@ inline constexpr size_t kBroken = SIZE_MAX;
 
 // Of a heap that a tool watches: only what is behind the program's bytes is opened for it.
 [[gnu::noinline, gnu::cold]] inline size_t read_closed_seal(const Heap &heap, const void *block, size_t gross) {
+  const OpenMemory open(heap);
   const Word *seal = seal_of(const_cast<void *>(block), gross);
   open_memory(seal, kSeal);
   const size_t told = (*seal ^ key_of(heap.secret, block)) >> 8, begin = std::min(told, gross - kSeal);
   auto *behind = static_cast<const std::byte *>(block) + begin;
   open_memory(behind, gross - begin);
   const size_t size = read_open_seal(heap, block, gross);
-  close_memory(behind, gross - begin);
+  if (size == kBroken) {
+    close_memory(seal, kSeal);  // what lies before it may be the program's
+  } else {
+    close_memory(behind, gross - begin);
+  }
   return size;
 }
 
@@ -110,6 +115,7 @@ inline bool is_zero(const void *start, size_t size) {
 // Is a free block, or free page, of the heap as it must be?
 inline bool is_still_zero(const Heap &heap, const void *start, size_t size) {
   if (!is_watched(heap)) return is_zero(start, size);
+  const OpenMemory open(heap);
   open_memory(start, size);
   const bool zero = is_zero(start, size);
   close_memory(start, size);

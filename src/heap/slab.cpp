@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/experiment.h"
-#include "heap/annotate.h"
 #include "heap/carve.h"
 #include "heap/class_pattern.h"
 #include "heap/front_cache.h"
@@ -58,7 +57,6 @@ void assign_slab(Heap &heap, SlabRow &row, unsigned bin) {
   prefix.block_size = heap.nature == Nature::kHardened ? 0 : kClassSize[size_class];
   prefix.reciprocal = slab_reciprocal(size_class);
   prefix.owner = &heap;
-  if (is_watched(heap)) close_memory(slab_of(row), kSlabSize);
   BitmapWord *bits = free_bits(row);
   const ClassPattern &pattern = kClassPattern[size_class];
   for (unsigned w = 0; w < kWordsPerSlab; ++w) bits[w].store(pattern.words[w], std::memory_order_relaxed);

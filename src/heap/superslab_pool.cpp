@@ -64,7 +64,7 @@ size_t mapped_size(const Superslab *superslab) {
 
 // False where the system refuses: it is remembered then, with a page at most.
 bool try_unmap(void *start, size_t size) {
-  open_memory(start, size);  // AddressSanitizer does so neither here nor for what is mapped in its place
+  forget_memory(start, size);
   if (os().unmap(start, size)) return true;
   os().purge(start, size);
   auto *refused = static_cast<Refused *>(start);

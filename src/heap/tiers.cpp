@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/experiment.h"
+#include "heap/annotate.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"
 #include "wire/options.h"
@@ -156,6 +157,7 @@ void adopt_superslab(Heap &heap, Superslab *superslab, bool is_huge) {
   head.tier = Tier::kFree;
   head.head_pages = 1;
   if (is_huge) count_huge(heap, superslab);
+  if (is_watched(heap)) close_memory(superslab->slab(1), kSuperslabSize - kSlabSize);
   for (unsigned i = 1; i < kSlabsPerSuperslab && !kTailPrefix; ++i)
     superslab->row(i).prefix.index = static_cast<uint8_t>(i);
   link_superslab(heap, heap.tiny, superslab);

@@ -118,6 +118,10 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
   if (p == nullptr) return malloc(size);
   Heap *heap = own_heap();
   if (heap == nullptr) return no_memory();  // the block is a heap's, and its thread could not have another one
+  if (!is_live(p)) {
+    reallocate(*heap, p, size, 0);  // reports it
+    return no_memory();
+  }
   note_free(p);
   void *moved = reallocate(*heap, p, size, 0);
   if (moved == nullptr && make_room(*heap, size)) moved = reallocate(*heap, p, size, 0);
@@ -168,6 +172,7 @@ ACE_API void *realloc(void *p, size_t size) noexcept {
   if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
     if (void *moved = reallocate(*heap, p, size, 0); moved != nullptr) [[likely]]
       return moved;
+    if (p != nullptr && !is_live(p)) return no_memory();  // a misuse, and reported: no lack of memory
   }
   return reallocate_slowly(p, size);
 }

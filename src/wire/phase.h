@@ -15,9 +15,9 @@ struct PhaseLog {
   Setting<Phase> phase;  // kRun, at first
   // Collections inside a burst return to the burst, bursts inside one another to the outermost.
   uint32_t burst_depth = 0;
-  bool collection_is_full = true;  // also where its beginning was not announced
-  Counter since;                   // when `phase` began
-  uint64_t faulted_before = 0;     // the heap's counters then
+  bool collection_is_partial = false;  // nor where its beginning was not announced
+  Counter since;                       // when `phase` began
+  uint64_t faulted_before = 0;         // the heap's counters then
   uint64_t returned_before = 0;
   Counter entries[kPhases], ns[kPhases], faulted_bytes[kPhases], returned_bytes[kPhases];
 };

@@ -105,6 +105,26 @@ def test_compiles_without_any_flag(amalgamation, compilers):
     run(compilers[1], *CPP, "-fsyntax-only", "ace.cpp", "ace_lua.cpp", cwd=amalgamation)
 
 
+def test_the_address_sanitizer_is_told(amalgamation, compilers, tmp_path):
+    """Of a hardened heap's blocks, where the amalgamation is compiled for it."""
+    program, source = tmp_path / "watched", tmp_path / "watched.c"
+    source.write_text(
+        "#include <ace/ace.h>\n"
+        "int main(int count, char **words) {\n"
+        "  volatile char *p = ace_heap_alloc(ace_heap_create(0), 41);\n"
+        "  p[40] = 1, p[40 + count - 1] = 1;\n"
+        "  return 0;\n"
+        "}\n"
+    )
+    watch = ["-fsanitize=address", "-g", "-O1"]
+    run(compilers[1], *CPP, *watch, "-c", "ace.cpp", "-o", tmp_path / "ace.o", cwd=amalgamation)
+    run(compilers[0], *watch, "-I..", source, tmp_path / "ace.o", "-pthread", "-lstdc++", "-o", program, cwd=amalgamation)
+    environment = os.environ | {"ACE_HARDENED": "on"}
+    assert subprocess.run([program], env=environment, capture_output=True).returncode == 0
+    done = subprocess.run([program, "beyond"], env=environment, capture_output=True, text=True)
+    assert "AddressSanitizer: use-after-poison" in done.stderr and "in main" in done.stderr, done.stderr
+
+
 def test_only_the_interface_is_visible(core, amalgamation, compilers, tmp_path):
     """And a library of it needs nothing of the C++ runtime."""
     library = tmp_path / "libone.so"

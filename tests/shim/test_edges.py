@@ -40,11 +40,14 @@ def test_what_the_options_have_to_say_is_said(shim, built):
     assert "ACE_MODE=no-such" in run.stderr and "ACE_NO_SUCH" in run.stderr and "malloc: entered" in run.stderr
 
 
-def test_a_double_free_is_reported(shim, tmp_path):
+@pytest.mark.parametrize("call", ["free(p)", "return realloc(p, 500) != NULL"], ids=["free", "realloc"])
+def test_a_double_free_is_reported_once(shim, tmp_path, call):
     source, program = tmp_path / "twice.c", tmp_path / "twice"
-    code = "void *volatile p = malloc(50); free(p); free(p); return 0;"
+    code = "void *volatile p = malloc(50); free(p); %s; return 0;" % call
     source.write_text("#include <stdlib.h>\nint main(void) { %s }\n" % code)
     subprocess.run(["gcc", "-O1", "-w", "-fno-builtin", "-o", program, source], check=True)
     run = shim.run(program)
     assert run.returncode == -6 and "is free already" in run.stderr
-    assert shim.run(program, settings={"ACE_BAD_POINTER": "report"}).returncode == 0
+    for settings in ({}, {"ACE_HARDENED": "on"}, {"ACE_RECORD": str(tmp_path / "run.ace")}):
+        run = shim.run(program, settings={"ACE_BAD_POINTER": "report", **settings})
+        assert run.returncode == 0 and run.stderr.count("is free already") == 1, run.stderr

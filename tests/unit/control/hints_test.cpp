@@ -106,6 +106,12 @@ TEST_F(Hints, WhatACollectionGivesBackIsTheCollections) {
   EXPECT_GT(s.returned_bytes, 0u);
 }
 
+TEST_F(Hints, ACollectionWhoseBeginningNobodyToldIsFull) {
+  swell_and_free();
+  hint(ACE_HINT_COLLECT_END);
+  EXPECT_TRUE(gave_back()) << "by the first hint of all";
+}
+
 TEST_F(Hints, WhichHintsGiveBack) {
   const struct {
     ace_hint_code code;

@@ -15,7 +15,8 @@ class HardenedTest : public HeapTest {
  protected:
   HardenedTest() {
     make(0, 0, nullptr, nullptr, ACE_HEAP_NO_WORKER | ACE_HEAP_HARDENED);
-    heap->is_watched = false;  // by AddressSanitizer, which would see what is done to free memory here
+    // By AddressSanitizer, which would see what is done to free memory here.
+    if (std::exchange(heap->is_watched, false)) open_memory(heap->home->slab(1), kSuperslabSize - kSlabSize);
   }
   MisuseLog misuse;
 };

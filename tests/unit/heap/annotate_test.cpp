@@ -69,6 +69,27 @@ TEST_F(AnnotateTest, ResizedBlocksEndAtTheirLastByte) {
   EXPECT_EQ(audit(heap), "");
 }
 
+TEST_F(AnnotateTest, WhatWasNeverHandedOutIsNobodys) {
+  auto *p = static_cast<std::byte *>(ace_heap_alloc(heap, 24));
+  std::byte *other_slab = p + (slab_index_of(p) < 16 ? 1 : -1) * static_cast<ptrdiff_t>(8 * kSlabSize);
+  EXPECT_TRUE(__asan_address_is_poisoned(other_slab));
+  p = static_cast<std::byte *>(ace_heap_alloc(heap, 20'000));
+  EXPECT_TRUE(__asan_address_is_poisoned(p + 6 * kPage));
+}
+
+TEST_F(AnnotateTest, ThreadsMayLookAtABlockAtOnce) {
+  std::vector<void *> blocks = fill(1000, 40);
+  auto look = [&] {
+    for (int round = 0; round < 20; ++round) {
+      for (void *p : blocks) EXPECT_EQ(ace_usable_size(p), 40u);
+    }
+  };
+  std::thread other(look);
+  look();
+  other.join();
+  free_all(blocks);
+}
+
 TEST_F(AnnotateTest, MemoryThatLeftTheHeapIsAnyones) {
   std::vector<void *> blocks = fill(20'000, 100);
   for (int i = 0; i < 20; ++i) blocks.push_back(ace_heap_alloc(heap, 500'000));
