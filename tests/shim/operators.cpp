@@ -1,9 +1,11 @@
 // C++'s operators, in all forms, on the malloc below them.
+#include <dlfcn.h>
 #include <malloc.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <string>
 #include <thread>
@@ -40,6 +42,12 @@ int main() {
   }
   EXPECT(thrown && handled == 3);
   EXPECT(::operator new(huge, std::nothrow) == nullptr);
+  // The plain ones are the library's own, with no step between.
+  for (const char *name : {"_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm"}) {
+    Dl_info info;
+    EXPECT(dladdr(dlsym(RTLD_DEFAULT, name), &info) != 0 &&
+           std::strstr(info.dli_fname, "libace-malloc") != nullptr);
+  }
   EXPECT(::operator new[](huge, std::align_val_t{64}, std::nothrow) == nullptr);
 
   auto *wide = new Wide[3];
