@@ -17,9 +17,8 @@ SIZES = (24, 41, 200, 1000, 20000, 600000)  # of slabs with and without padding,
 def memcheck(command, **environment):
     """What it said, without its numbers of processes; its errors as their first lines, and how many there were."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_PRELOAD"))} | environment
-    done = subprocess.run(["valgrind", "--leak-check=full", "--show-leak-kinds=definite",
-                           "--errors-for-leak-kinds=definite", *map(str, command)], env=env, capture_output=True, text=True,
-                          timeout=300)  # fmt: skip
+    valgrind = ["valgrind", "--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"]
+    done = subprocess.run([*valgrind, *map(str, command)], env=env, capture_output=True, text=True, timeout=300)
     said = re.sub(r"^==\d+== ?", "", done.stderr, flags=re.MULTILINE)
     count = re.search(r"ERROR SUMMARY: (\d+) errors", said)
     assert count, done.stderr

@@ -118,7 +118,8 @@ def test_the_address_sanitizer_is_told(amalgamation, compilers, tmp_path):
     )
     watch = ["-fsanitize=address", "-g", "-O1"]
     run(compilers[1], *CPP, *watch, "-c", "ace.cpp", "-o", tmp_path / "ace.o", cwd=amalgamation)
-    run(compilers[0], *watch, "-I..", source, tmp_path / "ace.o", "-pthread", "-lstdc++", "-o", program, cwd=amalgamation)
+    parts = [source, tmp_path / "ace.o", "-pthread", "-lstdc++"]
+    run(compilers[0], *watch, "-I..", *parts, "-o", program, cwd=amalgamation)
     environment = os.environ | {"ACE_HARDENED": "on"}
     assert subprocess.run([program], env=environment, capture_output=True).returncode == 0
     done = subprocess.run([program, "beyond"], env=environment, capture_output=True, text=True)
