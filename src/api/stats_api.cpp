@@ -22,7 +22,7 @@ void fill_live(const Heap &heap, bool exact, ace_stats &stats) {
   stats.kind_groups = groups_of(heap);
   for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     uint64_t blocks = heap.slabs[bin].used_blocks.get();
-    if (exact) blocks -= list_length(heap.bins[bin]);
+    if (exact) blocks -= list_length(heap, heap.bins[bin]);
     if constexpr (kFrontCache != 0) blocks -= exact ? heap.slabs[bin].cached : 0;
     uint64_t bytes = blocks * kClassSize[class_of_bin(bin)];
     stats.kind_live_blocks[bin / kClasses] += blocks;

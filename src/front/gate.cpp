@@ -1,6 +1,6 @@
 #include "front/gate.h"
 
-#include "heap/heap.h"
+#include "heap/red_zone.h"
 
 namespace ace {
 namespace {
@@ -97,9 +97,9 @@ bool is_free(const Route &route, const void *p) {
       unsigned slab = route.row->prefix.index, word = route.index / 64;
       if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
       if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
-      // On an allocation list, which a hardened heap has not: the tag is there as long as the block is, and no
-      // longer.
-      if (route.owner->nature == Nature::kHardened) return false;
+      // About to be issued. In a hardened heap it is zero, and a live block has its seal; else on an allocation
+      // list: the tag is there as long as the block is, and no longer.
+      if (route.owner->nature == Nature::kHardened) return is_wiped(*route.owner, p, route.size);
       return shared_tag(block_of(p)) == &route.owner->bins[route.row->prefix.bin];
     }
     case Pool::kMid:

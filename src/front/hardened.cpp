@@ -57,24 +57,25 @@ void *begin_large(Heap &heap, void *block, size_t size) {
   return block;
 }
 
-[[gnu::noinline]] void *refill_and_allocate(Heap &heap, unsigned bin, size_t size);
+[[gnu::noinline]] void *refill_and_allocate(Heap &heap, Bin &bin, size_t size);
 
-// What is rare here and in free_hardened ends in a call of what goes on with it: so there is nothing to save.
-inline void *allocate_from(Heap &heap, unsigned bin, size_t size) {
-  if (!can_issue(heap.bins[bin])) [[unlikely]]
+// What is rare here and in free_from_slab ends in a call of what goes on with it: so there is nothing to save.
+[[gnu::always_inline]] inline void *allocate_from(Heap &heap, Bin &bin, size_t gross, size_t size) {
+  if (!has_scattered(bin)) [[unlikely]]
     return refill_and_allocate(heap, bin, size);
-  std::byte *block = take_scattered(heap, bin);
-  const size_t gross = kClassSize[class_of_bin(bin)];
+  std::byte *block = take_scattered(bin);
   if (is_watched(heap)) [[unlikely]]
     return issue_watched(heap, block, gross, size);
   if (!is_zero(block, gross)) [[unlikely]]
     return issue_spoiled(heap, block, gross, size);
-  put_seal(heap, block, gross, size);
+  put_first_seal(heap, block, gross, size);
   return block;
 }
 
-void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
-  return refill_bin(heap, bin) ? allocate_from(heap, bin, size) : nullptr;
+void *refill_and_allocate(Heap &heap, Bin &bin, size_t size) {
+  const unsigned index = bin_index(heap, bin);
+  if (!refill_bin(heap, index)) return nullptr;
+  return allocate_from(heap, bin, kClassSize[class_of_bin(index)], size);
 }
 
 [[gnu::noinline]] void wipe_and_free(Heap &heap, SlabRow &row, void *p, size_t gross) {
@@ -84,8 +85,6 @@ void *refill_and_allocate(Heap &heap, unsigned bin, size_t size) {
   if (is_watched(heap)) close_memory(p, gross);
   free_to_bitmap(heap, superslab_of(p), row, p);
 }
-
-unsigned bin_for(size_t size, unsigned group) { return group * kClasses + class_of(size + kSeal); }
 
 // Resizes the block, seal included, without a copy, and says what became of it in `gross`; nullptr where that
 // cannot be.
@@ -148,18 +147,55 @@ void shrink_sealed(const Heap &owner, void *p, size_t gross, size_t old_size, si
   if (is_watched(owner)) tell_resized(owner, p, p, old_size, size, gross);
 }
 
+// Does a block start at `p` in the slab, of this heap, whose prefix it is? Live it is where its seal is sound:
+// what is free, whoever freed it, is zero, and zeroes are no seal.
+inline bool is_block(const SlabPrefix &prefix, const void *p) {
+  return prefix.capacity != 0 && starts_block(prefix, offset_in_slab(p));
+}
+
+[[gnu::noinline]] void free_watched(Heap &heap, SlabPrefix &prefix, void *p, size_t size,
+                                    const char *function) {
+  const size_t gross = block_size_of(prefix), asked = is_block(prefix, p) ? read_seal(heap, p, gross) : kBroken;
+  if (asked == kBroken || (size != kUntold && size != asked)) return free_judged(&heap, p, size, function);
+  wipe_and_free(heap, reinterpret_cast<SlabRow &>(prefix), p, gross);
+}
+
+// Inlined for each caller, so that what is constant there takes no register.
+[[gnu::always_inline]] inline void free_from_slab(Heap &heap, SlabPrefix &prefix, void *p, size_t size,
+                                                  const char *function) {
+  if (is_watched(heap)) [[unlikely]]
+    return free_watched(heap, prefix, p, size, function);
+  if (!is_block(prefix, p)) [[unlikely]]
+    return free_judged(&heap, p, size, function);
+  const size_t gross = block_size_of(prefix);
+  size_t asked;
+  if (!check_seal(heap, p, gross, asked) || (size != kUntold && size != asked)) [[unlikely]]
+    return free_judged(&heap, p, size, function);
+  auto &row = reinterpret_cast<SlabRow &>(prefix);
+  if (gross > kShortWipe) return wipe_and_free(heap, row, p, gross);
+  wipe_short(p, gross);
+  free_to_bitmap(heap, superslab_of(p), row, p);
+}
+
 }  // namespace
 
 void *allocate_hardened(Heap &heap, size_t size, unsigned group) {
-  if (size <= kTinyMax - kSeal) [[likely]]
-    return allocate_from(heap, bin_for(size, group), size);
-  return allocate_sealed_pages(heap, size);
+  if (size > kTinyMax - kSeal) return allocate_sealed_pages(heap, size);
+  const unsigned c = class_of(size + kSeal);
+  return allocate_from(heap, heap.bins[group * kClasses + c], kClassSize[c], size);
+}
+
+void *allocate_sealed(Heap &heap, size_t size, Bin &unsealed) {
+  if (size > kTinyMax - kSeal) [[unlikely]]
+    return allocate_sealed_pages(heap, size);
+  const unsigned c = class_of(size + kSeal);
+  return allocate_from(heap, (&unsealed)[c - class_of(size)], kClassSize[c], size);
 }
 
 void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group) {
   if (size + kSeal <= kTinyMax) {
     const unsigned c = aligned_class(size + kSeal, alignment);
-    if (c < kClasses) return allocate_from(heap, group * kClasses + c, size);
+    if (c < kClasses) return allocate_from(heap, heap.bins[group * kClasses + c], kClassSize[c], size);
   }
   alignment = std::max(alignment, size_t{kPage});
   if (size <= kMidMax - kSeal)
@@ -167,18 +203,14 @@ void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsig
   return begin_large(heap, allocate_large(heap, size + kSeal, alignment), size);
 }
 
-void free_hardened(Heap &heap, void *p, size_t size, const char *function) {
-  SlabPrefix &prefix = prefix_of(p);
-  auto &row = reinterpret_cast<SlabRow &>(prefix);
-  if (prefix.owner != &heap || prefix.capacity == 0 || !starts_block(prefix, offset_in_slab(p))) [[unlikely]]
-    return free_judged(&heap, p, size, function);
-  // What is free, whoever freed it, is zero, and zeroes are no seal.
-  const size_t gross = block_size_of(prefix), asked = read_seal(heap, p, gross);
-  if (asked == kBroken || (size != kUntold && size != asked)) [[unlikely]]
-    return free_judged(&heap, p, size, function);
-  if (gross > kShortWipe || is_watched(heap)) return wipe_and_free(heap, row, p, gross);
-  wipe_short(p, gross);
-  free_to_bitmap(heap, superslab_of(p), row, p);
+void free_hardened(Heap &heap, SlabPrefix &prefix, void *p) {
+  free_from_slab(heap, prefix, p, kUntold, "free");
+}
+void free_hardened_sized(Heap &heap, SlabPrefix &prefix, void *p, size_t size) {
+  free_from_slab(heap, prefix, p, size, "free_sized");
+}
+void free_hardened_swept(Heap &heap, SlabPrefix &prefix, void *p, size_t size) {
+  free_from_slab(heap, prefix, p, size, "free_swept");
 }
 
 size_t size_checked(const Route &way, const void *p, const char *function) {

@@ -9,15 +9,20 @@ namespace ace {
 
 void *allocate_hardened(Heap &heap, size_t size, unsigned group);
 
+// The same for the hot path, which comes by the bin of that size without a seal: 1 to kTinyMax.
+void *allocate_sealed(Heap &heap, size_t size, Bin &unsealed);
+
 // `alignment` is a power of two above kGranule and up to ACE_ALIGNMENT_MAX.
 void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
 
 // No size is told with a free; what was asked for with size 0 may be freed without.
 inline constexpr size_t kUntold = 0;
 
-// Frees `p`, which is ours, most likely a block of a slab of this heap, which is hardened; whatever else it may
-// be, free_judged frees or reports it.
-void free_hardened(Heap &heap, void *p, size_t size, const char *function);
+// Frees `p`, most likely a block of a slab of this heap, which is hardened: the prefix is the heap's. Whatever
+// else it may be, free_judged frees or reports it.
+void free_hardened(Heap &heap, SlabPrefix &prefix, void *p);
+void free_hardened_sized(Heap &heap, SlabPrefix &prefix, void *p, size_t size);
+void free_hardened_swept(Heap &heap, SlabPrefix &prefix, void *p, size_t size);
 
 // A block of a hardened heap, to which the route leads, is about to be freed: wipes it. False, and reported,
 // where it is free already, is not sound or is not of that size.

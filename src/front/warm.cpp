@@ -13,7 +13,8 @@ namespace {
 // A block of another heap, or of a heap whose holder the caller is not.
 void free_remote(Heap *caller, void *p, const Route &route) {
   bool marked = false;
-  if (!is_free(route, p)) {
+  // Of a hardened heap wipe_checked has asked that, and afterwards the block looks free.
+  if (route.owner->nature == Nature::kHardened || !is_free(route, p)) {
     switch (route.pool) {
       case Pool::kTiny:
         marked = free_remote_tiny(*route.row, route.index);
@@ -61,28 +62,25 @@ void free_local(Heap &heap, void *p, const Route &route) {
   }
 }
 
-// Frees a block of at least `size` bytes of a slab of this heap. False, with nothing done, where it is not
-// that. `p` is ours.
-inline bool free_into_slab(Heap *heap, void *p, size_t size) {
+// Frees a block of at least `size` bytes of the slab, whose prefix it is, of this heap. False, with nothing
+// done, where it is not that.
+inline bool free_into_slab(Heap &heap, SlabPrefix &prefix, void *p, size_t size) {
   if (kHeader != 0 && size > kTinyMax) return false;
-  SlabPrefix &prefix = prefix_of(p);
   // A head, and a slab that was never assigned, has blocks of no size; neither does a size of 0 come through.
-  if (prefix.owner != heap || prefix.block_size <= size + kHeader - 1) [[unlikely]]
+  if (prefix.block_size <= size + kHeader - 1) [[unlikely]]
     return false;
   if (!starts_block(prefix, offset_in_slab(p) - kHeader)) [[unlikely]]
     return false;
   p = block_of(p);
   // A current slab whose entry in bin_of_slab another one has.
-  if (prefix.state == SlabState::kCurrent && push(heap->bins[prefix.bin], p)) return true;
-  return free_outside(*heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
+  if (prefix.state == SlabState::kCurrent && push(heap.bins[prefix.bin], p)) return true;
+  return free_outside(heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
 }
 
-// Whatever else it may be. `p` is ours.
-inline void free_otherwise(Heap *heap, void *p, size_t size, const char *function) {
-  if (kCanHarden && heap != nullptr && heap->nature == Nature::kHardened)
-    return free_hardened(*heap, p, size, function);
-  free_judged(heap, p, size, function);
-}
+// A caller may have no heap, and a slab that was never assigned has none either.
+inline bool owns(const Heap *heap, const SlabPrefix &prefix) { return prefix.owner == heap && heap != nullptr; }
+
+inline bool is_hardened(const Heap &heap) { return kCanHarden && heap.nature == Nature::kHardened; }
 
 }  // namespace
 
@@ -105,8 +103,10 @@ void free_judged(Heap *heap, void *p, size_t size, const char *function) {
 
 void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
   const OnPath path(Path::kWarm);
-  if (heap.nature != Nature::kPlain) [[unlikely]]
+  if (heap.nature != Nature::kPlain) [[unlikely]] {
+    if (kCanHarden && heap.nature == Nature::kHardened) return allocate_sealed(heap, size, bin);
     return allocate_other(heap, size, bin_index(heap, bin) / kClasses);
+  }
   if constexpr (kBitmapWord) {
     if (!has_remote_frees(heap) && carve_next_word(heap, bin_index(heap, bin))) {
       heap.counters.refills.add(1);
@@ -124,8 +124,12 @@ void free_outside_window(Heap *heap, void *p) {
   const OnPath path(Path::kWarm);
   if (!is_ours(p)) [[unlikely]]
     return free_judged(heap, p, kUntold, "free");
-  if (!free_into_slab(heap, p, 1)) [[unlikely]]
-    free_otherwise(heap, p, kUntold, "free");
+  if (SlabPrefix &prefix = prefix_of(p); owns(heap, prefix)) [[likely]] {
+    if (free_into_slab(*heap, prefix, p, 1)) [[likely]]
+      return;
+    if (is_hardened(*heap)) return free_hardened(*heap, prefix, p);
+  }
+  free_judged(heap, p, kUntold, "free");
 }
 
 // As whole programs do all the time, so it is not judged at length.
@@ -142,11 +146,13 @@ bool free_into_others_slab(const Heap *heap, void *p) {
 int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
   if (is_ours(p)) [[likely]] {
-    if (free_into_slab(&heap, p, 1)) [[likely]]
-      return 1;
-    if (kCanHarden && heap.nature == Nature::kHardened && prefix_of(p).owner == &heap) {
-      free_hardened(heap, p, kUntold, "free");
-      return 1;
+    if (SlabPrefix &prefix = prefix_of(p); prefix.owner == &heap) [[likely]] {
+      if (free_into_slab(heap, prefix, p, 1)) [[likely]]
+        return 1;
+      if (is_hardened(heap)) {
+        free_hardened(heap, prefix, p);
+        return 1;
+      }
     }
     if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
   }
@@ -163,14 +169,22 @@ void free_sized_outside_window(Heap *heap, void *p, size_t size) {
   const OnPath path(Path::kWarm);
   if (!is_ours(p)) [[unlikely]]
     return free_judged(heap, p, size, "free_sized");
-  if (!free_into_slab(heap, p, size)) [[unlikely]]
-    free_otherwise(heap, p, size, "free_sized");
+  if (SlabPrefix &prefix = prefix_of(p); owns(heap, prefix)) [[likely]] {
+    if (free_into_slab(*heap, prefix, p, size)) [[likely]]
+      return;
+    if (is_hardened(*heap)) return free_hardened_sized(*heap, prefix, p, size);
+  }
+  free_judged(heap, p, size, "free_sized");
 }
 
 void free_swept(Heap &heap, void *p, size_t size) {
   const OnPath path(Path::kWarm);
-  if (!free_into_slab(&heap, p, size)) [[unlikely]]
-    free_otherwise(&heap, p, size, "free_swept");
+  if (SlabPrefix &prefix = prefix_of(p); prefix.owner == &heap) [[likely]] {
+    if (free_into_slab(heap, prefix, p, size)) [[likely]]
+      return;
+    if (is_hardened(heap)) return free_hardened_swept(heap, prefix, p, size);
+  }
+  free_judged(&heap, p, size, "free_swept");
 }
 
 // The block carries the tag of a free one: on the list, or freed by another thread, it is freed twice;

@@ -14,6 +14,7 @@
 #include "heap/page_set.h"
 #include "heap/purge.h"
 #include "heap/red_zone.h"
+#include "heap/scatter.h"
 #include "heap/slab.h"
 
 namespace ace {
@@ -138,7 +139,9 @@ void audit_contents(Audit &a, Superslab *superslab, unsigned index) {
   const SlabRow &row = superslab->row(index);
   const uint32_t size = block_size_of(row.prefix);
   const uint16_t present = row.present;
+  const Bin &bin = a.heap.bins[row.prefix.bin];
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  unsigned scattered = 0;
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     const uint64_t free = superslab->free_bits[index][w] | superslab->remote_bits[index][w];
     for (uint64_t blocks = pattern.words[w]; blocks != 0 && a.ok; blocks &= blocks - 1) {
@@ -149,13 +152,18 @@ void audit_contents(Audit &a, Superslab *superslab, unsigned index) {
       const uint64_t pages = low_bits(last + 1) & ~low_bits(first);
       if ((pages & ~uint64_t{present}) != 0) continue;
       const std::byte *block = superslab->slab(index) + offset;
-      const bool is_free = free >> n & 1;
+      const bool waits = row.prefix.state == SlabState::kCurrent && is_scattered(bin, block);
+      scattered += waits;
+      const bool is_free = waits || (free >> n & 1) != 0;
+      a.expect(!waits || (free >> n & 1) == 0, "block %p, which is scattered, has a free bit",
+               static_cast<const void *>(block));
       const bool sound = is_free ? is_still_zero(a.heap, block, size)
                                  : is_sealed(a.heap, block, size, superslab->remote_bits[index][w]);
       a.expect(sound, "%s block %p was written to", is_free ? "a free" : "the end of a",
                static_cast<const void *>(block));
     }
   }
+  if (row.prefix.state == SlabState::kCurrent) a.equal(list_length(a.heap, bin), scattered, "scattered blocks");
 }
 
 void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
@@ -323,7 +331,7 @@ void audit_totals(Audit &a) {
     const Bin &b = a.heap.bins[bin];
     if constexpr (kFrontCache != 0) audit_cache_of(a, bin);
     a.expect(kFrontCache != 0 || slabs.current != nullptr ||
-                 (!has_blocks(b) && b.limit == 0 && slabs.window_end == 0),
+                 (!has_blocks(a.heap, b) && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }
   // Not by resident_bytes(), whose floor would hide what was counted as given back twice.

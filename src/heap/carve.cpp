@@ -102,8 +102,12 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
       }
     }
     slabs.window_end = (step + 1) * kBytesPerWord;
-    scatter(heap, index, slab_of(row) + w * kBytesPerWord, free);
-    count_taken(heap, static_cast<size_t>(std::popcount(free)) * block_size_of(row.prefix));
+    free_bits(row)[w].store(0, std::memory_order_relaxed);
+    scatter(heap, heap.bins[index], slab_of(row) + w * kBytesPerWord, free);
+    const auto count = static_cast<unsigned>(std::popcount(free));
+    row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
+    slabs.used_blocks.add(count);
+    count_taken(heap, size_t{count} * block_size_of(row.prefix));
     heap.counters.carves.add(1);
     return Carved::kBlocks;
   }

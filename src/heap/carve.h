@@ -1,4 +1,5 @@
-// Carving: free blocks of the current slab become its bin's allocation list, in address order.
+// Carving: free blocks of the current slab become its bin's allocation list, in address order; in a hardened
+// heap: a word of them is scattered (heap/scatter.h).
 #pragma once
 #include "heap/heap.h"
 

@@ -13,6 +13,7 @@
 #include "heap/purge.h"
 #include "heap/red_zone.h"
 #include "heap/remote.h"
+#include "heap/scatter.h"
 #include "heap/slab.h"
 #include "heap/superslab_pool.h"
 #include "heap/tiers.h"
@@ -57,15 +58,17 @@ int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn vis
   if (row.prefix.pool != Pool::kTiny || row.prefix.state == SlabState::kFree) return 0;
   const Bin &bin = heap.bins[row.prefix.bin];
   const ClassPattern &pattern = kClassPattern[row.prefix.size_class];
+  const bool is_current = row.prefix.state == SlabState::kCurrent;
+  const bool is_hardened = heap.nature == Nature::kHardened;
   for (unsigned w = 0; w < kWordsPerSlab; ++w) {
     uint64_t live = pattern.words[w] & ~superslab->free_bits[index][w].load(std::memory_order_relaxed) &
                     ~superslab->remote_bits[index][w].load(std::memory_order_relaxed);
     for (; live != 0; live &= live - 1) {
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
-      if (kBitmapWord && row.prefix.state == SlabState::kCurrent && is_in_word(bin, block)) continue;
-      const bool has_list =
-          kFrontCache != 0 || (row.prefix.state == SlabState::kCurrent && heap.nature != Nature::kHardened);
+      if (is_current && is_hardened && is_scattered(bin, block)) continue;
+      if (kBitmapWord && is_current && is_in_word(bin, block)) continue;
+      const bool has_list = kFrontCache != 0 || (is_current && !is_hardened);
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
       const size_t size = size_for_user(heap, block, block_size_of(row.prefix));

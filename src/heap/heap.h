@@ -57,9 +57,8 @@ inline constexpr uint64_t kNoWord = uint64_t{1} << 63;
 // slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
 // One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
 //
-// In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. Free
-// blocks of the current slab stay in its bitmap until they are issued: heap/scatter.h, which uses `base` and
-// `reciprocal` for itself.
+// In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. What
+// is issued next is a word of the bitmap: heap/scatter.h, which uses `base` and `reciprocal` for itself.
 struct Bin {
   Block *list;
   uintptr_t base;       // the window's first block
@@ -108,9 +107,6 @@ struct alignas(kCanHarden ? 64 : 8) BinSlabs {
   uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
-  [[no_unique_address]] StateOf<kCanHarden, BitmapWord *> scattered_word;
-  // In a hardened heap: the word of the bitmap that blocks are issued from.
-  BitmapWord *&scattered() { return *scattered_word.operator->(); }
 };
 
 // Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read

@@ -4,11 +4,13 @@
 //   free    | zero ...                            |
 //
 // The seal holds the size that was asked for, under a key of the process's secret and the block's address;
-// padding, up to the next block size, is a byte of the key. So a write beyond the size is seen, by one byte
-// even and by a zero (no byte of the padding is zero, nor the seal's first), and so is a size that is not the
-// block's. Free blocks are zero, as are pages that went back to the system: whatever else is found in one was
-// written to it after the free.
+// padding, up to the next block size, is the key. So a write beyond the size is seen, by one byte even and by a
+// zero (no byte of the padding is zero, nor the seal's first), and so is a size that is not the block's. Free
+// blocks are zero, as are pages that went back to the system: whatever else is found in one was written to it
+// after the free.
 #pragma once
+#include <bit>
+
 #include "heap/annotate.h"
 
 namespace ace {
@@ -19,61 +21,79 @@ inline constexpr size_t kSeal = 8;
 using Word [[gnu::may_alias]] = uint64_t;
 using TwoWords [[gnu::vector_size(16), gnu::may_alias]] = uint64_t;
 
+// No byte of it is zero. What a multiplication mixes best are the highest bits: they become the lowest.
 inline uint64_t key_of(uint64_t secret, const void *block) {
-  const uint64_t x = (address_of(block) ^ secret) * 0x9e3779b97f4a7c15u;
-  return (x ^ x >> 32) | 1;
+  return __builtin_bswap64((address_of(block) ^ secret) * 0x9e3779b97f4a7c15u) | 0x0101010101010101u;
 }
-inline uint64_t padding_of(uint64_t key) { return (key & 0xff) * 0x0101010101010101u; }
-// The bytes of a word from its `n`th on, 0 <= n < 8.
-inline uint64_t bytes_from(size_t n) { return ~uint64_t{0} << 8 * n; }
 
 // Where the seal stands in a block of `gross` bytes, of which its user gets less.
 inline Word *seal_of(void *block, size_t gross) {
   return reinterpret_cast<Word *>(static_cast<std::byte *>(block) + gross - kSeal);
+}
+inline const Word *seal_of(const void *block, size_t gross) {
+  return seal_of(const_cast<void *>(block), gross);
+}
+
+// The word that the byte behind `size` lies in: its first size % 8 bytes are still the user's.
+inline Word *padding_of(void *block, size_t size) {
+  return reinterpret_cast<Word *>(static_cast<std::byte *>(block) + size / 8 * 8);
 }
 
 // In loops over the padding, which has a word or two most of the time: compilers make no vectors of them, whose
 // beginning and end would take longer than the loop.
 inline void not_by_vectors() { __asm__ volatile(""); }
 
-// Makes a block of `gross` bytes one of `size`, at most gross - kSeal. Without padding its first word is the
-// seal's.
-[[gnu::always_inline]] inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
-  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key), mask = bytes_from(size % 8);
-  Word *end = seal_of(block, gross);
-  auto *word = reinterpret_cast<Word *>(static_cast<std::byte *>(block) + size / 8 * 8);
-  *word = (*word & ~mask) | (padding & mask);
+// Makes a block of `gross` bytes, all zero, one of `size`, at most gross - kSeal. Without padding its first
+// word is the seal's.
+[[gnu::always_inline]] inline void put_first_seal(const Heap &heap, void *block, size_t gross, size_t size) {
+  const uint64_t key = key_of(heap.secret, block);
+  Word *end = seal_of(block, gross), *word = padding_of(block, size);
+  const size_t kept = size % 8 * 8;
+  *word = key >> kept << kept;
   *end = key ^ uint64_t { size } << 8;
   while (++word < end) {
-    *word = padding;
+    *word = key;
     not_by_vectors();
   }
+}
+
+// The same for a block that holds something already.
+inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
+  Word *word = padding_of(block, size);
+  const uint64_t kept = *word & ~(~uint64_t{0} << size % 8 * 8);
+  put_first_seal(heap, block, gross, size);
+  *word |= kept;
+}
+
+// In open memory: are seal and padding whole? `size` is what was asked for.
+[[gnu::always_inline]] inline bool check_seal(const Heap &heap, const void *block, size_t gross, size_t &size) {
+  const uint64_t key = key_of(heap.secret, block);
+  const Word *end = seal_of(block, gross);
+  size = std::rotr(*end ^ key, 8);  // what should be zero comes first, and is too large where it is not
+  if (size > gross - kSeal) [[unlikely]]
+    return false;
+  const Word *word = padding_of(const_cast<void *>(block), size);
+  if (word == end) return true;
+  uint64_t wrong = (*word ^ key) >> size % 8 * 8;
+  while (++word < end) {
+    wrong |= *word ^ key;
+    not_by_vectors();
+  }
+  return wrong == 0;
 }
 
 inline constexpr size_t kBroken = SIZE_MAX;
 
 // As read_seal, in open memory.
-[[gnu::always_inline]] inline size_t read_open_seal(const Heap &heap, const void *block, size_t gross) {
-  const uint64_t key = key_of(heap.secret, block), padding = padding_of(key);
-  const Word *end = seal_of(const_cast<void *>(block), gross);
-  const uint64_t told = *end ^ key;
-  const size_t size = told >> 8;
-  if ((told & 0xff) != 0 || size > gross - kSeal) [[unlikely]]
-    return kBroken;
-  auto *word = reinterpret_cast<const Word *>(static_cast<const std::byte *>(block) + size / 8 * 8);
-  if (word == end) return size;
-  uint64_t wrong = (*word ^ padding) & bytes_from(size % 8);
-  while (++word < end) {
-    wrong |= *word ^ padding;
-    not_by_vectors();
-  }
-  return wrong == 0 ? size : kBroken;
+inline size_t read_open_seal(const Heap &heap, const void *block, size_t gross) {
+  size_t size;
+  return check_seal(heap, block, gross, size) ? size : kBroken;
 }
 
 // Of a heap that a tool watches: only what is behind the program's bytes is opened for it.
 [[gnu::noinline, gnu::cold]] inline size_t read_closed_seal(const Heap &heap, const void *block, size_t gross) {
   const OpenMemory open(heap);
-  const Word *seal = seal_of(const_cast<void *>(block), gross);
+  const Word *seal = seal_of(block, gross);
   open_memory(seal, kSeal);
   const size_t told = (*seal ^ key_of(heap.secret, block)) >> 8, begin = std::min(told, gross - kSeal);
   auto *behind = static_cast<const std::byte *>(block) + begin;
@@ -88,7 +108,7 @@ inline constexpr size_t kBroken = SIZE_MAX;
 }
 
 // The size that was asked for; kBroken where seal or padding were overwritten.
-[[gnu::always_inline]] inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
+inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
   if (is_watched(heap)) [[unlikely]]
     return read_closed_seal(heap, block, gross);
   return read_open_seal(heap, block, gross);
@@ -97,16 +117,17 @@ inline constexpr size_t kBroken = SIZE_MAX;
 // `size` is a multiple of 16. What is over four times that comes first, so that small blocks need no loop.
 inline bool is_zero(const void *start, size_t size) {
   auto *p = static_cast<const TwoWords *>(start);
-  const TwoWords *end = p + size / sizeof *p;
+  size_t n = size / sizeof *p;
   TwoWords bits{}, more{};
-  if (size & 16) bits = *p++;
-  if (size & 32) {
-    bits |= p[0] | p[1];
-    p += 2;
+  if (n & 1) bits = p[--n];
+  if (n & 2) {
+    n -= 2;
+    bits |= p[n] | p[n + 1];
   }
-  for (; p != end; p += 4) {
-    bits |= p[0] | p[1];
-    more |= p[2] | p[3];
+  while (n != 0) {
+    n -= 4;
+    bits |= p[n] | p[n + 1];
+    more |= p[n + 2] | p[n + 3];
   }
   bits |= more;
   return (bits[0] | bits[1]) == 0;
@@ -122,18 +143,32 @@ inline bool is_still_zero(const Heap &heap, const void *start, size_t size) {
   return zero;
 }
 
+// Is the block, live or free, one that was wiped? It is told from one whose end was overwritten by zeroes, but
+// for a block that was all zero before that. A tool that watches has seen such a write.
+inline bool is_wiped(const Heap &heap, const void *block, size_t gross) {
+  if (!is_watched(heap)) return *seal_of(block, gross) == 0 && is_zero(block, gross);
+  const OpenMemory open(heap);
+  open_memory(seal_of(block, gross), kSeal);
+  const bool wiped = *seal_of(block, gross) == 0;
+  close_memory(seal_of(block, gross), kSeal);
+  return wiped;
+}
+
 inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long
 
 // The same for a block of up to kShortWipe.
 inline void wipe_short(void *start, size_t size) {
   auto *p = static_cast<TwoWords *>(start);
-  const TwoWords *end = p + size / sizeof *p;
-  if (size & 16) *p++ = TwoWords{};
-  if (size & 32) {
-    p[0] = p[1] = TwoWords{};
-    p += 2;
+  size_t n = size / sizeof *p;
+  if (n & 1) p[--n] = TwoWords{};
+  if (n & 2) {
+    n -= 2;
+    p[n] = p[n + 1] = TwoWords{};
   }
-  for (; p != end; p += 4) p[0] = p[1] = p[2] = p[3] = TwoWords{};
+  while (n != 0) {
+    n -= 4;
+    p[n] = p[n + 1] = p[n + 2] = p[n + 3] = TwoWords{};
+  }
 }
 
 inline void wipe(void *start, size_t size) {

@@ -7,9 +7,11 @@
 //
 // A hardened bin has no window, so that Bin::reciprocal is free to hold what may be issued of the word, turned
 // so that the circle begins with the lowest bit, and Bin::base where the word's first granule lies and, in the
-// bits that are zero of that, where the circle begins.
+// bits that are zero of that, where the circle begins. Like an allocation list's, these blocks have left the
+// bitmap and count as used.
 #pragma once
 #include <bit>
+#include <utility>
 
 #include "heap/red_zone.h"
 #include "heap/slab.h"
@@ -28,32 +30,39 @@ inline uint64_t next_random(Heap &heap) {
 }
 
 inline constexpr uint32_t kBytesPerWord = 64 * kGranule;
+inline constexpr uintptr_t kInWord = kBytesPerWord - 1;
 
-// The blocks of a word, `free`, whose first granule lies at `start`, are issued next.
-inline void scatter(Heap &heap, unsigned index, std::byte *start, uint64_t free) {
-  const auto turn = static_cast<int>(next_random(heap) % 64);
-  heap.bins[index].base = address_of(start) + static_cast<unsigned>(turn) * kGranule;
-  heap.bins[index].reciprocal = std::rotr(free, turn);
-  heap.slabs[index].scattered() = &free_word(superslab_of(start), start);
+// How far the circle of the bin's word is turned.
+inline int turn_of(const Bin &bin) { return static_cast<int>((bin.base & kInWord) / kGranule); }
+
+// The blocks of a word, `free`, whose first granule lies at `start`, are issued next. The bin has none.
+inline void scatter(Heap &heap, Bin &bin, const std::byte *start, uint64_t free) {
+  const auto turn = static_cast<unsigned>(next_random(heap) % 64);
+  bin.base = address_of(start) + turn * kGranule;
+  bin.reciprocal = std::rotr(free, static_cast<int>(turn));
 }
 
-// Has the bin a block to issue, or does it need a refill?
-inline bool can_issue(const Bin &bin) { return bin.reciprocal != 0; }
+inline bool has_scattered(const Bin &bin) { return bin.reciprocal != 0; }
 
-// One of its blocks, no longer free.
-[[gnu::always_inline]] inline std::byte *take_scattered(Heap &heap, unsigned index) {
-  Bin &bin = heap.bins[index];
-  constexpr uintptr_t kInWord = kBytesPerWord - 1;
+// Takes back those that were not issued: the word's bits. Its first granule lies at `start`.
+inline uint64_t gather(Bin &bin, const void *&start) {
+  start = reinterpret_cast<const void *>(bin.base & ~kInWord);
+  return std::rotl(std::exchange(bin.reciprocal, 0), turn_of(bin));
+}
+
+// Is the block, which lies in the bin's current slab, one of them?
+inline bool is_scattered(const Bin &bin, const void *block) {
+  const uintptr_t apart = address_of(block) ^ bin.base;
+  const auto n = (address_of(block) - bin.base) / kGranule % 64;
+  return (apart & ~kInWord) == 0 && (bin.reciprocal >> n & 1) != 0;
+}
+
+// One of its blocks; it has some.
+[[gnu::always_inline]] inline std::byte *take_scattered(Bin &bin) {
   const uint64_t bits = bin.reciprocal;
   bin.reciprocal = bits & (bits - 1);
   const uintptr_t turned = bin.base + static_cast<unsigned>(std::countr_zero(bits)) * kGranule;
-  auto *block = reinterpret_cast<std::byte *>((bin.base & ~kInWord) | (turned & kInWord));
-  BinSlabs &slabs = heap.slabs[index];
-  BitmapWord &word = *slabs.scattered();
-  word.store(word.load(std::memory_order_relaxed) & ~free_bit(block), std::memory_order_relaxed);
-  ++slabs.current->prefix.used;
-  slabs.used_blocks.add(1);
-  return block;
+  return reinterpret_cast<std::byte *>((bin.base & ~kInWord) | (turned & kInWord));
 }
 
 }  // namespace ace

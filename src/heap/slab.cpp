@@ -7,6 +7,7 @@
 #include "heap/class_pattern.h"
 #include "heap/front_cache.h"
 #include "heap/remote.h"
+#include "heap/scatter.h"
 #include "heap/slab_list.h"
 #include "heap/tiers.h"
 
@@ -73,7 +74,7 @@ void make_free(Heap &heap, SlabRow &row) {
 // The claim is taken; the slab is in no list.
 void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   const unsigned index = row.prefix.bin;
-  ACE_ASSERT(heap.slabs[index].current == nullptr && heap.bins[index].list == nullptr);
+  ACE_ASSERT(heap.slabs[index].current == nullptr && !has_blocks(heap, heap.bins[index]));
   row.prefix.state = SlabState::kCurrent;
   row.prefix.fills_absent_pages = fills_absent_pages;
   heap.slabs[index].current = &row;
@@ -177,7 +178,7 @@ bool retire_unused(Heap &heap, unsigned bin) {
   for (unsigned other = 0; other < groups_of(heap) * kClasses; ++other) {
     const SlabRow *row = heap.slabs[other].current;
     if (other == bin || row == nullptr || row->prefix.capacity > kFewBlocks) continue;
-    if (list_length(heap.bins[other]) != row->prefix.used) continue;
+    if (list_length(heap, heap.bins[other]) != row->prefix.used) continue;
     retire_current(heap, other);
     any = true;
   }
@@ -260,7 +261,7 @@ bool refill_bin(Heap &heap, unsigned index) {
   heap.counters.refills.add(1);
   if (has_remote_frees(heap)) {
     drain_remote_frees(heap);
-    if (has_blocks(bin)) return true;
+    if (has_blocks(heap, bin)) return true;
   }
   if constexpr (kFrontCache != 0) {
     if (refill_from_cache(heap, index)) return true;
@@ -273,7 +274,7 @@ bool refill_bin(Heap &heap, unsigned index) {
       Carved carved = carve(heap, index, prefer_partial, talk);
       if (carved == Carved::kBlocks) return true;
       if (carved == Carved::kRefused) {
-        if (has_blocks(bin)) return true;  // freed meanwhile, from another thread or by the host
+        if (has_blocks(heap, bin)) return true;  // freed meanwhile, from another thread or by the host
         if (talk.changed()) continue;
         if (offered) {
           heap.counters.limit_failures.add(1);
@@ -348,6 +349,13 @@ void retire_current(Heap &heap, unsigned index) {
       free.store(free.load(std::memory_order_relaxed) | word, std::memory_order_relaxed);
       count += static_cast<unsigned>(std::popcount(word));
     }
+  }
+  if (kCanHarden && heap.nature == Nature::kHardened) {
+    const void *start;
+    const uint64_t blocks = gather(bin, start);
+    BitmapWord &free = free_word(superslab_of(&row), start);
+    free.store(free.load(std::memory_order_relaxed) | blocks, std::memory_order_relaxed);
+    count = static_cast<unsigned>(std::popcount(blocks));
   }
   row.prefix.used = static_cast<uint16_t>(row.prefix.used - count);
   heap.slabs[index].used_blocks.subtract(count);

@@ -84,7 +84,8 @@ inline bool free_to_word(Bin &bin, const void *p) {
 }
 
 // Can the bin serve an allocation without a refill?
-inline bool has_blocks(const Bin &bin) {
+inline bool has_blocks(const Heap &heap, const Bin &bin) {
+  if (heap.nature == Nature::kHardened) return bin.reciprocal != 0;  // heap/scatter.h
   if constexpr (kBitmapWord) {
     if (bin.word->bits != 0) return true;
   }
@@ -95,8 +96,8 @@ inline bool has_blocks(const Bin &bin) {
 void retire_current(Heap &heap, unsigned bin);
 void retire_all(Heap &heap);
 
-// Blocks on the bin's allocation list, and in its word.
-unsigned list_length(const Bin &bin);
+// Blocks on the bin's allocation list, in its word, or scattered.
+unsigned list_length(const Heap &heap, const Bin &bin);
 
 // Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.
 bool is_on_list(const Bin &bin, const void *block);

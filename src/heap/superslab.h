@@ -43,7 +43,8 @@ struct SlabPrefix {
   uint8_t kind_group;
   uint8_t size_class;
   uint8_t bin;  // kind_group * kClasses + size_class
-  // used + (set bits of the slab in the free bitmap) = capacity. Blocks on the allocation list count as used.
+  // used + (set bits of the slab in the free bitmap) = capacity. Blocks on the allocation list, or scattered in
+  // a hardened heap's bin, count as used.
   uint16_t used;
   // Frees into the bitmap until the slab's state changes: until it is offered again, or until it is empty.
   // Says nothing while the slab is current.

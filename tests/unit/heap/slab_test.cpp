@@ -208,14 +208,14 @@ TEST_F(Slab, KindGroupsLiveInSlabsOfTheirOwn) {
 TEST_F(Slab, TheListGrowsByWhatIsFreedIntoTheWindow) {
   auto blocks = fill(kBlocksPerPage, kSize);
   const Bin &bin = heap->bins[kClass];
-  EXPECT_EQ(list_length(bin), 0u);
+  EXPECT_EQ(list_length(*heap, bin), 0u);
   ace_heap_free(heap, blocks[5]);
   ace_heap_free(heap, blocks[9]);
-  EXPECT_EQ(list_length(bin), 2u);
+  EXPECT_EQ(list_length(*heap, bin), 2u);
   EXPECT_TRUE(is_on_list(bin, blocks[5]));
   EXPECT_FALSE(is_on_list(bin, blocks[6]));
   retire_current(*heap, kClass);
-  EXPECT_EQ(list_length(bin), 0u);
+  EXPECT_EQ(list_length(*heap, bin), 0u);
   EXPECT_EQ(heap->slabs[kClass].current, nullptr);
   EXPECT_FALSE(bin.has(blocks[0]));
   EXPECT_EQ(free_blocks(row_of(blocks[0])), kBlocks - kBlocksPerPage + 2);
@@ -257,7 +257,7 @@ TEST_F(SpoiledList, ThatLeadsIntoABlock) {
 
 TEST_F(SpoiledList, ThatGoesInACircle) {
   first->next = second;
-  EXPECT_GE(list_length(heap->bins[class_of(64)]), 2u) << "and comes to an end";
+  EXPECT_GE(list_length(*heap, heap->bins[class_of(64)]), 2u) << "and comes to an end";
   expect_report_of(second);
 }
 
