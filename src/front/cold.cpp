@@ -145,6 +145,9 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
     if (fits_in_place(size + kHeader, slab->block_size)) return p;
     return move_block(heap, p, slab->block_size - kHeader, allocate(heap, size, slab->kind_group), size);
   }
+  if (heap.nature == Nature::kHardened) {
+    if (void *resized; reallocate_sealed(heap, p, size, resized)) return resized;
+  }
   Route way = route(p);
   if (way.fault == 0 && is_free_here(heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {

@@ -237,11 +237,32 @@ bool wipe_checked(const Route &way, void *p, size_t size, const char *function) 
   return true;
 }
 
+bool reallocate_sealed(Heap &heap, void *p, size_t size, void *&result) {
+  if (is_watched(heap) || !is_ours(p) || size > kTinyMax - kSeal) return false;
+  SlabPrefix &prefix = prefix_of(p);
+  if (prefix.owner != &heap || !is_block(prefix, p)) return false;
+  const size_t gross = block_size_of(prefix);
+  size_t old_size;
+  if (!check_seal(heap, p, gross, old_size)) return false;
+  result = p;
+  if (class_of(size + kSeal) != prefix.size_class) {
+    if (void *moved = allocate_hardened(heap, size, prefix.kind_group)) {
+      memcpy(moved, p, std::min(size, old_size));
+      free_hardened(heap, prefix, p);
+      result = moved;
+      return true;
+    }
+    if (size > old_size) result = nullptr;  // shrinking never fails
+  }
+  if (result != nullptr) put_seal(heap, p, gross, size);
+  return true;
+}
+
 void *reallocate_hardened(Heap &heap, const Route &way, void *p, size_t size, unsigned group) {
-  const bool sealed = way.owner->nature == Nature::kHardened, own = way.owner == &heap;
+  const bool sealed = way.owner->nature == Nature::kHardened;
   const size_t old_size = sealed ? size_checked(way, p, "realloc") : way.size;
   if (old_size == kBroken || size > kRequestMax) return nullptr;
-  if (own) {
+  if (way.owner == &heap) {
     if (void *resized = resize_sealed(heap, way, p, old_size, size)) return resized;
     if (way.pool == Pool::kTiny) group = way.row->prefix.kind_group;
   }

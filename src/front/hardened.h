@@ -10,7 +10,7 @@ namespace ace {
 void *allocate_hardened(Heap &heap, size_t size, unsigned group);
 
 // The same for the hot path, which comes by the bin of that size without a seal: 1 to kTinyMax.
-void *allocate_sealed(Heap &heap, size_t size, Bin &unsealed);
+[[gnu::noinline]] void *allocate_sealed(Heap &heap, size_t size, Bin &unsealed);
 
 // `alignment` is a power of two above kGranule and up to ACE_ALIGNMENT_MAX.
 void *allocate_hardened_aligned(Heap &heap, size_t alignment, size_t size, unsigned group);
@@ -31,6 +31,10 @@ bool wipe_checked(const Route &way, void *p, size_t size, const char *function);
 // The size that was asked for a block of a hardened heap, not free, to which the route leads; kBroken, and
 // reported, where it is not sound.
 size_t size_checked(const Route &way, const void *p, const char *function);
+
+// What reallocate_hardened does, for a live block of a slab of this heap, which is hardened, and a size that fits
+// into slabs. False, with nothing done, where it is not surely that.
+bool reallocate_sealed(Heap &heap, void *p, size_t size, void *&result);
 
 // The block, live by its route, or the heap are hardened.
 void *reallocate_hardened(Heap &heap, const Route &way, void *p, size_t size, unsigned group);

@@ -23,7 +23,7 @@ bool free_into_others_slab(const Heap *heap, void *p);
 [[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function);
 [[gnu::noinline]] void free_suspect(Bin &bin, void *p);
 // From a heap that is not a plain one: hardened, or ended.
-void *allocate_other(Heap &heap, size_t size, unsigned group);
+[[gnu::noinline]] void *allocate_other(Heap &heap, size_t size, unsigned group);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 

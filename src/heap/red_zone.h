@@ -115,7 +115,7 @@ inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
 }
 
 // `size` is a multiple of 16. What is over four times that comes first, so that small blocks need no loop.
-inline bool is_zero(const void *start, size_t size) {
+[[gnu::always_inline]] inline bool is_zero(const void *start, size_t size) {
   auto *p = static_cast<const TwoWords *>(start);
   size_t n = size / sizeof *p;
   TwoWords bits{}, more{};
@@ -157,7 +157,7 @@ inline bool is_wiped(const Heap &heap, const void *block, size_t gross) {
 inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long
 
 // The same for a block of up to kShortWipe.
-inline void wipe_short(void *start, size_t size) {
+[[gnu::always_inline]] inline void wipe_short(void *start, size_t size) {
   auto *p = static_cast<TwoWords *>(start);
   size_t n = size / sizeof *p;
   if (n & 1) p[--n] = TwoWords{};

@@ -53,7 +53,8 @@ inline bool is_in_bitmap(Superslab *superslab, const void *p) {
 
 // Frees the block that starts at `p`, outside its bin's window, into the bitmap. False where its bit says that
 // it is free already (nothing has changed). Most of a VM's sweep is this.
-inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row, const void *p) {
+[[gnu::always_inline]] inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row,
+                                                  const void *p) {
   BitmapWord &word = free_word(superslab, p);
   const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
   if (bits & bit) [[unlikely]]
