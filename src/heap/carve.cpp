@@ -83,7 +83,7 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
   BinSlabs &slabs = heap.slabs[index];
   SlabRow &row = *slabs.current;
   for (unsigned step = slabs.window_end / kBytesPerWord; step < kWordsPerSlab; ++step) {
-    const unsigned w = scattered_word(heap, row, step);
+    const unsigned w = scattered_word(slabs, step);
     const uint64_t free = free_bits(row)[w].load(std::memory_order_relaxed);
     if (free == 0) continue;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
@@ -103,7 +103,7 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
     }
     slabs.window_end = (step + 1) * kBytesPerWord;
     free_bits(row)[w].store(0, std::memory_order_relaxed);
-    scatter(heap, heap.bins[index], slab_of(row) + w * kBytesPerWord, free);
+    scatter(heap.bins[index], slab_of(row) + w * kBytesPerWord, free);
     const auto count = static_cast<unsigned>(std::popcount(free));
     row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
     slabs.used_blocks.add(count);

@@ -107,6 +107,8 @@ struct alignas(kCanHarden ? 64 : 8) BinSlabs {
   uint32_t cached;      // blocks in the front cache (an experiment)
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
+  [[no_unique_address]] StateOf<kCanHarden, uint32_t> first_word_issued;
+  uint32_t &first_word() { return *first_word_issued.operator->(); }  // heap/scatter.h
 };
 
 // Superslabs by SuperslabHead::next; the holder links and unlinks under Heap::roster_lock, other threads read

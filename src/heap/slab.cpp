@@ -80,6 +80,7 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
   heap.slabs[index].current = &row;
   heap.bins[index].reciprocal =
       heap.nature == Nature::kHardened ? 0 : kWideReciprocal[row.prefix.size_class].reciprocal;
+  if (kCanHarden && heap.nature == Nature::kHardened) begin_circle(heap, heap.slabs[index]);
   begin_window(heap, index, 0);
   bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
 }
