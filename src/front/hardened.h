@@ -32,8 +32,8 @@ bool wipe_checked(const Route &way, void *p, size_t size, const char *function);
 // reported, where it is not sound.
 size_t size_checked(const Route &way, const void *p, const char *function);
 
-// What reallocate_hardened does, for a live block of a slab of this heap, which is hardened, and a size that fits
-// into slabs. False, with nothing done, where it is not surely that.
+// What reallocate_hardened does, for a live block of a slab of this heap, which is hardened, and a size that
+// fits into slabs. False, with nothing done, where it is not surely that.
 bool reallocate_sealed(Heap &heap, void *p, size_t size, void *&result);
 
 // The block, live by its route, or the heap are hardened.

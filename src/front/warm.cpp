@@ -143,24 +143,28 @@ bool free_into_others_slab(const Heap *heap, void *p) {
   return free_remote_tiny(reinterpret_cast<SlabRow &>(prefix), granule_of(offset_in_slab(p)));
 }
 
-int try_free_outside_window(Heap &heap, void *p) {
-  const OnPath path(Path::kWarm);
-  if (is_ours(p)) [[likely]] {
-    if (SlabPrefix &prefix = prefix_of(p); prefix.owner == &heap) [[likely]] {
-      if (free_into_slab(heap, prefix, p, 1)) [[likely]]
-        return 1;
-      if (is_hardened(heap)) {
-        free_hardened(heap, prefix, p);
-        return 1;
-      }
-    }
-    if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
-  }
+// Apart from what is frequent, which then saves no registers.
+[[gnu::noinline]] int try_free_otherwise(Heap &heap, void *p) {
+  if (is_ours(p) && heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
   if (p != nullptr && is_foreign(p)) {
     heap.counters.foreign_pointers.add_shared(1);
     return 0;
   }
   free_judged(&heap, p, kUntold, "free");
+  return 1;
+}
+
+int try_free_outside_window(Heap &heap, void *p) {
+  const OnPath path(Path::kWarm);
+  if (!is_ours(p)) [[unlikely]]
+    return try_free_otherwise(heap, p);
+  SlabPrefix &prefix = prefix_of(p);
+  if (prefix.owner != &heap) [[unlikely]]
+    return try_free_otherwise(heap, p);
+  if (free_into_slab(heap, prefix, p, 1)) [[likely]]
+    return 1;
+  if (!is_hardened(heap)) return try_free_otherwise(heap, p);
+  free_hardened(heap, prefix, p);
   return 1;
 }
 

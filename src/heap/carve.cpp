@@ -82,9 +82,11 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
 Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   BinSlabs &slabs = heap.slabs[index];
   SlabRow &row = *slabs.current;
+  BitmapWord *const bits = free_bits(row);
+  const Circle circle(slabs);
   for (unsigned step = slabs.window_end / kBytesPerWord; step < kWordsPerSlab; ++step) {
-    const unsigned w = scattered_word(slabs, step);
-    const uint64_t free = free_bits(row)[w].load(std::memory_order_relaxed);
+    const unsigned w = circle.word(step);
+    const uint64_t free = bits[w].load(std::memory_order_relaxed);
     if (free == 0) continue;
     const uint16_t present = row.present.load(std::memory_order_relaxed);
     const auto absent = static_cast<uint16_t>(pages_touched(w, free, block_size_of(row.prefix)) & ~present);
@@ -102,7 +104,7 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
       }
     }
     slabs.window_end = (step + 1) * kBytesPerWord;
-    free_bits(row)[w].store(0, std::memory_order_relaxed);
+    bits[w].store(0, std::memory_order_relaxed);
     scatter(heap.bins[index], slab_of(row) + w * kBytesPerWord, free);
     const auto count = static_cast<unsigned>(std::popcount(free));
     row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);

@@ -26,11 +26,17 @@ inline void begin_circle(Heap &heap, BinSlabs &slabs) {
   slabs.first_word() = static_cast<uint32_t>(next_random(heap) % kWordsPerSlab);
 }
 
-// The word that is `step`th in the current slab's order.
-inline unsigned scattered_word(BinSlabs &slabs, unsigned step) {
-  if (block_size_of(slabs.current->prefix) >= 512) return step ^ slabs.first_word();
-  return (step + slabs.first_word()) % kWordsPerSlab;
-}
+// The order of the current slab's words.
+class Circle {
+ public:
+  explicit Circle(BinSlabs &slabs)
+      : turned_(is_small(slabs) ? slabs.first_word() : 0), flipped_(is_small(slabs) ? 0 : slabs.first_word()) {}
+  unsigned word(unsigned step) const { return (step + turned_) % kWordsPerSlab ^ flipped_; }
+
+ private:
+  static bool is_small(const BinSlabs &slabs) { return block_size_of(slabs.current->prefix) < 512; }
+  const unsigned turned_, flipped_;
+};
 
 inline constexpr uint32_t kBytesPerWord = 64 * kGranule;
 
