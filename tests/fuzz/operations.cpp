@@ -78,6 +78,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   setup.kind_groups = 1 + first % 4;
   setup.failing_permille = kPermille[first / 4 % 4];
   setup.failing_seed = first;
+  setup.hardened = first / 16 % 2 != 0;
   Ops ops;
   while (!bytes.is_over() && ops.size() < kMostOps) {
     ops.push_back(next_op(bytes));

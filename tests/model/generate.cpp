@@ -84,10 +84,10 @@ Ops make_ops(uint64_t seed, const Setup &setup, unsigned length) {
 
 std::string as_test(const Setup &setup, const Ops &ops, const std::string &problem) {
   char line[160];
-  snprintf(line, sizeof line, "  EXPECT_EQ(replay_in_child(test::Setup{%u, %s, %llu, %u, %llu}, {\n",
+  snprintf(line, sizeof line, "  EXPECT_EQ(replay_in_child(test::Setup{%u, %s, %llu, %u, %llu, %s}, {\n",
            setup.kind_groups, setup.fails ? "true" : "false",
            static_cast<unsigned long long>(setup.failing_call), setup.failing_permille,
-           static_cast<unsigned long long>(setup.failing_seed));
+           static_cast<unsigned long long>(setup.failing_seed), setup.hardened ? "true" : "false");
   std::string text = "// " + problem + "\nTEST(ModelRegression, GiveItAName) {\n" + line;
   for (const Op &op : ops) {
     snprintf(line, sizeof line, "      {Op::%s, %u, %lluu, %lluu},\n", kNames[op.kind], op.slot,

@@ -47,6 +47,7 @@ struct Setup {
   uint64_t failing_call = 0;
   unsigned failing_permille = 0;
   uint64_t failing_seed = 0;
+  bool hardened = false;  // so it is as well by the option
 };
 
 // What a replay asked of the system.

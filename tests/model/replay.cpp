@@ -6,6 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <map>
 #include <thread>
 
@@ -28,17 +30,58 @@ struct Shadow {
   unsigned char seed = 0;
 };
 
-// Contents: every byte of small blocks; of large ones the ends and a word in each page.
-template <typename F>
-void each_checked_byte(size_t size, bool whole_block, F f) {
-  const size_t whole = size_t{16} << 10;
-  for (size_t i = 0; i < size && i < whole; ++i) f(i);
-  for (size_t i = whole; i < size; i += kPage / 2) f(i);
-  for (size_t i = size > whole + 64 ? size - 64 : whole; whole_block && i < size; ++i) f(i);
-}
-unsigned char expected_byte(const Shadow &s, size_t i) {
-  return static_cast<unsigned char>(s.seed + i * 13 + (i >> 12));
-}
+// What a block holds: every byte of its first pages is looked at, of the rest two in each page and the end. The
+// `i`th is seed + 13 * i + (i's page), modulo 256, so that a page is a piece of one table, to be compared at
+// once: a fuzzer that counts comparisons would do little else than compare bytes.
+class Contents {
+ public:
+  static void put(const Shadow &s) {
+    each_page(s, [&](size_t at, const unsigned char *bytes, size_t n) { memcpy(s.p + at, bytes, n); });
+    each_byte_behind(s, true, [&](size_t i) { s.p[i] = byte(s, i); });
+  }
+  // `whole_block`: `s.size` is the size that they were put for, not a smaller one.
+  static bool are_whole(const Shadow &s, bool whole_block) {
+    bool same = true;
+    each_page(
+        s, [&](size_t at, const unsigned char *bytes, size_t n) { same &= memcmp(s.p + at, bytes, n) == 0; });
+    each_byte_behind(s, whole_block, [&](size_t i) { same &= s.p[i] == byte(s, i); });
+    return same;
+  }
+  static bool are_zero(const unsigned char *p, size_t size) {
+    static const unsigned char zeroes[kWhole] = {};
+    bool zero = memcmp(p, zeroes, std::min(size, kWhole)) == 0;
+    each_byte_behind({const_cast<unsigned char *>(p), size, 0}, true, [&](size_t i) { zero &= p[i] == 0; });
+    return zero;
+  }
+
+ private:
+  static constexpr size_t kWhole = 4 * kPage;
+  static_assert(kPage == 4096);
+
+  static unsigned char byte(const Shadow &s, size_t i) {
+    return static_cast<unsigned char>(s.seed + i * 13 + i / kPage);
+  }
+  static const unsigned char *table() {
+    static const auto bytes = [] {
+      std::array<unsigned char, 256 + kPage> table{};
+      for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<unsigned char>(i * 13);
+      return table;
+    }();
+    return bytes.data();
+  }
+  template <typename F>
+  static void each_page(const Shadow &s, F f) {
+    for (size_t at = 0; at < std::min(s.size, kWhole); at += kPage) {
+      const unsigned first = byte(s, at) * 197u % 256;  // 13 * 197 = 1, modulo 256
+      f(at, table() + first, std::min(s.size - at, kPage));
+    }
+  }
+  template <typename F>
+  static void each_byte_behind(const Shadow &s, bool whole_block, F f) {
+    for (size_t i = kWhole; i < s.size; i += kPage / 2) f(i);
+    for (size_t i = s.size > kWhole + 64 ? s.size - 64 : kWhole; whole_block && i < s.size; ++i) f(i);
+  }
+};
 
 class Replay {
  public:
@@ -86,6 +129,7 @@ class Replay {
     ace_heap_config config{};
     config.struct_size = sizeof config;
     config.flags = ACE_HEAP_NO_WORKER;
+    if (setup_.hardened) config.flags |= ACE_HEAP_HARDENED;
     config.kind_groups = setup_.kind_groups;
     heap_ = ace_heap_create(&config);
     if (heap_ != nullptr) return;
@@ -174,11 +218,7 @@ class Replay {
       return;
     }
     if (reinterpret_cast<uintptr_t>(p) % alignment != 0) fail("a block is not aligned");
-    if (zeroed) {
-      each_checked_byte(size, true, [&](size_t i) {
-        if (p[i] != 0) fail("calloc gave a byte that is not zero");
-      });
-    }
+    if (zeroed && !Contents::are_zero(p, size)) fail("calloc gave a byte that is not zero");
     hold(s, p, size);
   }
 
@@ -186,7 +226,7 @@ class Replay {
     s = {p, size, static_cast<unsigned char>(next_seed_ += 37)};
     live_ += size;
     if (ace_usable_size(p) < size) return fail("a block is smaller than asked for");
-    each_checked_byte(size, true, [&](size_t i) { p[i] = expected_byte(s, i); });
+    Contents::put(s);
   }
 
   void realloc(uint32_t slot, size_t size, ace_kind kind) {
@@ -263,12 +303,10 @@ class Replay {
 
   // ---- checks
 
-  // `whole_block`: `s.size` is the size that the contents were written for, not a smaller one.
   void check_contents(const Shadow &s, bool whole_block = true) {
     if (s.p == nullptr) return;
-    bool same = true;
-    each_checked_byte(s.size, whole_block, [&](size_t i) { same &= s.p[i] == expected_byte(s, i); });
-    if (!same) fail("the contents of a block of " + std::to_string(s.size) + " bytes have changed");
+    if (!Contents::are_whole(s, whole_block))
+      fail("the contents of a block of " + std::to_string(s.size) + " bytes have changed");
   }
   void check_all_contents() {
     for (const Shadow &s : slots_) check_contents(s);
