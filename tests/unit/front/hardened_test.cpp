@@ -1,8 +1,10 @@
 // Hardened heaps. What they report is in tests/corruption; here is what they must do besides.
 #include <algorithm>
 #include <set>
+#include <thread>
 
-#include "heap/red_zone.h"
+#include "front/gate.h"
+#include "heap/scatter.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
 
@@ -103,6 +105,45 @@ TEST_F(HardenedTest, WhereABlockComesToLieIsNotForeseen) {
   EXPECT_GT(places.size(), 16u);  // of 64
   std::vector<void *> blocks = fill(1000, 24);
   EXPECT_EQ(std::set<void *>(blocks.begin(), blocks.end()).size(), blocks.size());
+}
+
+TEST_F(HardenedTest, BlocksThatWaitToBeIssuedAreFree) {
+  constexpr size_t kSize = 100;
+  std::vector<void *> blocks = fill(blocks_per_slab(class_of(kSize + kSeal)), kSize);
+  for (void *block : blocks) ace_heap_free(heap, block);
+  void *live = ace_heap_alloc(heap, kSize);
+  const Bin &bin = heap->bins[class_of(kSize + kSeal)];
+  const auto waiting =
+      std::find_if(blocks.begin(), blocks.end(), [&](void *p) { return is_scattered(bin, p); });
+  ASSERT_NE(waiting, blocks.end());
+  EXPECT_EQ(stats().live_blocks, 1u);
+  EXPECT_EQ(walk(heap).size(), 1u);
+  ace_heap_free(heap, *waiting);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  ace_heap_free_sized(heap, *waiting, kSize);
+  std::thread([&] { ace_free(*waiting); }).join();
+  EXPECT_EQ(ace_heap_realloc(heap, *waiting, 200, 0), nullptr);
+  EXPECT_EQ(ace_usable_size(*waiting), 0u);
+  EXPECT_EQ(misuse.take(), std::vector<int>(4, ACE_ERROR_DOUBLE_FREE));
+  ace_trim(heap, SIZE_MAX);  // they go back to the bitmap
+  EXPECT_EQ(list_length(*heap, bin), 0u);
+  EXPECT_EQ(stats().live_blocks, 1u);
+  EXPECT_EQ(audit(heap), "");
+  ace_heap_free(heap, live);
+}
+
+TEST_F(HardenedTest, ZeroesBehindABlockAreNoSecondFree) {
+  for (size_t size : {size_t{40}, size_t{41}, size_t{20000}}) {
+    auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, size));
+    p[0] = 1;
+    const std::vector<unsigned char> behind(p + size, p + route(p).size);
+    std::fill_n(p + size, behind.size(), 0);
+    ace_heap_free(heap, p);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_OVERFLOW});
+    std::copy(behind.begin(), behind.end(), p + size);
+    ace_heap_free(heap, p);
+    EXPECT_TRUE(misuse.take().empty());
+  }
 }
 
 TEST_F(HardenedTest, PagesThatWentBackAreAsGoodAsFreeOnes) {
