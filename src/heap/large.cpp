@@ -271,12 +271,7 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
     leave_address(superslab);
-    if (std::byte *rest = large_block(superslab) + moved; old_size > moved) {
-      end_mapping(rest, old_size - moved + guard_of(superslab));
-    } else if (guarded) {
-      os().unmap(rest, guard_of(superslab));  // where that is refused a page that nobody can touch stays
-    }
-    end_mapping(superslab, offset);
+    end_mapping(superslab, offset, large_block(superslab) + moved, old_size - moved + guard_of(superslab));
     link_large(heap, target);
     count_mapping(heap, target);
     superslab = target;

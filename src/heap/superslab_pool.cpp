@@ -29,10 +29,13 @@ Kept g_kept, g_kept_guarded;
 Superslab *g_waiting;  // released, with their pages; linked by their heads
 size_t g_waiting_bytes;
 
-// At the start of a mapping that the system did not take back.
+// At the start of a mapping that the system did not take back. `behind` must go first: another piece, which may
+// be a guard, that nothing can be written to.
 struct Refused {
   Refused *next;
   size_t size;
+  void *behind;
+  size_t behind_size;
 };
 Refused *g_refused;
 
@@ -62,14 +65,20 @@ size_t mapped_size(const Superslab *superslab) {
   return (is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped) + guard_of(superslab);
 }
 
-// False where the system refuses: it is remembered then, with a page at most.
-bool try_unmap(void *start, size_t size) {
+bool unmap(void *start, size_t size) {
   forget_memory(start, size);
   if (os().unmap(start, size)) return true;
   os().purge(start, size);
+  return false;
+}
+
+// False where the system refuses: it is remembered then, with a page at most.
+bool try_unmap(void *start, size_t size, void *behind, size_t behind_size) {
+  if (behind_size != 0 && unmap(behind, behind_size)) behind_size = 0;
+  if (behind_size == 0 && unmap(start, size)) return true;
   auto *refused = static_cast<Refused *>(start);
   Locked locked(g_pool_lock);
-  *refused = {g_refused, size};
+  *refused = {g_refused, size, behind, behind_size};
   g_refused = refused;
   return false;
 }
@@ -168,12 +177,14 @@ Superslab *acquire_superslab(bool guarded) {
   return nullptr;
 }
 
-void end_mapping(void *start, size_t size) {
-  while (try_unmap(start, size)) {
+void end_mapping(void *start, size_t size, void *behind, size_t behind_size) {
+  while (try_unmap(start, size, behind, behind_size)) {
     Refused *refused = take_refused();
     if (refused == nullptr) return;
     start = refused;
     size = refused->size;
+    behind = refused->behind;
+    behind_size = refused->behind_size;
   }
 }
 

@@ -29,9 +29,10 @@ bool has_released();
 // Unmaps those that are kept, for who needs their addresses for something else. Any thread.
 void unmap_kept_superslabs();
 
-// Unmaps memory that nobody uses any more. What the system refuses to take back loses its pages, and is tried
-// again when next something was taken. Any thread.
-void end_mapping(void *start, size_t size);
+// Unmaps memory that nobody uses any more: a mapping, whose first page can be written to, and before it another
+// piece, as it may be. What the system refuses to take back loses its pages, and is tried again when next
+// something was taken. Any thread.
+void end_mapping(void *start, size_t size, void *behind = nullptr, size_t behind_size = 0);
 
 // Around fork: nobody else is inside the pool while the child is made.
 void lock_superslab_pool();

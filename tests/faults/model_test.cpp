@@ -29,6 +29,7 @@ bool expect_good(const Setup &setup, const Ops &ops, Asked *asked) {
 Setup setup_for(uint64_t seed) {
   Setup setup;
   setup.kind_groups = static_cast<uint32_t>(1 + seed % 4);
+  setup.hardened = seed % 3 == 2;
   return setup;
 }
 
@@ -92,6 +93,21 @@ TEST(FaultRegression, AHeapsControllerGoesBackLaterAsWell) {
   for (uint32_t i = 0; i < 12; ++i) ops.push_back({Op::kAlloc, i, 4u << 20, 0});
   ops.push_back({Op::kHint, 4, 2, 0});
   for (uint64_t seed = 1; seed <= 20; ++seed) EXPECT_EQ(hold(400, seed, ops), "") << seed;
+}
+
+// The fuzzer found it: the guard behind a hardened heap's large block stayed mapped, where that had grown.
+TEST(FaultRegression, AGuardGoesBackLaterAsWell) {
+  Ops ops;
+  for (uint32_t i = 0; i < 12; ++i) {
+    ops.push_back({Op::kAlloc, i, 2u << 20, 0});
+    ops.push_back({Op::kRealloc, i, 4u << 20, 0});
+    ops.push_back({Op::kRealloc, i, 1u << 20, 0});
+  }
+  auto setup = setup_for(0);
+  setup.hardened = true;
+  setup.failing_permille = 200;
+  for (setup.failing_seed = 1; setup.failing_seed <= 20; ++setup.failing_seed)
+    EXPECT_EQ(replay_in_child(setup, ops), "") << setup.failing_seed;
 }
 
 }  // namespace
