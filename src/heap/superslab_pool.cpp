@@ -65,7 +65,7 @@ size_t mapped_size(const Superslab *superslab) {
   return (is_of_pool(superslab) ? kSuperslabSize : superslab->head.mapped) + guard_of(superslab);
 }
 
-bool unmap(void *start, size_t size) {
+bool unmap_or_purge(void *start, size_t size) {
   forget_memory(start, size);
   if (os().unmap(start, size)) return true;
   os().purge(start, size);
@@ -74,8 +74,8 @@ bool unmap(void *start, size_t size) {
 
 // False where the system refuses: it is remembered then, with a page at most.
 bool try_unmap(void *start, size_t size, void *behind, size_t behind_size) {
-  if (behind_size != 0 && unmap(behind, behind_size)) behind_size = 0;
-  if (behind_size == 0 && unmap(start, size)) return true;
+  if (behind_size != 0 && unmap_or_purge(behind, behind_size)) behind_size = 0;
+  if (behind_size == 0 && unmap_or_purge(start, size)) return true;
   auto *refused = static_cast<Refused *>(start);
   Locked locked(g_pool_lock);
   *refused = {g_refused, size, behind, behind_size};
