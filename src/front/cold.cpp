@@ -58,15 +58,6 @@ const SlabPrefix *slab_of_live(Heap &heap, const void *p) {
   return is_free ? nullptr : &prefix;
 }
 
-// As is_free; the holder also knows of blocks in a bin's word.
-bool is_free_here(const Heap &heap, const Route &way, const void *p) {
-  if constexpr (kBitmapWord) {
-    if (way.owner == &heap && way.pool == Pool::kTiny && is_in_word(heap.bins[way.row->prefix.bin], p))
-      return true;
-  }
-  return is_free(way, p);
-}
-
 // Resizes a mid or large block of the caller's heap without copying; nullptr where that cannot be.
 void *resize_in_place(Heap &heap, const Route &way, void *p, size_t size) {
   if (way.owner != &heap) return nullptr;
@@ -149,7 +140,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
     if (void *resized; reallocate_sealed(heap, p, size, resized)) return resized;
   }
   Route way = route(p);
-  if (way.fault == 0 && is_free_here(heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
+  if (way.fault == 0 && is_free_here(&heap, way, p)) way.fault = ACE_ERROR_DOUBLE_FREE;
   if (way.fault != 0) {
     report_misuse(way.fault, "realloc", p, way);
     return nullptr;

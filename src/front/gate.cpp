@@ -1,6 +1,6 @@
 #include "front/gate.h"
 
-#include "heap/red_zone.h"
+#include "heap/scatter.h"
 
 namespace ace {
 namespace {
@@ -88,19 +88,15 @@ Route route(const void *p) {
   return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
 }
 
-bool is_free(const Route &route, const void *p) {
+bool has_free_bit(const Route &route) {
   auto bit = [](const BitmapWord &word, unsigned n) {
-    return word.load(std::memory_order_relaxed) >> n % 64 & 1;
+    return (word.load(std::memory_order_relaxed) >> n % 64 & 1) != 0;
   };
   switch (route.pool) {
     case Pool::kTiny: {
-      unsigned slab = route.row->prefix.index, word = route.index / 64;
-      if (bit(route.superslab->free_bits[slab][word], route.index)) return true;
-      if (bit(route.superslab->remote_bits[slab][word], route.index)) return true;
-      // About to be issued. In a hardened heap it is zero, and a live block has its seal; else on an allocation
-      // list: the tag is there as long as the block is, and no longer.
-      if (route.owner->nature == Nature::kHardened) return is_wiped(*route.owner, p, route.size);
-      return shared_tag(block_of(p)) == &route.owner->bins[route.row->prefix.bin];
+      const unsigned slab = route.row->prefix.index, word = route.index / 64;
+      return bit(route.superslab->free_bits[slab][word], route.index) ||
+             bit(route.superslab->remote_bits[slab][word], route.index);
     }
     case Pool::kMid:
       return bit(route.superslab->mid().remote[route.index / 64], route.index);
@@ -110,6 +106,28 @@ bool is_free(const Route &route, const void *p) {
       break;
   }
   return false;
+}
+
+bool is_free(const Route &route, const void *p) {
+  if (has_free_bit(route)) return true;
+  if (route.pool != Pool::kTiny) return false;
+  // About to be issued. In a hardened heap it is zero, and a live block has its seal; else it is on an
+  // allocation list: the tag is there as long as the block is, and no longer.
+  if (route.owner->nature == Nature::kHardened) return is_wiped(*route.owner, p, route.size);
+  return shared_tag(block_of(p)) == &route.owner->bins[route.row->prefix.bin];
+}
+
+bool is_free_here(const Heap *caller, const Route &route, const void *p) {
+  if (route.owner != caller || route.pool != Pool::kTiny) return is_free(route, p);
+  const Bin &bin = caller->bins[route.row->prefix.bin];
+  if (caller->nature == Nature::kHardened) {
+    const bool is_current = route.row->prefix.state == SlabState::kCurrent;
+    return has_free_bit(route) || (is_current && is_scattered(bin, p));
+  }
+  if constexpr (kBitmapWord) {
+    if (is_in_word(bin, p)) return true;
+  }
+  return is_free(route, p);
 }
 
 }  // namespace ace

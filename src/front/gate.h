@@ -45,8 +45,12 @@ struct Route {
 
 Route route(const void *p);
 
-// Is the block at `p`, to which the route leads, free already, as far as its bit or its tag tells?
+// Is the block at `p`, to which the route leads, free already, as far as a bit tells?
+bool has_free_bit(const Route &route);
+// ... or its tag, or in a hardened heap that it was wiped?
 bool is_free(const Route &route, const void *p);
+// The same where the caller may be the holder, who knows it exactly.
+bool is_free_here(const Heap *caller, const Route &route, const void *p);
 
 // Reports a misuse (misuse.cpp): to the host's handler, else to standard error; aborts where the policy says
 // so.

@@ -134,6 +134,7 @@ void *resize_sealed(Heap &heap, const Route &way, void *p, size_t old_size, size
     heap.spoiled = nullptr;
     report_misuse(ACE_ERROR_WRITE_AFTER_FREE, "realloc", resized, route(resized));
   }
+  wipe_old_seal(resized, old_size, size, way.size);
   put_seal(heap, resized, gross, size);
   if (watched) tell_resized(heap, p, resized, old_size, size, gross);
   return resized;
@@ -219,8 +220,8 @@ size_t size_checked(const Route &way, const void *p, const char *function) {
   return asked;
 }
 
-bool wipe_checked(const Route &way, void *p, size_t size, const char *function) {
-  if (is_free(way, p)) {
+bool wipe_checked(const Heap *caller, const Route &way, void *p, size_t size, const char *function) {
+  if (is_free_here(caller, way, p)) {
     report_misuse(ACE_ERROR_DOUBLE_FREE, function, p, way);
     return false;
   }
@@ -254,7 +255,10 @@ bool reallocate_sealed(Heap &heap, void *p, size_t size, void *&result) {
     }
     if (size > old_size) result = nullptr;  // shrinking never fails
   }
-  if (result != nullptr) put_seal(heap, p, gross, size);
+  if (result != nullptr) {
+    wipe_old_seal(p, old_size, size, gross);
+    put_seal(heap, p, gross, size);
+  }
   return true;
 }
 

@@ -26,7 +26,7 @@ void free_hardened_swept(Heap &heap, SlabPrefix &prefix, void *p, size_t size);
 
 // A block of a hardened heap, to which the route leads, is about to be freed: wipes it. False, and reported,
 // where it is free already, is not sound or is not of that size.
-bool wipe_checked(const Route &way, void *p, size_t size, const char *function);
+bool wipe_checked(const Heap *caller, const Route &way, void *p, size_t size, const char *function);
 
 // The size that was asked for a block of a hardened heap, not free, to which the route leads; kBroken, and
 // reported, where it is not sound.

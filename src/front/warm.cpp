@@ -13,8 +13,9 @@ namespace {
 // A block of another heap, or of a heap whose holder the caller is not.
 void free_remote(Heap *caller, void *p, const Route &route) {
   bool marked = false;
-  // Of a hardened heap wipe_checked has asked that, and afterwards the block looks free.
-  if (route.owner->nature == Nature::kHardened || !is_free(route, p)) {
+  // A block of a hardened heap has been wiped by now, and looks free.
+  const bool is_sealed = route.owner->nature == Nature::kHardened;
+  if (!(is_sealed ? has_free_bit(route) : is_free(route, p))) {
     switch (route.pool) {
       case Pool::kTiny:
         marked = free_remote_tiny(*route.row, route.index);
@@ -96,7 +97,7 @@ void free_judged(Heap *heap, void *p, size_t size, const char *function) {
   Route way = route(p);
   if (way.fault == 0 && size > way.size) way.fault = ACE_ERROR_SIZE_MISMATCH;
   if (way.fault != 0) return report_misuse(way.fault, function, p, way);
-  if (way.owner->nature == Nature::kHardened && !wipe_checked(way, p, size, function)) return;
+  if (way.owner->nature == Nature::kHardened && !wipe_checked(heap, way, p, size, function)) return;
   if (way.owner == heap) return free_local(*heap, p, way);
   free_remote(heap, p, way);
 }

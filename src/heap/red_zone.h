@@ -57,7 +57,14 @@ inline void not_by_vectors() { __asm__ volatile(""); }
   }
 }
 
-// The same for a block that holds something already.
+// Before a block grows in place: what the program gets shows nothing of the key, which is the same as long as
+// the block stays. `gross` is what the block had.
+inline void wipe_old_seal(void *block, size_t old_size, size_t size, size_t gross) {
+  if (size > old_size)
+    __builtin_memset(static_cast<std::byte *>(block) + old_size, 0, std::min(size, gross) - old_size);
+}
+
+// Seals a block that holds something already.
 inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
   Word *word = padding_of(block, size);
   const uint64_t kept = *word & ~(~uint64_t{0} << size % 8 * 8);

@@ -4,7 +4,7 @@
 
 #include "heap/large.h"
 #include "heap/mid.h"
-#include "heap/slab.h"
+#include "heap/scatter.h"
 
 namespace ace {
 namespace {
@@ -95,13 +95,16 @@ unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t 
     if constexpr (kFrontCache != 0)
       freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
-    const uint64_t bits = local.load(std::memory_order_relaxed);
+    const uint64_t waiting = is_current && heap.nature == Nature::kHardened
+                                 ? scattered_at(bin, superslab->slab(index) + w * kBytesPerWord)
+                                 : 0;
+    const uint64_t bits = local.load(std::memory_order_relaxed) | waiting;
     for (uint64_t twice = freed & bits; twice != 0; twice &= twice - 1) {  // by their holder, too
       const auto granule = w * 64 + static_cast<unsigned>(std::countr_zero(twice));
       report_late(ACE_ERROR_DOUBLE_FREE, user_part(superslab->slab(index) + granule * kGranule));
     }
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
-    local.store(bits | freed, std::memory_order_relaxed);
+    local.store((bits | freed) & ~waiting, std::memory_order_relaxed);
   });
   if (found != 0) count_remote_page(heap, superslab, index);
   return found;

@@ -54,6 +54,11 @@ inline uint64_t gather(Bin &bin, const void *&start) {
   return std::exchange(bin.reciprocal, 0);
 }
 
+// What waits of the word whose first granule lies at `start`.
+inline uint64_t scattered_at(const Bin &bin, const std::byte *start) {
+  return address_of(start) == bin.base ? bin.reciprocal : 0;
+}
+
 // Is the block, which lies in the bin's current slab, one of them?
 inline bool is_scattered(const Bin &bin, const void *block) {
   const uintptr_t distance = address_of(block) - bin.base;

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "front/gate.h"
+#include "heap/remote.h"
 #include "heap/scatter.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
@@ -125,6 +126,12 @@ TEST_F(HardenedTest, BlocksThatWaitToBeIssuedAreFree) {
   EXPECT_EQ(ace_heap_realloc(heap, *waiting, 200, 0), nullptr);
   EXPECT_EQ(ace_usable_size(*waiting), 0u);
   EXPECT_EQ(misuse.take(), std::vector<int>(4, ACE_ERROR_DOUBLE_FREE));
+  // Of two threads that free it in one moment the other has looked before.
+  const Route way = route(*waiting);
+  ASSERT_TRUE(free_remote_tiny(*way.row, way.index));
+  drain_remote_frees(*heap);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  EXPECT_EQ(audit(heap), "");
   ace_trim(heap, SIZE_MAX);  // they go back to the bitmap
   EXPECT_EQ(list_length(*heap, bin), 0u);
   EXPECT_EQ(stats().live_blocks, 1u);
@@ -135,7 +142,7 @@ TEST_F(HardenedTest, BlocksThatWaitToBeIssuedAreFree) {
 TEST_F(HardenedTest, ZeroesBehindABlockAreNoSecondFree) {
   for (size_t size : {size_t{40}, size_t{41}, size_t{20000}}) {
     auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, size));
-    p[0] = 1;
+    memset(p, 0, size);
     const std::vector<unsigned char> behind(p + size, p + route(p).size);
     std::fill_n(p + size, behind.size(), 0);
     ace_heap_free(heap, p);
@@ -144,6 +151,19 @@ TEST_F(HardenedTest, ZeroesBehindABlockAreNoSecondFree) {
     ace_heap_free(heap, p);
     EXPECT_TRUE(misuse.take().empty());
   }
+}
+
+TEST_F(HardenedTest, ABlockThatGrowsShowsNothingOfItsKey) {
+  const size_t from_to[][2] = {{48, 56},       {1, 8},         {1000, 1016},
+                               {20000, 20472}, {20472, 40000}, {600000, 700000}};
+  for (auto [from, to] : from_to) {
+    auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, from));
+    memset(p, 0xff, from);
+    p = static_cast<unsigned char *>(ace_heap_realloc(heap, p, to, 0));
+    EXPECT_EQ(std::count(p + from, p + to, 0), static_cast<ptrdiff_t>(to - from)) << from;
+    ace_heap_free_sized(heap, p, to);
+  }
+  EXPECT_TRUE(misuse.take().empty());
 }
 
 TEST_F(HardenedTest, PagesThatWentBackAreAsGoodAsFreeOnes) {
