@@ -36,7 +36,8 @@ class Census {
     const uintptr_t first = at / kPage, last = (at + usable - 1) / kPage;
     ++row->blocks;
     row->bytes += usable;
-    row->pages += last + 1 - std::max(first, row->last_page + 1);
+    // Blocks that share a page follow one another; else addresses may rise or fall.
+    row->pages += last + 1 - first - (first == row->last_page);
     row->last_page = last;
   }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/controller.h"
@@ -18,6 +19,7 @@ namespace {
 
 Lock g_playbook_lock;  // guards the rest
 bool g_is_read, g_has_news;
+bool g_is_other;                // what lies at the playbook's path is something else, which is not to be lost
 Context g_contexts[kContexts];  // the file's, and what was learned since
 char g_text[kPlaybookMax + 1];
 
@@ -28,12 +30,16 @@ const char *file_name() {
 
 PlaybookFit fit() { return {os().page_size, options().memory_price}; }
 
-// The whole file into g_text, with a final zero; false where there is none, or it is too large.
+// The whole file into g_text, with a final zero; false where there is none, or it cannot be a playbook.
 bool read_file(const char *path) {
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) {
-    if (errno != ENOENT)
-      dprintf(STDERR_FILENO, "ace: the playbook %s cannot be read: %s\n", path, strerror(errno));
+  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat what;
+  if (file < 0 || fstat(file, &what) != 0 || !S_ISREG(what.st_mode)) {
+    if (file < 0 && errno == ENOENT) return false;
+    g_is_other = true;
+    dprintf(STDERR_FILENO, "ace: the playbook %s cannot be read: %s\n", path,
+            file < 0 ? strerror(errno) : "it is no file");
+    if (file >= 0) close(file);
     return false;
   }
   size_t length = 0;
@@ -45,11 +51,12 @@ bool read_file(const char *path) {
   }
   close(file);
   if (length == sizeof g_text || memchr(g_text, '\0', length) != nullptr) {
+    g_is_other = true;
     dprintf(STDERR_FILENO, "ace: the playbook %s is none: it is ignored\n", path);
     return false;
   }
   g_text[length] = '\0';
-  return true;
+  return length != 0;  // an empty one is as good as none
 }
 
 // The lock is held.
@@ -61,9 +68,11 @@ void read_once() {
   const char *path = file_name();
   unsigned line;
   if (path == nullptr || !read_file(path)) return;
-  if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line))
+  if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line)) {
+    g_is_other = true;
     dprintf(STDERR_FILENO, "ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n",
             path, wrong, line);
+  }
 }
 
 // False where nothing was learned.
@@ -129,6 +138,7 @@ bool write_playbook() {
     read_once();
     memcpy(sum.contexts, g_contexts, sizeof sum.contexts);
     sum.has_news = g_has_news;
+    if (g_is_other) return false;
     visit_heaps(
         [](Heap &heap, void *context) {
           auto &all = *static_cast<Sum *>(context);

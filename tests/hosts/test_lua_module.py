@@ -55,7 +55,7 @@ def test_census(program):
     code = """
     local before = 0
     for _, row in ipairs(ace.census()) do before = before + row.blocks end
-    local kept = {} for i = 1, 30000 do kept[i] = {i} end
+    local kept = {} for i = 1, 200000 do kept[i] = {i} end
     local blocks, bytes, last = 0, 0, math.huge
     for _, row in ipairs(ace.census()) do
       blocks, bytes = blocks + row.blocks, bytes + row.bytes
@@ -64,7 +64,7 @@ def test_census(program):
       last = row.bytes
     end
     local stats = ace.stats()
-    local expected = (jit and 1 or 2) * 30000  -- LuaJIT puts a table and its few elements into one block
+    local expected = (jit and 1 or 2) * 200000  -- LuaJIT puts a table and its few elements into one block
     assert(math.abs(blocks - before - expected) < 100, blocks - before)
     assert(math.abs(stats.live_bytes - bytes) < 20000, stats.live_bytes - bytes)
     local text = tostring(ace.census())

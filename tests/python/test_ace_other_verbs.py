@@ -35,6 +35,39 @@ def test_the_readme_shows_the_options_table():
     assert table in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize("verb", ["doctor", "options"])
+def test_a_full_disk_is_said(verb):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*ACE, verb], stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "ace %s: No space left on device\n" % verb)
+
+
+def test_record_deletes_nobodys_files(tmp_path):
+    (tmp_path / "log").write_text("mine\n")
+    (tmp_path / "run.1").write_text("mine too\n")
+    done = ace("record", "-o", str(tmp_path / "log"), "--", sys.executable, "-c", "pass")
+    assert done.returncode == 1 and "is no trace: give another name" in done.stderr
+    for _ in range(2):  # a former trace goes
+        assert ace("record", "-o", str(tmp_path / "run"), "--", sys.executable, "-c", "pass").returncode == 0
+    assert (tmp_path / "log").read_text() + (tmp_path / "run.1").read_text() == "mine\nmine too\n"
+
+
+def test_a_trace_without_events_is_not_replayed(tmp_path):
+    whole, cut = tmp_path / "run", tmp_path / "cut"
+    ace("record", "-o", str(whole), "--", sys.executable, "-c", "pass")
+    cut.write_bytes(whole.read_bytes()[:300])
+    for verb in (["replay"], ["sweep", "--trials", "1"]):
+        done = ace(*verb, str(cut), HOME=str(tmp_path))
+        assert done.returncode == 1 and "holds no events (it is truncated): record it anew" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_library_is_no_allocator(tmp_path):
+    ace("record", "-o", str(tmp_path / "run"), "--", sys.executable, "-c", "pass")
+    done = ace("replay", str(tmp_path / "run"), "--against", "foo=/etc/passwd")
+    assert done.returncode == 1 and "/etc/passwd is no shared library" in done.stderr
+
+
 def test_output_into_a_closed_pipe_is_no_accident():
     done = subprocess.run(
         "set -o pipefail; %s -m acealloc.cli options | true" % sys.executable, shell=True, executable="/bin/bash",

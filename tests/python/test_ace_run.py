@@ -56,6 +56,17 @@ def test_death_by_a_signal_passes_through(report, number):
         assert done.returncode == -number
 
 
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
+def test_the_exit_status_is_kept_where_nothing_can_be_said(errors):
+    command = "exec %s -m acealloc.cli run --report -- sh -c 'exit 5' %s" % (PYTHON, errors)
+    assert subprocess.run(["sh", "-c", command], env=ENVIRONMENT, timeout=60).returncode == 5
+
+
+def test_a_report_to_a_device_is_not_read_back():
+    done = ace("run", "--report", "--report-to", "/dev/full", "--", PYTHON, "-c", "pass")
+    assert done.returncode == 0 and "/dev/full is no file" in done.stderr
+
+
 @pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
 def test_signals_reach_the_program(report, number):
@@ -244,7 +255,7 @@ def test_the_screen_counts_processes():
 
 def test_the_screen_says_that_nothing_was_entered():
     done = ace("run", "--report", "--", "true")
-    assert done.returncode == 0 and "no host was entered" in done.stderr
+    assert done.returncode == 0 and "nothing was reported" in done.stderr
 
 
 def test_the_screen_says_why_a_host_is_inactive():

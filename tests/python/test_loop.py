@@ -195,6 +195,13 @@ def test_a_missing_log_is_told():
     assert done.returncode == 1 and "/nowhere/log" in done.stderr
 
 
+def test_what_is_no_playbook_is_not_lost(run, tmp_path):
+    other = tmp_path / "app.py"
+    other.write_text(PROGRAM)
+    done = ace("run", "--mode", "learn", "--playbook", str(other), "--", sys.executable, str(other))
+    assert "does not begin with 'ace-playbook 1'" in done.stderr and other.read_text() == PROGRAM
+
+
 def test_the_playbook_of_a_run_is_used_by_the_next(run, tmp_path):
     text = (run / "playbook").read_text()
     assert text.startswith("ace-playbook 1 page=") and "samples=" in text

@@ -102,6 +102,9 @@ def target_of(one: Union[str, Policy], trace: Trace) -> Target:
     if equals:
         if not os.path.isfile(path):
             raise Failure("there is no library %s" % path)
+        with open(path, "rb") as file:
+            if file.read(4) != b"\x7fELF":
+                raise Failure("%s is no shared library" % path)
         return Target(name, kind, preload=os.path.realpath(path))
     if base == "glibc":
         return Target(one, kind)

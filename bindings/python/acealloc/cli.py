@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from . import __version__, abi_version
 from .errors import Failure
+from .render import forget_output
 from .verbs import ablate, doctor, explain, options, record, replay, report, run, simulate, stats, sweep, top
 
 
@@ -27,16 +28,34 @@ def main(argv: Optional[List[str]] = None) -> int:
         names = [action.option_strings[0] for action in chosen._actions if action.option_strings]
         chosen.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
     try:
-        return int(arguments.main(arguments))
+        status = int(arguments.main(arguments))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except Failure as failure:
-        print("ace %s: %s" % (arguments.verb, failure), file=sys.stderr)
+        complain("ace %s: %s" % (arguments.verb, failure))
         return failure.status
-    except BrokenPipeError:
-        # Who read our output has left. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read our output has left
+        forget_output(sys.stdout)
+        return 1
+    except OSError as error:
+        where = "" if error.filename is None else "%s: " % error.filename
+        complain("ace %s: %s%s" % (arguments.verb, where, error.strerror))
+        if sys.stdout is not None:
+            forget_output(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def complain(text: str) -> None:
+    """A line on standard error, where that is open."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        forget_output(sys.stderr)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -34,8 +35,19 @@ def print_out(content: RenderableType) -> None:
 
 
 def print_error(content: RenderableType) -> None:
-    """To standard error, so that a program's own output stays clean."""
-    _console(sys.stderr).print(content)
+    """To standard error, so that a program's own output stays clean. Where that is closed or full nothing is said:
+    the exit status must stay the program's."""
+    if sys.stderr is None:
+        return
+    try:
+        _console(sys.stderr).print(content)
+    except OSError:
+        forget_output(sys.stderr)
+
+
+def forget_output(stream: Any) -> None:
+    """What could not be written is not tried again at exit, which would change the exit status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _console(file: Any) -> Console:
@@ -97,7 +109,7 @@ def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
     """The screen after a run: hosts, heaps, phases, kinds, and what should be zero."""
     parts: List[RenderableType] = [Text("ACE-Alloc", style="bold").append("  %s: %s" % (" ".join(command), outcome))]
     if not report.hosts:
-        parts.append(warning("no host was entered: no CPython or Lua started, or it ended without its exit handlers"))
+        parts.append(warning("nothing was reported: no CPython or Lua started, or it ended without its exit handlers, as by a signal"))
     parts.extend(_host_line(host) for host in _distinct(report.hosts))
     if report.heaps:
         parts.append(_heaps(report))

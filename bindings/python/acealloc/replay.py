@@ -224,6 +224,7 @@ def replay(
     All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had.
     """
     recorded = trace if isinstance(trace, Trace) else Trace(trace)
+    recorded.require_events()
     targets = [target_of(one, recorded) for one in allocators]
     names = [target.name for target in targets]
     if len(set(names)) != len(names):

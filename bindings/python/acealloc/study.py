@@ -166,6 +166,8 @@ def sweep(
     """
     optuna = _optuna()
     recorded = [Trace(trace) for trace in traces]
+    for trace in recorded:
+        trace.require_events()
     if not recorded:
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
@@ -343,6 +345,8 @@ def ablate(
     those are left out. Failure where one cannot be built.
     """
     recorded = [Trace(trace) for trace in traces]
+    for trace in recorded:
+        trace.require_events()
     rows = [(feature, variant) for feature, variants in FEATURES for variant in variants
             if source is not None or "=" in variant]  # fmt: skip
     for number, (feature, variant) in enumerate(rows):

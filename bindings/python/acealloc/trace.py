@@ -67,6 +67,11 @@ class Trace:
         """Live bytes over time: of each heap about a moment a millisecond, where anything was asked of it."""
         return [Moment(at / 1e6, heap, size) for at, heap, size in self._trace.live()]
 
+    def require_events(self) -> None:
+        """Failure where there is nothing to replay."""
+        if self.totals["events"] == 0:
+            raise Failure("%s holds no events (it is %s): record it anew" % (self.path, self.totals["status"]))
+
     def hints(self) -> List[TracedHint]:
         """What the host told its heaps, in order."""
         return [TracedHint(at / 1e6, heap, Hint(code), value) for at, heap, code, value in self._trace.hints()]

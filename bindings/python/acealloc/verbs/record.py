@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import gzip
 import os
 from typing import List
 
@@ -14,6 +15,7 @@ from ..render_experiments import recording
 from ..trace import Trace, pack
 from .run import command_of, run_child
 
+MAGIC = b"ACEtrace"  # src/trace/format.h
 USAGE = "ace record [-o FILE] [--malloc] [--] COMMAND ..."
 
 
@@ -46,13 +48,16 @@ def main(arguments: argparse.Namespace) -> int:
     if found.obstacle:
         raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
     for former in [*files_of(output), *(packed_files_of(output) if packs else [])]:
-        os.unlink(former)
+        if is_trace(former):
+            os.unlink(former)
+        elif former in (output, arguments.output):
+            raise Failure("%s is there, and is no trace: give another name by -o, or delete it" % former)
     require_place(output)
     # One of the two: both would write to one file, and a VM's heaps are not malloc's.
     first = preload.malloc_library(library) if arguments.malloc else library
     environment = preload.environment(first, {"ACE_RECORD": output}, os.environ)
     status = run_child(path, command, environment)
-    written = files_of(output)
+    written = [file for file in files_of(output) if is_trace(file)]
     if not written:
         what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
         print_error(warning("nothing was recorded: %s" % what))
@@ -71,6 +76,19 @@ def packed_files_of(output: str) -> List[str]:
     """The same, compressed."""
     further = [name for name in glob.glob(glob.escape(output) + ".*.gz") if name[len(output) + 1 : -3].isdigit()]
     return [name for name in [output + ".gz", *sorted(further)] if os.path.isfile(name)]
+
+
+def is_trace(file: str) -> bool:
+    """Is it a trace, or the beginning of one, compressed or not? Other people's files are left alone."""
+    try:
+        with open(file, "rb") as plain:
+            start = plain.read(len(MAGIC))
+        if start[:2] == b"\x1f\x8b":
+            with gzip.open(file) as packed:
+                start = packed.read(len(MAGIC))
+    except (OSError, EOFError):
+        return False
+    return start == MAGIC or start == b""
 
 
 def require_place(output: str) -> None:

@@ -124,7 +124,10 @@ def run_and_report(path: str, command: List[str], environment: Dict[str, str], l
     begin = time.monotonic()
     status = run_child(path, command, environment)
     outcome = "%s, %.2f s" % (ending(status), time.monotonic() - begin)
-    print_error(run_report(command, outcome, report.read(lines, offset)))
+    if os.path.exists(lines) and not os.path.isfile(lines):
+        print_error(warning("%s is no file: what was reported is not shown" % lines))
+    else:
+        print_error(run_report(command, outcome, report.read(lines, offset)))
     return status
 
 
