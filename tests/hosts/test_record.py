@@ -125,7 +125,7 @@ def ace_record(*arguments):
 
 def test_the_command(tmp_path):
     file = tmp_path / "run.ace"
-    file.write_text("a former one")
+    file.write_text("ACEtrace: a former one")
     done = ace_record("-o", file, "--", "/usr/bin/python3", "-c", "import json; print(len(json.dumps(list(range(9)))))")
     assert (done.returncode, done.stdout) == (0, "27\n")
     assert "CPython 3" in done.stderr and "events in" in done.stderr and "most live" in done.stderr
