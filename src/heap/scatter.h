@@ -1,8 +1,8 @@
 // How a hardened heap issues a slab's blocks: a word of the bitmap after another, by address, in a circle that
 // begins anywhere in the slab; those of blocks from 512 bytes on in another order each time. (Small blocks in
-// any order cost a collector's program up to as much time again, and circles within each word a third: it goes
-// through objects in the order in which they were made.) What is freed behind is issued when the slab's turn
-// comes again: a freed block rests until its bin has gone through the rest of the slab.
+// any order cost a collector's program up to as much time again, and a circle in each word up to 1.6 times as
+// much: it goes through objects in the order in which they were made.) What is freed ahead is issued when its
+// word comes, what is freed behind when the slab has its next turn.
 //
 // A hardened bin has no window, so that Bin::reciprocal is free to hold what may be issued of the word, and
 // Bin::base where the word's first granule lies. Like an allocation list's, these blocks have left the bitmap

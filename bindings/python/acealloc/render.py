@@ -109,7 +109,8 @@ def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
     """The screen after a run: hosts, heaps, phases, kinds, and what should be zero."""
     parts: List[RenderableType] = [Text("ACE-Alloc", style="bold").append("  %s: %s" % (" ".join(command), outcome))]
     if not report.hosts:
-        parts.append(warning("nothing was reported: no CPython or Lua started, or it ended without its exit handlers, as by a signal"))
+        parts.append(warning("nothing was reported: no CPython or Lua started, or it ended without its exit handlers, "
+                             "as by a signal"))  # fmt: skip
     parts.extend(_host_line(host) for host in _distinct(report.hosts))
     if report.heaps:
         parts.append(_heaps(report))
