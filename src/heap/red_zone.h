@@ -163,7 +163,7 @@ inline bool is_wiped(const Heap &heap, const void *block, size_t gross) {
 
 inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long
 
-// The same for a block of up to kShortWipe.
+// Zeroes a block of up to kShortWipe; `size` is a multiple of 16.
 [[gnu::always_inline]] inline void wipe_short(void *start, size_t size) {
   auto *p = static_cast<TwoWords *>(start);
   size_t n = size / sizeof *p;
