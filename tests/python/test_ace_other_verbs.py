@@ -117,6 +117,13 @@ def test_doctor_sees_what_stands_in_the_way():
     assert rows["LD_PRELOAD"]["state"] == "note"
 
 
+def test_doctor_sees_an_option_that_is_misspelt():
+    done = ace("doctor", "--json", ACE_HARDEND="on", ACE_ROOT="/opt/ace")
+    rows = {row["what"]: row for row in json.loads(done.stdout)["machine"]}
+    assert rows["ACE_HARDEND"]["state"] == "bad" and "ACE_HARDENED" in rows["ACE_HARDEND"]["found"]
+    assert "ACE_ROOT" not in rows, "another program's"
+
+
 def test_doctor_fails_without_the_library():
     done = ace("doctor", ACE_PRELOAD="/nowhere/lib.so")
     assert done.returncode == 1 and "no preloaded library at /nowhere/lib.so" in " ".join(done.stdout.split())

@@ -228,6 +228,13 @@ def test_options_reach_the_library(tmp_path):
     assert told["ACE_BAD_POINTER"] == "report"
 
 
+def test_what_has_no_effect_is_said(tmp_path):
+    (tmp_path / "run.ace").touch()
+    done = ace("run", "--record", tmp_path / "run.ace", "--", "true", env=dict(ENVIRONMENT, ACE_HARDEND="on"))
+    assert "ACE_HARDEND is no option's variable and has no effect: do you mean ACE_HARDENED?" in done.stderr
+    assert "is there and is kept" in done.stderr and "%s.PID" % (tmp_path / "run.ace") in done.stderr
+
+
 def test_a_limit_ends_in_memory_error():
     code = "try: data = [bytes(1000) for _ in range(200_000)]\nexcept MemoryError: print('MemoryError')"
     assert ace("run", "--limit", "64m", "--", PYTHON, "-c", code).stdout == "MemoryError\n"

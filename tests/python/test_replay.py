@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -335,6 +336,31 @@ def test_a_search_goes_on_where_it_was(traces, tmp_path):
     assert front and all(not (a[0] < b[0] and a[1] < b[1]) for a in front for b in front)
     other = ace("sweep", traces["luajit"], "--storage", storage)
     assert other.returncode == 1 and "is of other traces" in other.stderr
+
+
+def test_a_search_that_is_interrupted_loses_nothing(traces, tmp_path):
+    storage = "sqlite:///%s" % (tmp_path / "study.db")
+    command = [*ACE, "sweep", traces["cpython"], "--storage", storage, "--trials", "5", "--rounds", "20"]
+    search = subprocess.Popen(list(map(str, command)), env=CLEAN, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "study.db").exists() or not begun(storage):
+        time.sleep(0.1)
+    search.send_signal(signal.SIGINT)
+    assert "goes on where this one was" in search.communicate(timeout=60)[1] and search.returncode == 130
+    done = ace("sweep", traces["cpython"], "--storage", storage, "--trials", "5", "--csv", tmp_path / "trials.csv")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(open(tmp_path / "trials.csv")))
+    assert [row["by_hand"] for row in rows] == 5 * ["True"]
+
+
+def begun(storage):
+    """Has one of a study's trials begun?"""
+    import optuna
+
+    try:
+        return any(trial.state == optuna.trial.TrialState.RUNNING for trial in
+                   optuna.load_study(storage=storage, study_name="ace").get_trials(deepcopy=False))  # fmt: skip
+    except Exception:  # its tables are being made
+        return False
 
 
 def test_a_search_of_ones_own(traces, tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional, Tuple
 
 from . import _core
 from .errors import Failure
@@ -58,3 +59,14 @@ def environment(
         result["LUA_CPATH"] = theirs if theirs.startswith(pattern) else pattern + ";" + theirs
     result.update(settings)
     return result
+
+
+def misspelt(environment: Mapping[str, str]) -> List[Tuple[str, str]]:
+    """Variables that are no option's and nearly one's, each with that. The library itself tells of unknown ones only
+    under ACE_VERBOSE=on, as other programs have an ACE_ of their own."""
+    known = [option.environment for option in _core.options()]
+    found = []
+    for name in sorted(environment):
+        if name.startswith("ACE_") and name not in known:
+            found += [(name, near) for near in difflib.get_close_matches(name, known, n=1, cutoff=0.85)]
+    return found

@@ -11,7 +11,7 @@ from ._core import options
 from .render import duration, new_table, size, warning
 from .replay import Replay
 from .simulate import GRID, Outcome, Target
-from .study import Ablated, Study
+from .study import DECIDING, Ablated, Study
 from .trace import Trace
 
 
@@ -136,7 +136,8 @@ def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
     parts: List[RenderableType] = [table]
     if not has_designs:
         parts.append(warning("designs that no option changes were left out: name a checkout of ACE by --source"))
-    parts.append(Text("A time counts where it lies on the same side in every round; memory from 1% on.", style="dim"))
+    parts.append(Text("A time counts where it lies on the same side in every round, of %d at least; memory from 1%% on."
+                      % DECIDING, style="dim"))  # fmt: skip
     return Group(*parts)
 
 

@@ -26,6 +26,7 @@ from .trace import Trace
 TracePath = Union[str, "os.PathLike[str]"]
 DEFAULT = "default"
 OPEN_ATTEMPTS = 4
+DECIDING = 3  # rounds; a time of fewer says nothing
 
 
 # ---- what is searched
@@ -181,7 +182,8 @@ def sweep(
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
 
     def done() -> int:
-        return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+        # One that was interrupted or failed is not.
+        return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
 
     def objective(trial: Any) -> Tuple[float, float]:
         options = _suggested(trial, space)
@@ -190,7 +192,12 @@ def sweep(
             if progress is not None:
                 progress(min((done() + share) / trials, 1), " ".join("%s=%s" % pair for pair in options.items()))
 
-        compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
+        try:
+            compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
+        except KeyboardInterrupt:
+            if trial.user_attrs.get("by_hand"):  # it is still to be tried
+                study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
+            raise
         trial.set_user_attr("options", options)
         trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
         trial.set_user_attr("peak_bytes", mean_ratio([one.peak for one in compared]))
@@ -206,7 +213,7 @@ def _optuna() -> Any:
         import optuna
     except ImportError:
         raise Failure("searching needs Optuna: pip install 'acealloc[experiments]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial ends the search with its own error
     import warnings
 
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -318,8 +325,8 @@ FEATURES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Ablated:
-    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds and
-    traces lie on one side of 1."""
+    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds, at
+    least DECIDING of them, and of all traces lie on one side of 1."""
 
     feature: str
     variant: str
@@ -361,7 +368,8 @@ def ablate(
         yield Ablated(
             feature, variant, mean_ratio([one.seconds for one in compared]), mean_ratio([one.peak for one in compared]),
             mean_ratio([one.mean for one in compared]), mean_ratio([one.faults for one in compared]),
-            all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared),
+            rounds >= DECIDING
+            and (all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared)),
         )  # fmt: skip
 
 

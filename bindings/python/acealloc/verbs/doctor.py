@@ -112,6 +112,8 @@ def machine() -> Iterator[Row]:
     chosen = sorted(name for name in os.environ if name.startswith("ACE_"))
     if chosen:
         yield Row("note", "environment", " ".join("%s=%s" % (name, os.environ[name]) for name in chosen))
+    for name, meant in preload.misspelt(os.environ):
+        yield Row("bad", name, "is no option's variable and has no effect: do you mean %s?" % meant)
 
 
 def huge_pages() -> Row:

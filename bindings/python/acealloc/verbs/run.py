@@ -67,6 +67,11 @@ def main(arguments: argparse.Namespace) -> int:
     library = preload.library()
     malloc = preload.malloc_library(library) if arguments.malloc else None
     found = program.inspect(path)
+    for name, meant in preload.misspelt(os.environ):
+        print_error(warning("%s is no option's variable and has no effect: do you mean %s?" % (name, meant)))
+    if os.path.isfile(settings.get("ACE_RECORD", "")):
+        print_error(warning("%(file)s is there and is kept: this recording goes to %(file)s.PID"
+                            % {"file": settings["ACE_RECORD"]}))  # fmt: skip
     if found.obstacle:
         print_error(warning("%s cannot be entered: %s. It runs without ACE." % (found.executable, found.obstacle)))
     if not arguments.screen:

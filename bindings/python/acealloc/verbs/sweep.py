@@ -46,7 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
                 progress=progress,
             )  # fmt: skip
     except KeyboardInterrupt:
-        print_error(warning("interrupted: the same command goes on where this one was"))
+        print_error(warning("interrupted: the same command goes on where this one was (%s, --study %s)"
+                            % (arguments.storage, arguments.study)))  # fmt: skip
         return 130
     if arguments.csv:
         done.write_csv(arguments.csv)

@@ -15,6 +15,7 @@ from typing import Callable, Iterator, List
 from rich.console import Group, RenderableType
 from rich.live import Live
 
+from ..errors import Failure
 from ..render import print_out, process_list, process_view, warning
 from ..watched import CannotWatch, WatchedProcess, watch_each, watchable
 from .stats import NOBODY, add_pids, ask
@@ -46,6 +47,8 @@ def main(arguments: argparse.Namespace) -> int:
     if pids:
         ask(pids)  # fails where one cannot be watched from the beginning
     if arguments.once or not sys.stdout.isatty():
+        if not pids and not watchable():
+            raise Failure(NOBODY)
         print_out(frame(pids))
         return 0
     with contextlib.suppress(KeyboardInterrupt), _keyboard() as key_within:
