@@ -170,7 +170,7 @@ inline bool is_block(const SlabPrefix &prefix, const void *p) {
     return free_judged(&heap, p, size, function);
   const size_t gross = block_size_of(prefix);
   size_t asked;
-  if (!check_seal(heap, p, gross, asked) || (size != kUntold && size != asked)) [[unlikely]]
+  if (!(size == kUntold ? check_seal(heap, p, gross, asked) : check_seal_of(heap, p, gross, size))) [[unlikely]]
     return free_judged(&heap, p, size, function);
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if (gross > kShortWipe) return wipe_and_free(heap, row, p, gross);

@@ -48,8 +48,7 @@ inline void not_by_vectors() { __asm__ volatile(""); }
 [[gnu::always_inline]] inline void put_first_seal(const Heap &heap, void *block, size_t gross, size_t size) {
   const uint64_t key = key_of(heap.secret, block);
   Word *end = seal_of(block, gross), *word = padding_of(block, size);
-  const size_t kept = size % 8 * 8;
-  *word = key >> kept << kept;
+  *word = key >> size * 8 % 64 << size * 8 % 64;
   *end = key ^ uint64_t { size } << 8;
   while (++word < end) {
     *word = key;
@@ -72,6 +71,19 @@ inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
   *word |= kept;
 }
 
+// Is what lies between the size and the seal, at `end`, whole?
+[[gnu::always_inline]] inline bool check_padding(uint64_t key, const void *block, const Word *end,
+                                                 size_t size) {
+  const Word *word = padding_of(const_cast<void *>(block), size);
+  if (word == end) return true;
+  uint64_t wrong = (*word ^ key) >> size * 8 % 64;
+  while (++word < end) {
+    wrong |= *word ^ key;
+    not_by_vectors();
+  }
+  return wrong == 0;
+}
+
 // In open memory: are seal and padding whole? `size` is what was asked for.
 [[gnu::always_inline]] inline bool check_seal(const Heap &heap, const void *block, size_t gross, size_t &size) {
   const uint64_t key = key_of(heap.secret, block);
@@ -79,14 +91,15 @@ inline void put_seal(const Heap &heap, void *block, size_t gross, size_t size) {
   size = std::rotr(*end ^ key, 8);  // what should be zero comes first, and is too large where it is not
   if (size > gross - kSeal) [[unlikely]]
     return false;
-  const Word *word = padding_of(const_cast<void *>(block), size);
-  if (word == end) return true;
-  uint64_t wrong = (*word ^ key) >> size % 8 * 8;
-  while (++word < end) {
-    wrong |= *word ^ key;
-    not_by_vectors();
-  }
-  return wrong == 0;
+  return check_padding(key, block, end, size);
+}
+
+// ... and is it `size` that was asked for?
+[[gnu::always_inline]] inline bool check_seal_of(const Heap &heap, const void *block, size_t gross,
+                                                 size_t size) {
+  const uint64_t key = key_of(heap.secret, block);
+  const Word *end = seal_of(block, gross);
+  return *end == (key ^ size << 8) && size <= gross - kSeal && check_padding(key, block, end, size);
 }
 
 inline constexpr size_t kBroken = SIZE_MAX;
@@ -121,22 +134,19 @@ inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
   return read_open_seal(heap, block, gross);
 }
 
-// `size` is a multiple of 16. What is over four times that comes first, so that small blocks need no loop.
+// `size` is a multiple of 16. Small blocks need no loop: their beginning and their end may overlap.
 [[gnu::always_inline]] inline bool is_zero(const void *start, size_t size) {
-  auto *p = static_cast<const TwoWords *>(start);
-  size_t n = size / sizeof *p;
-  TwoWords bits{}, more{};
-  if (n & 1) bits = p[--n];
-  if (n & 2) {
-    n -= 2;
-    bits |= p[n] | p[n + 1];
+  auto *p = static_cast<const TwoWords *>(start), *end = p + size / sizeof *p;
+  TwoWords bits;
+  if (size <= 2 * sizeof *p) {
+    bits = p[0] | end[-1];
+  } else {
+    bits = p[0] | p[1] | end[-2] | end[-1];
+    if (size > 4 * sizeof *p) {
+      bits |= p[2] | p[3] | end[-4] | end[-3];
+      for (p += 4, end -= 4; p < end; p += 2) bits |= p[0] | p[1];
+    }
   }
-  while (n != 0) {
-    n -= 4;
-    bits |= p[n] | p[n + 1];
-    more |= p[n + 2] | p[n + 3];
-  }
-  bits |= more;
   return (bits[0] | bits[1]) == 0;
 }
 
@@ -163,19 +173,15 @@ inline bool is_wiped(const Heap &heap, const void *block, size_t gross) {
 
 inline constexpr size_t kShortWipe = 256;  // beyond, the library's loop is faster than its call is long
 
-// Zeroes a block of up to kShortWipe; `size` is a multiple of 16.
+// Zeroes a block of up to kShortWipe, as is_zero reads it.
 [[gnu::always_inline]] inline void wipe_short(void *start, size_t size) {
-  auto *p = static_cast<TwoWords *>(start);
-  size_t n = size / sizeof *p;
-  if (n & 1) p[--n] = TwoWords{};
-  if (n & 2) {
-    n -= 2;
-    p[n] = p[n + 1] = TwoWords{};
-  }
-  while (n != 0) {
-    n -= 4;
-    p[n] = p[n + 1] = p[n + 2] = p[n + 3] = TwoWords{};
-  }
+  auto *p = static_cast<TwoWords *>(start), *end = p + size / sizeof *p;
+  p[0] = end[-1] = TwoWords{};
+  if (size <= 2 * sizeof *p) return;
+  p[1] = end[-2] = TwoWords{};
+  if (size <= 4 * sizeof *p) return;
+  p[2] = p[3] = end[-4] = end[-3] = TwoWords{};
+  for (p += 4, end -= 4; p < end; p += 2) p[0] = p[1] = TwoWords{};
 }
 
 inline void wipe(void *start, size_t size) {
