@@ -134,7 +134,7 @@ inline size_t read_seal(const Heap &heap, const void *block, size_t gross) {
   return read_open_seal(heap, block, gross);
 }
 
-// `size` is a multiple of 16. Small blocks need no loop: their beginning and their end may overlap.
+// `size` is a multiple of 16, and not 0. Small blocks need no loop: their beginning and their end may overlap.
 [[gnu::always_inline]] inline bool is_zero(const void *start, size_t size) {
   auto *p = static_cast<const TwoWords *>(start), *end = p + size / sizeof *p;
   TwoWords bits;
