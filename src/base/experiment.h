@@ -32,51 +32,12 @@ struct StateOf<false, T> {
 #endif
 inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
 
-// bitmap_word: 1: a carve takes a word of the free bitmap and keeps it with the bin, instead of threading a
-// list through the blocks: it writes to none of them, and they are issued in the order of their addresses.
-// Frees into the window still go onto the list, which is taken from first. (carve_batch says nothing then.)
-#ifndef ACE_EXPERIMENT_BITMAP_WORD
-#define ACE_EXPERIMENT_BITMAP_WORD 0
-#endif
-inline constexpr bool kBitmapWord = ACE_EXPERIMENT_BITMAP_WORD;
-
 // carve_batch: how many blocks a carve takes, about. 64: few enough not to touch memory long before it is used,
 // many enough to pay for the refill. 1: exactly one, the seed paper's refill-one.
 #ifndef ACE_EXPERIMENT_CARVE_BATCH
 #define ACE_EXPERIMENT_CARVE_BATCH 64
 #endif
 inline constexpr unsigned kCarveBatch = ACE_EXPERIMENT_CARVE_BATCH;
-
-// offer_share: a slab that ran full is offered again when one in so many of its blocks is free. 32: enough that
-// a refill stays in it for a while, and no more, since what is not offered costs memory. 1: any block will do.
-// whole: when it is empty.
-#ifndef ACE_EXPERIMENT_OFFER_SHARE
-#define ACE_EXPERIMENT_OFFER_SHARE 32
-#endif
-namespace offer_share {
-inline constexpr unsigned whole = 0;
-inline constexpr unsigned value = ACE_EXPERIMENT_OFFER_SHARE;
-}  // namespace offer_share
-
-// partial_order: which of the slabs that are offered a refill takes. fifo: first in, first out: until its turn
-// comes a sweep goes on, and more of the slab is free. lifo. lowest: at the lowest address of the first 64;
-// fullest: with the most used blocks of the first 8. The two are bounded so that a refill stays cheap.
-#ifndef ACE_EXPERIMENT_PARTIAL_ORDER
-#define ACE_EXPERIMENT_PARTIAL_ORDER fifo
-#endif
-enum class PartialOrder { fifo, lifo, lowest, fullest };
-inline constexpr PartialOrder kPartialOrder = PartialOrder::ACE_EXPERIMENT_PARTIAL_ORDER;
-
-// phase_refill: refills that follow the phase the hints tell of. carve: small ones while a collection runs,
-// large ones otherwise. offer: what a collection frees waits until half of its slab is free, or until the
-// collection's end, when all are offered in the order of their addresses. both.
-#ifndef ACE_EXPERIMENT_PHASE_REFILL
-#define ACE_EXPERIMENT_PHASE_REFILL none
-#endif
-enum class PhaseRefill { none, carve, offer, both };
-inline constexpr PhaseRefill kPhaseRefill = PhaseRefill::ACE_EXPERIMENT_PHASE_REFILL;
-inline constexpr bool kCarveByPhase = kPhaseRefill == PhaseRefill::carve || kPhaseRefill == PhaseRefill::both;
-inline constexpr bool kOfferByPhase = kPhaseRefill == PhaseRefill::offer || kPhaseRefill == PhaseRefill::both;
 
 // hints: 0: what the host says of its collections and rests is counted and nothing else.
 #ifndef ACE_EXPERIMENT_HINTS
@@ -120,19 +81,6 @@ inline constexpr unsigned kWarmPool = ACE_EXPERIMENT_WARM_POOL;
 enum class Place { head, tail };
 inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 
-// slab_part: slabs of a half or a quarter of their size: blocks are made in the first part of each slab alone.
-// The rest is never touched, so that what it costs is addresses.
-#ifndef ACE_EXPERIMENT_SLAB_PART
-#define ACE_EXPERIMENT_SLAB_PART 1
-#endif
-inline constexpr unsigned kSlabPart = ACE_EXPERIMENT_SLAB_PART;
-
-// huge_from: from so many resident MiB on a heap that grows once more does so by huge pages.
-#ifndef ACE_EXPERIMENT_HUGE_FROM
-#define ACE_EXPERIMENT_HUGE_FROM 16
-#endif
-inline constexpr unsigned kHugeFromMiB = ACE_EXPERIMENT_HUGE_FROM;
-
 // header: 16: before what its user gets, each block of a slab has a header, which names the bin while the block
 // lives and holds the list's link and tag while it is free. Requests need so much more, aligned ones go to page
 // runs, and a free without a size finds the bin in the header, not by the slab: it reads through whatever
@@ -141,10 +89,9 @@ inline constexpr unsigned kHugeFromMiB = ACE_EXPERIMENT_HUGE_FROM;
 #define ACE_EXPERIMENT_HEADER 0
 #endif
 inline constexpr unsigned kHeader = ACE_EXPERIMENT_HEADER;
-static_assert(kHeader == 0 || !kBitmapWord, "a word's blocks get no header");
 
 // Hardened heaps (heap/red_zone.h) are made for the default's slabs alone.
-inline constexpr bool kCanHarden = kFrontCache == 0 && !kBitmapWord && kRoutes == Routes::tiny_first &&
-                                   kWarmPool == 0 && !kTailPrefix && kHeader == 0;
+inline constexpr bool kCanHarden =
+    kFrontCache == 0 && kRoutes == Routes::tiny_first && kWarmPool == 0 && !kTailPrefix && kHeader == 0;
 
 }  // namespace ace

@@ -42,7 +42,7 @@ constexpr unsigned class_of(size_t size) { return kClassOf[(size - 1) / kGranule
 inline constexpr size_t kSlabTail = kTailPrefix ? 128 : 0;
 
 constexpr unsigned blocks_per_slab(unsigned size_class) {
-  return static_cast<unsigned>((kSlabSize / kSlabPart - kSlabTail) / kClassSize[size_class]);
+  return static_cast<unsigned>((kSlabSize - kSlabTail) / kClassSize[size_class]);
 }
 
 // Divisibility and range in one comparison, by multiplication (after Lemire, Kaser, Kurz, "Faster remainder by

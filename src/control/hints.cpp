@@ -175,7 +175,6 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   if (kHints) heap.on_spare = give_back_later;
   const uint64_t now = os().now();
   const Phase next = note_hint(heap, hint, value);
-  if (kOfferByPhase && hint == ACE_HINT_COLLECT_END) offer_what_waits(heap);
   // In the phase that ends: what a collection gives back counts as the collection's.
   if (kHints && options().mode != Mode::kOff && is_occasion(hint))
     follow(heap, hint, decide(heap, hint, now), now);

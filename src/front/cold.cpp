@@ -52,7 +52,6 @@ const SlabPrefix *slab_of_live(Heap &heap, const void *p) {
   p = block_of(p);
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if (row.remote.words.load(std::memory_order_relaxed) != 0) return nullptr;
-  if (kBitmapWord && is_in_word(heap.bins[prefix.bin], p)) return nullptr;
   const bool is_free =
       is_in_bitmap(superslab_of(p), p) || static_cast<const Block *>(p)->tag == &heap.bins[prefix.bin];
   return is_free ? nullptr : &prefix;

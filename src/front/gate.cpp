@@ -124,9 +124,6 @@ bool is_free_here(const Heap *caller, const Route &route, const void *p) {
     const bool is_current = route.row->prefix.state == SlabState::kCurrent;
     return has_free_bit(route) || (is_current && is_scattered(bin, p));
   }
-  if constexpr (kBitmapWord) {
-    if (is_in_word(bin, p)) return true;
-  }
   return is_free(route, p);
 }
 

@@ -27,16 +27,6 @@ bool free_into_others_slab(const Heap *heap, void *p);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
-// Experiment bitmap_word: the first block of the bin's word, which is not empty. The window ends behind it.
-inline void *issue_from_word(Bin &bin) {
-  const uint64_t bits = bin.word->bits;
-  const uint32_t in_word = static_cast<uint32_t>(std::countr_zero(bits)) * uint32_t{kGranule};
-  const uint64_t distance = bin.word->at + in_word;
-  bin.word->bits = bits & (bits - 1);
-  bin.limit = distance * bin.reciprocal + 1;
-  return reinterpret_cast<void *>(bin.base + distance);
-}
-
 // The bin's first listed block for its user; the list is not empty.
 inline void *issue_from_list(Heap &heap, Bin &bin) {
   Block *block = bin.list;
@@ -56,10 +46,6 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   if (index >= kTinyMax - kHeader) [[unlikely]]
     return allocate_rare(heap, size, group);
   Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + size_t{group * (kClasses * kBinSize)});
-  if constexpr (kBitmapWord) {
-    if (bin.list == nullptr)
-      return bin.word->bits != 0 ? issue_from_word(bin) : allocate_after_refill(heap, size, bin);
-  }
   if (bin.list == nullptr) [[unlikely]]
     return allocate_after_refill(heap, size, bin);
   return issue_from_list(heap, bin);

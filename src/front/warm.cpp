@@ -36,10 +36,6 @@ void free_remote(Heap *caller, void *p, const Route &route) {
 
 // A block outside its bin's window. False where it is free already.
 inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
-  if constexpr (kBitmapWord) {
-    if (row.prefix.state == SlabState::kCurrent && is_at_word(heap.bins[row.prefix.bin], p))
-      return free_to_word(heap.bins[row.prefix.bin], p);
-  }
   if constexpr (kFrontCache != 0) return free_to_cache(heap, superslab, row, p);
   return free_to_bitmap(heap, superslab, row, p);
 }
@@ -108,16 +104,7 @@ void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
     if (kCanHarden && heap.nature == Nature::kHardened) return allocate_sealed(heap, size, bin);
     return allocate_other(heap, size, bin_index(heap, bin) / kClasses);
   }
-  if constexpr (kBitmapWord) {
-    if (!has_remote_frees(heap) && carve_next_word(heap, bin_index(heap, bin))) {
-      heap.counters.refills.add(1);
-      return issue_from_word(bin);
-    }
-  }
   if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
-  if constexpr (kBitmapWord) {
-    if (bin.list == nullptr) return issue_from_word(bin);
-  }
   return issue_from_list(heap, bin);
 }
 
@@ -136,7 +123,7 @@ void free_outside_window(Heap *heap, void *p) {
 // As whole programs do all the time, so it is not judged at length.
 bool free_into_others_slab(const Heap *heap, void *p) {
   const OnPath path(Path::kCold);
-  if constexpr (kHeader != 0 || kFrontCache != 0 || kBitmapWord) return false;
+  if constexpr (kHeader != 0 || kFrontCache != 0) return false;
   SlabPrefix &prefix = prefix_of(p);
   Heap *owner = prefix.owner;
   if (owner == heap || prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p))) return false;

@@ -87,19 +87,6 @@ void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
   }
 }
 
-// Blocks of the word are neither in the bitmap nor in the window.
-[[maybe_unused]] void audit_word(Audit &a, const Bin &bin, SlabRow &row) {
-  const auto offset = static_cast<uint32_t>(bin.base + bin.word->at - address_of(slab_of(row)));
-  for (uint64_t bits = bin.word->bits; bits != 0 && a.ok; bits &= bits - 1) {
-    const uint32_t at = offset + static_cast<uint32_t>(std::countr_zero(bits) * static_cast<int>(kGranule));
-    a.expect(at < blocks_end(row.prefix) && starts_block(row.prefix, at), "a word tells of no block");
-    if (!a.ok) return;
-    const std::byte *block = slab_of(row) + at;
-    a.expect(!bin.has(block) && !is_in_bitmap(superslab_of(&row), block), "block %p of a word is free twice",
-             static_cast<const void *>(block));
-  }
-}
-
 // The bits of the window are all zero: its blocks are live or on the list.
 void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
   Superslab *superslab = superslab_of(&row);
@@ -214,7 +201,6 @@ void audit_slab(Audit &a, Superslab *superslab, unsigned index) {
     case SlabState::kCurrent:
       if (a.heap.nature != Nature::kHardened) audit_window(a, bin, slabs.window_end, row);
       audit_list_of(a, bin, row);
-      if constexpr (kBitmapWord) audit_word(a, bin, row);
       break;
     case SlabState::kPartial:
       a.expect(prefix.used != 0, "partial slab %p is empty", slab);

@@ -10,12 +10,6 @@
 namespace ace {
 namespace {
 
-// How many blocks a carve takes, about.
-unsigned batch(const Heap &heap) {
-  if constexpr (kCarveByPhase) return is_collecting(heap) ? 16 : 256;
-  return kCarveBatch;
-}
-
 // The pages of the slab that the free blocks of a bitmap word touch: the last block may reach beyond its own.
 uint16_t pages_touched(unsigned word, uint64_t blocks, uint32_t block_size) {
   unsigned last = word * 64 + 63 - static_cast<unsigned>(std::countl_zero(blocks));
@@ -63,21 +57,6 @@ void end_window_at(Heap &heap, unsigned index, uint32_t end) {
   bin.limit = end <= begin ? 0 : (end - begin + size - 1) / size * kWideReciprocal[class_of_bin(index)].excess;
 }
 
-// Experiment bitmap_word: the bin keeps the blocks of a word, which have left the bitmap.
-[[maybe_unused]] void hold_word(Heap &heap, unsigned index, unsigned word, uint64_t blocks) {
-  Bin &bin = heap.bins[index];
-  BinSlabs &slabs = heap.slabs[index];
-  SlabRow &row = *slabs.current;
-  const auto count = static_cast<unsigned>(std::popcount(blocks));
-  bin.word->bits = blocks;
-  bin.word->at = address_of(slab_of(row)) + word * kBytesPerWord - bin.base;
-  slabs.window_end = std::min((word + 1) * kBytesPerWord, blocks_end(row.prefix));
-  row.prefix.used = static_cast<uint16_t>(row.prefix.used + count);
-  slabs.used_blocks.add(count);
-  heap.counters.carves.add(1);
-  count_taken(heap, size_t{count} * block_size_of(row.prefix));
-}
-
 // A hardened heap's carve: the next word that holds free blocks is scattered.
 Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   BinSlabs &slabs = heap.slabs[index];
@@ -119,23 +98,6 @@ Carved scatter_word(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &
 
 }  // namespace
 
-bool carve_next_word(Heap &heap, unsigned index) {
-  if constexpr (!kBitmapWord) return false;
-  BinSlabs &slabs = heap.slabs[index];
-  if (slabs.current == nullptr) return false;
-  SlabRow &row = *slabs.current;
-  const unsigned w = slabs.window_end / kBytesPerWord;
-  if (w == kWordsPerSlab) return false;
-  BitmapWord &word = free_bits(row)[w];
-  const uint64_t blocks = word.load(std::memory_order_relaxed);
-  if (blocks == 0) return false;
-  const uint16_t present = row.present.load(std::memory_order_relaxed);
-  if ((pages_touched(w, blocks, block_size_of(row.prefix)) & ~present) != 0) return false;
-  word.store(0, std::memory_order_relaxed);
-  hold_word(heap, index, w, blocks);  // the window grows over the words before with the first that is issued
-  return true;
-}
-
 Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   if constexpr (kCanHarden) {
     if (heap.nature == Nature::kHardened) return scatter_word(heap, index, prefer_partial, talk);
@@ -150,7 +112,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   Block **tail = &bin.list;
   const uint32_t size = block_size_of(row.prefix);
   unsigned count = 0, w = slabs.window_end / kBytesPerWord, resident_until = 0;
-  while (count < batch(heap)) {
+  while (count < kCarveBatch) {
     uint64_t free = 0;
     while (w < words && (free = bits[w].load(std::memory_order_relaxed)) == 0) ++w;
     if (w >= words) break;
@@ -173,11 +135,6 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
       resident_until = words_in_present_pages(static_cast<uint16_t>(present | absent), page, size);
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
-    if constexpr (kBitmapWord) {
-      end_window_at(heap, index, w * kBytesPerWord);
-      hold_word(heap, index, w, blocks);
-      return Carved::kBlocks;
-    }
     count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
     ++w;
   }
@@ -201,7 +158,6 @@ void begin_window(Heap &heap, unsigned index, uint32_t offset) {
   const uint32_t size = block_size_of(slabs.current->prefix);
   heap.bins[index].base = address_of(slab_of(*slabs.current)) + (offset + size - 1) / size * size;
   heap.bins[index].limit = 0;
-  if constexpr (kBitmapWord) heap.bins[index].word->at = kNoWord;
   slabs.window_end = offset;
 }
 

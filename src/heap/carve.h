@@ -15,10 +15,6 @@ enum class Carved {
 // take an absent page while another slab has holes in resident ones.
 Carved carve(Heap &heap, unsigned bin, bool prefer_partial, LimitTalk &talk);
 
-// Experiment bitmap_word: does the same where the next word has blocks, all in resident pages. Most refills of
-// small blocks are this.
-bool carve_next_word(Heap &heap, unsigned bin);
-
 // The bin's window is empty and begins with the current slab's first block at `offset` or behind it. The list
 // is empty.
 void begin_window(Heap &heap, unsigned bin, uint32_t offset);

@@ -67,7 +67,6 @@ int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn vis
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
       if (is_current && is_hardened && is_scattered(bin, block)) continue;
-      if (kBitmapWord && is_current && is_in_word(bin, block)) continue;
       const bool has_list = kFrontCache != 0 || (is_current && !is_hardened);
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;

@@ -44,15 +44,6 @@ inline const void *block_of(const void *user_part) {
   return static_cast<const std::byte *>(user_part) - kHeader;
 }
 
-// Experiment bitmap_word: free blocks of the current slab that are no longer in the bitmap, a bit a granule.
-// They count as used, and all of them lie behind the window: it grows with each that is issued. So a free of a
-// block that was not issued, or that lies between them, is none into the window.
-struct FreeWord {
-  uint64_t bits;
-  uint64_t at;  // where its first granule lies, in bytes from Bin::base
-};
-inline constexpr uint64_t kNoWord = uint64_t{1} << 63;
-
 // A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
 // slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
 // One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
@@ -64,12 +55,11 @@ struct Bin {
   uintptr_t base;       // the window's first block
   uint64_t reciprocal;  // of the block size
   uint64_t limit;       // blocks in the window times the excess of the reciprocal; 0: no block
-  [[no_unique_address]] StateOf<kBitmapWord, FreeWord> word;
 
   bool has(const void *p) const { return (address_of(p) - base) * reciprocal < limit; }
 };
 inline constexpr unsigned kBinSize = sizeof(Bin);
-static_assert(kBinSize == 32 || kBitmapWord);
+static_assert(kBinSize == 32);
 
 // Where a bin stands, in bytes from the first: what the hot path adds to the heap's address.
 constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
@@ -271,7 +261,7 @@ inline void count_taken(Heap &heap, size_t bytes) {
     look_for_reuse(heap);
 }
 
-// Experiment phase_refill: does a collection run?
+// Does a collection run?
 inline bool is_collecting(const Heap &heap) {
   return heap.phases.phase == Phase::kSweep || heap.phases.phase == Phase::kCollect;
 }

@@ -48,15 +48,8 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
     auto n = static_cast<unsigned>(std::countr_zero(rest));
     auto *block = reinterpret_cast<Block *>(first + n * kGranule);
-    const bool at_word = kBitmapWord && is_at_word(bin, block);
-    if (!bin.has(block) && !at_word) continue;
+    if (!bin.has(block)) continue;
     freed &= ~(uint64_t{1} << n);
-    if constexpr (kBitmapWord) {
-      if (!bin.has(block)) {
-        free_to_word(bin, block);
-        continue;
-      }
-    }
     // Not on the list yet: whoever of the two freed it later found the tag of the first (free_remote_tiny).
     block->tag = &bin;
     block->next = bin.list;

@@ -14,16 +14,9 @@
 namespace ace {
 namespace {
 
-// A slab that ran full is offered again when so many of its blocks are free.
-unsigned offer_at(const SlabPrefix &prefix) {
-  if constexpr (offer_share::value == offer_share::whole) {
-    return prefix.capacity;
-  } else if constexpr (offer_share::value == 1) {
-    return 1;
-  } else {
-    return (prefix.capacity + offer_share::value - 1) / offer_share::value;
-  }
-}
+// A slab that ran full is offered again when one in 32 of its blocks is free: enough that a refill stays in it
+// for a while, and no more, since what is not offered costs memory.
+unsigned offer_at(const SlabPrefix &prefix) { return (prefix.capacity + 31u) / 32; }
 
 // ---- lists
 
@@ -38,7 +31,7 @@ void unlist(Heap &heap, SlabRow &row) {
 void list_partial(Heap &heap, SlabRow &row) {
   row.prefix.state = SlabState::kPartial;
   row.prefix.due = row.prefix.used;
-  (kPartialOrder == PartialOrder::lifo ? prepend : append)(heap.slabs[row.prefix.bin].partial, row);
+  append(heap.slabs[row.prefix.bin].partial, row);
 }
 
 // ---- slabs, from state to state
@@ -108,13 +101,6 @@ void retire(Heap &heap, unsigned index, bool used_up = true) {
 }
 
 // ---- where the next slab comes from
-
-SlabRow *claim_partial(SlabList &list) {
-  if constexpr (kPartialOrder == PartialOrder::lowest || kPartialOrder == PartialOrder::fullest) {
-    if (SlabRow *row = claim_best(list, kPartialOrder == PartialOrder::lowest)) return row;
-  }
-  return claim_listed(list);
-}
 
 // A free slab of the tier's first superslabs, by preference one with resident pages.
 SlabRow *claim_free(Heap &heap, Tier tier, bool resident_only) {
@@ -188,7 +174,7 @@ bool retire_unused(Heap &heap, unsigned bin) {
 
 bool take_next_slab(Heap &heap, unsigned bin) {
   BinSlabs &slabs = heap.slabs[bin];
-  if (take_listed_slab(heap, claim_partial(slabs.partial), false)) return true;
+  if (take_listed_slab(heap, claim_listed(slabs.partial), false)) return true;
   if constexpr (kWarmPool != 0) {
     if (take_listed_slab(heap, take_ready(heap, bin), true)) return true;
   }
@@ -223,10 +209,6 @@ void offer_all(Heap &heap, unsigned bin) {
 
 }  // namespace
 
-void offer_what_waits(Heap &heap) {
-  offer_if(heap, [](SlabRow &row) { return free_in_resident_pages(row) >= offer_at(row.prefix); });
-}
-
 void settle_after_free(Heap &heap, SlabRow &row) {
   settle_freed(heap, row);
   if (!heap.retire_asked) [[likely]]
@@ -254,7 +236,7 @@ void seal_slabs(Heap &heap) {
 
 void unseal_slabs(Heap &heap) {
   heap.sealed = false;
-  offer_what_waits(heap);
+  offer_if(heap, [](SlabRow &row) { return free_in_resident_pages(row) >= offer_at(row.prefix); });
 }
 
 bool refill_bin(Heap &heap, unsigned index) {
@@ -312,10 +294,6 @@ void settle_freed(Heap &heap, SlabRow &row) {
     unlist(heap, row);
     make_free(heap, row);
   } else if (prefix.state != SlabState::kPartial) {
-    if (kOfferByPhase && is_collecting(heap) && prefix.used > prefix.capacity / 2) {
-      prefix.due = static_cast<uint16_t>(prefix.used - prefix.capacity / 2);
-      return;
-    }
     unlist(heap, row);
     list_partial(heap, row);
   }
@@ -344,13 +322,6 @@ void retire_current(Heap &heap, unsigned index) {
     block = block->next;
   }
   bin.list = nullptr;
-  if constexpr (kBitmapWord) {
-    if (const uint64_t word = std::exchange(bin.word->bits, 0); word != 0) {
-      BitmapWord &free = free_word(superslab_of(&row), reinterpret_cast<void *>(bin.base + bin.word->at));
-      free.store(free.load(std::memory_order_relaxed) | word, std::memory_order_relaxed);
-      count += static_cast<unsigned>(std::popcount(word));
-    }
-  }
   if (kCanHarden && heap.nature == Nature::kHardened) {
     const void *start;
     const uint64_t blocks = gather(bin, start);

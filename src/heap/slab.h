@@ -22,9 +22,6 @@ bool refill_bin(Heap &heap, unsigned bin);
 // The same for a free of the host's; retires the current slabs where that was asked for (Heap::retire_asked).
 [[gnu::noinline]] void settle_after_free(Heap &heap, SlabRow &row);
 
-// Experiment phase_refill: the collection is over, and what it left waiting is offered.
-void offer_what_waits(Heap &heap);
-
 // In the child of a fork, which shares its pages with the parent until one of them writes: slabs that are
 // partly used are passed over until they are empty, since a block in a hole of theirs copies the whole page.
 // What is freed there meanwhile is written down outside of them.
@@ -69,27 +66,9 @@ inline bool is_in_bitmap(Superslab *superslab, const void *p) {
   return true;
 }
 
-// Experiment bitmap_word. Does `p`, in the bin's current slab, lie where the word tells of?
-inline bool is_at_word(const Bin &bin, const void *p) {
-  return address_of(p) - bin.base - bin.word->at < 64 * kGranule;
-}
-inline bool is_in_word(const Bin &bin, const void *p) {
-  return is_at_word(bin, p) && (bin.word->bits & free_bit(p)) != 0;
-}
-
-// Frees the block that starts at `p`, behind the window and where the word tells of. False where it is free.
-inline bool free_to_word(Bin &bin, const void *p) {
-  if (bin.word->bits & free_bit(p)) return false;
-  bin.word->bits |= free_bit(p);
-  return true;
-}
-
 // Can the bin serve an allocation without a refill?
 inline bool has_blocks(const Heap &heap, const Bin &bin) {
   if (heap.nature == Nature::kHardened) return bin.reciprocal != 0;  // heap/scatter.h
-  if constexpr (kBitmapWord) {
-    if (bin.word->bits != 0) return true;
-  }
   return bin.list != nullptr;
 }
 
@@ -97,7 +76,7 @@ inline bool has_blocks(const Heap &heap, const Bin &bin) {
 void retire_current(Heap &heap, unsigned bin);
 void retire_all(Heap &heap);
 
-// Blocks on the bin's allocation list, in its word, or scattered.
+// Blocks on the bin's allocation list, or scattered.
 unsigned list_length(const Heap &heap, const Bin &bin);
 
 // Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.

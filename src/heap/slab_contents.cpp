@@ -30,7 +30,6 @@ const Block *first_on_list(const Bin &bin) {
 unsigned list_length(const Heap &heap, const Bin &bin) {
   if (heap.nature == Nature::kHardened) return static_cast<unsigned>(std::popcount(bin.reciprocal));
   unsigned count = 0;
-  if constexpr (kBitmapWord) count = static_cast<unsigned>(std::popcount(bin.word->bits));
   for (const Block *b = first_on_list(bin); b != nullptr; b = next_on_list(bin, b, count)) ++count;
   return count;
 }

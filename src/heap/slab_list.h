@@ -37,19 +37,4 @@ inline SlabRow *claim_listed(SlabList &list) {
   return nullptr;
 }
 
-// The same with the best of the first ones: the lowest address, or the most used blocks (experiment
-// partial_order).
-inline SlabRow *claim_best(SlabList &list, bool lowest) {
-  SlabRow *best = nullptr;
-  unsigned tries = lowest ? 64 : 8;
-  for (SlabRow *row = list.first; row != nullptr && tries != 0; row = row->next, --tries) {
-    if (row->claim.held()) continue;
-    const bool better = best == nullptr || (lowest ? row < best : row->prefix.used > best->prefix.used);
-    if (better) best = row;
-  }
-  if (best == nullptr || !best->claim.try_take()) return nullptr;
-  remove(list, *best);
-  return best;
-}
-
 }  // namespace ace

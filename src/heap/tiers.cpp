@@ -98,7 +98,7 @@ bool release(Heap &heap, Superslab *superslab) {
 // A huge page saves many faults, and takes memory that may never be used. A heap that is not small, and has
 // been larger before, will use it: so only what it grows by once more comes in huge pages, and its peak is none
 // of theirs.
-constexpr uint64_t kHugeFrom = uint64_t{kHugeFromMiB} << 20;
+constexpr uint64_t kHugeFrom = uint64_t{16} << 20;
 
 bool may_be_huge() { return options().huge_pages && !kTailPrefix && os().page_size == kPage; }
 
