@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from conftest import BUILD, HERE
@@ -102,13 +103,34 @@ def test_sqlite(shim):
 
 def test_java(shim, tmp_path):
     need("java", "default-jre-headless")
-    # Without a compiler: the virtual machine itself, its collectors and its threads, and its tools' own classes.
+    # The virtual machine itself, its collectors and its threads, and its tools' own classes.
     for collector in ("-XX:+UseSerialGC", "-XX:+UseG1GC"):
         run = shim.run("java", collector, "-Xmx64m", "--list-modules")
         assert run.returncode == 0 and "java.base" in run.stdout, run.stderr
         assert run.reports
     run = shim.run("java", "-Xint", "-Xmx64m", "-XshowSettings:all", "-version")
     assert run.returncode == 0 and "VM settings" in run.stderr
+
+
+RHINO = Path("/usr/share/java/rhino.jar")
+
+
+@pytest.mark.parametrize("collector", ["-XX:+UseSerialGC", "-XX:+UseG1GC"])
+def test_a_program_in_java(shim, tmp_path, collector):
+    """Rhino, a JavaScript in Java, as Debian has it: compiles what it is given to classes, which the JVM compiles."""
+    need("java", "default-jre-headless")
+    if not RHINO.exists():
+        pytest.skip("rhino is not installed")
+    script = tmp_path / "churn.js"
+    script.write_text(
+        "var kept = {}, sum = 0;\n"
+        "function step(i) { kept['k' + i % 5000] = {n: i, s: 'x' + i}; sum += kept['k' + i * 7 % 5000 % (i + 1)] ? 1 : 0 }\n"
+        "for (var i = 0; i < 300000; i++) step(i);\n"
+        "var text = JSON.stringify(kept);\n"
+        "print(Object.keys(JSON.parse(text)).length + ' ' + text.length + ' ' + sum);\n"
+    )
+    run = shim.same("java", collector, "-Xmx96m", "-jar", RHINO, script)
+    assert run.stdout.startswith("5000 ") and run.reports
 
 
 @contextlib.contextmanager

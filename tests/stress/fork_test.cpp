@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/experiment.h"
 #include "stress/threads.h"
 
 namespace ace::test {
@@ -96,6 +97,7 @@ TEST(ForkStress, UnderAllocation) {
 #ifndef __SANITIZE_THREAD__  // which allows no new thread in the child of a process with threads
 
 TEST(ForkStress, TheChildHasAWorkerOfItsOwn) {
+  if (!kHints) GTEST_SKIP() << "this build hears no hints";
   OptionGuard delay("idle_delay", "5ms");
   auto swell_and_collect = [](ace_heap *heap) {
     std::vector<void *> blocks;
@@ -135,6 +137,7 @@ TEST(ForkStress, TheChildHasAWorkerOfItsOwn) {
 }
 
 TEST(ForkStress, ATrimThatWasPendingIsDoneInTheChild) {
+  if (!kHints) GTEST_SKIP() << "this build hears no hints";
   OptionGuard delay("idle_delay", "200ms");
   ace_heap *heap = ace_heap_create(nullptr);
   std::vector<void *> blocks;
