@@ -70,7 +70,7 @@ int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn vis
       const bool has_list = kFrontCache != 0 || (is_current && !is_hardened);
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
-      const size_t size = size_for_user(heap, block, block_size_of(row.prefix));
+      const size_t size = size_for_user(heap, block, block_size_of(row.prefix)) - kHeader;
       if (int answer = visit(user_part(block), size, row.prefix.kind_group, context)) return answer;
     }
   }

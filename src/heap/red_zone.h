@@ -194,7 +194,7 @@ inline void wipe(void *start, size_t size) {
 
 // Where a block, whose size in the bitmaps is `gross`, ends for its user.
 inline size_t size_for_user(const Heap &heap, const void *block, size_t gross) {
-  if (heap.nature != Nature::kHardened) return gross - kHeader;
+  if (heap.nature != Nature::kHardened) return gross;
   const size_t size = read_seal(heap, block, gross);
   return size == kBroken ? gross - kSeal : size;
 }
