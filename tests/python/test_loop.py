@@ -1,5 +1,6 @@
 """The loop's code from Python: traces, the targets that it must reach on them, logs and playbooks."""
 
+import io
 import json
 import os
 import random
@@ -9,8 +10,10 @@ import sys
 import acealloc
 import pytest
 from acealloc import decisions, simulate
-from hypothesis import given, settings
+from acealloc.render import explanation
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 ACE = [sys.executable, "-m", "acealloc.cli"]
 COUNT = 4000
@@ -144,6 +147,44 @@ def test_a_cut_off_log_is_read_to_its_end(run, tmp_path):
     done = ace("explain", str(tmp_path / "log"))
     assert done.returncode == 0
     assert "damaged" in done.stdout
+
+
+ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=5),
+                     st.just([]))  # fmt: skip
+OTHER_LINES = ["5", "[]", "null", '"ace_log"', "[" * 100_000, "{}", '{"ace_log":2}']
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_log_with_any_damage_is_explained_or_refused(run, tmp_path, data):
+    whole = (run / "log").read_text().splitlines()[:20]
+    lines = list(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        how = data.draw(st.sampled_from(["cut", "drop", "again", "other", "field"]))
+        if how == "cut":
+            lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))]
+        elif how == "drop" and len(lines) > 1:
+            del lines[at]
+        elif how == "again":
+            lines.insert(data.draw(st.integers(0, len(lines))), lines[at])
+        elif how == "other":
+            lines[at] = data.draw(st.sampled_from(OTHER_LINES))
+        elif lines[at] in whole:
+            record = json.loads(lines[at])
+            part = data.draw(st.sampled_from([record] + [v for v in record.values() if isinstance(v, dict)]))
+            if part:
+                name = data.draw(st.sampled_from(sorted(part)))
+                part[name] = data.draw(ANYTHING)
+                if data.draw(st.booleans()):
+                    del part[name]
+            lines[at] = json.dumps(record)
+    (tmp_path / "log").write_text("\n".join(lines) + "\n")
+    try:
+        log = decisions.read(tmp_path / "log")
+    except decisions.NoLog:
+        return
+    Console(file=io.StringIO(), width=120).print(explanation(log, 12))
 
 
 def test_a_fork_goes_on_with_its_loops(tmp_path):

@@ -15,6 +15,8 @@ from ._core import Learner, Loop
 
 VERSION = 2
 _SEEN = ("t", "occasion", "slack", "whole", "live", "taken", "reused_at", "quiet", "quiet_at")
+# Numbers that are read of an interval, beside its context.
+_DECIDED = {"closed": ("chosen", "defer", "cost", "prior", "least"), "opened": ("chosen",)}
 
 
 class NoLog(ValueError):
@@ -93,7 +95,7 @@ def read(path: Path) -> Log:
                 reader.take(number, line)
             except NoLog:
                 raise
-            except (KeyError, TypeError, ValueError, OverflowError):
+            except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
                 if number == 1:
                     raise NoLog("%s is no decision log: its first line is none of ACE's" % path) from None
                 reader.damaged.append(number)
@@ -130,6 +132,7 @@ class _Reader:
             del self.open[key]
 
     def start(self, record: Dict[str, Any]) -> None:
+        _require(isinstance(record["pid"], int) and isinstance(record["id"], int) and isinstance(record["heap"], str))
         prices = {name: record[name] for name in ("release_ns", "refault_ns", "byte_seconds", "whole_ns")}
         loop = Loop(**prices)
         heap = HeapLog(record["pid"], record["id"], record["heap"], prices)
@@ -144,6 +147,11 @@ class _Reader:
         if key not in self.open:
             self.inherit(key)
         heap, loop = self.open[key]
+        for part, names in _DECIDED.items():
+            if part in record:
+                _require(isinstance(record[part]["context"], str))
+                _require(all(isinstance(record[part][name], int) for name in names))
+                heap.learner().delay(record[part]["chosen"])  # which fails where there is no such expert
         again = loop.step(pid=key[0], id=key[1], heap=heap.name, defer=bool(record["defer"]),
                           short=bool(record["short"]), **{name: record[name] for name in _SEEN})  # fmt: skip
         if heap.whole and again != line and heap.differs is None:
@@ -154,7 +162,14 @@ class _Reader:
         """A loop that a fork brought into this process: what it had learned by then is not in the log."""
         if key[1] >= self.headers[key[0]]["first_id"]:
             raise KeyError(key)
-        parent = next(heap for heap in reversed(self.heaps) if heap.id == key[1])
+        parent = next((heap for heap in reversed(self.heaps) if heap.id == key[1]), None)
+        if parent is None:
+            raise KeyError(key)
         heap = HeapLog(*key, parent.name, parent.prices, whole=False)
         self.open[key] = heap, Loop(**parent.prices)
         self.heaps.append(heap)
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError("the line is damaged")
