@@ -15,7 +15,8 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the rest
 HeapCounts g_counts;
 OpenHeap *g_open;
 
-// Whether only this thread can be inside a heap: ACE's own, which gives memory back, does not count.
+// Whether only this thread can be inside a heap: ACE's own, which give memory back and publish statistics, do
+// not count.
 bool is_only_thread() {
   DIR *tasks = opendir("/proc/self/task");
   if (tasks == nullptr) return false;
@@ -29,7 +30,7 @@ bool is_only_thread() {
       if (read(fd, name, sizeof name - 1) < 0) name[0] = '\0';
       close(fd);
     }
-    count += strcmp(name, "ace-worker\n") != 0;
+    count += strcmp(name, "ace-worker\n") != 0 && strcmp(name, "ace-publisher\n") != 0;
   }
   closedir(tasks);
   return count == 1;

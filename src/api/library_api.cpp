@@ -4,6 +4,7 @@
 
 #include "ace/ace.h"
 #include "base/check.h"
+#include "base/say.h"
 #include "control/playbook.h"
 #include "front/gate.h"
 #include "wire/options.h"
@@ -11,7 +12,7 @@
 namespace ace {
 
 void assertion_failed(const char *condition, const char *file, int line) {
-  dprintf(STDERR_FILENO, "ace: %s:%d: assertion failed: %s\n", file, line, condition);
+  say("ace: %s:%d: assertion failed: %s\n", file, line, condition);
   abort();
 }
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "api/stats_api.h"
+#include "base/say.h"
 #include "control/worker.h"
 #include "heap/all_heaps.h"
 #include "os/futex.h"
@@ -35,6 +36,7 @@ size_t g_page_room;  // bytes of it that are there; the publisher's while it run
 pid_t g_page_process;
 char g_page_path[128];
 bool g_is_published;  // the thread runs
+unsigned g_forks;     // that are under way: no thread begins meanwhile
 bool g_page_refused;  // there shall be none: it could not be made, or the process ends
 bool g_has_said;
 std::atomic<bool> g_publisher_stops{false};
@@ -128,7 +130,7 @@ void publish_when_asked() {
 // ---- the page; the lock is held
 
 void say_why_not(const char *what, const char *why) {
-  if (!g_has_said) dprintf(STDERR_FILENO, "ace: process %d cannot be watched: %s: %s\n", getpid(), what, why);
+  if (!g_has_said) say("ace: process %d cannot be watched: %s: %s\n", getpid(), what, why);
   g_has_said = true;
 }
 
@@ -178,7 +180,7 @@ void make_page() {
   }
   if (start_of_page == nullptr) {
     g_page_refused = true;
-    return say_why_not(g_page_path, strerror(errno));
+    return say_why_not(g_page_path, error_text(errno));
   }
   g_page = static_cast<StatsPage *>(start_of_page);
   g_page_room = size;
@@ -207,7 +209,7 @@ void serve_page() {
   pthread_mutex_lock(&g_page_lock);
   if (g_page_process != getpid()) leave_page();  // also the child of a raw clone, which runs no fork handlers
   if (g_page == nullptr && !g_page_refused) make_page();
-  if (g_page != nullptr && !g_is_published && !g_page_refused) {
+  if (g_page != nullptr && !g_is_published && !g_page_refused && g_forks == 0) {
     g_is_published = os().start_thread(Thread::kPublisher, publish_when_asked);
     if (!g_is_published) say_why_not("a thread", "the system gives none");
   }
@@ -219,6 +221,7 @@ void name_host(const char *host) { g_host_name.store(host, std::memory_order_rel
 
 void pause_page() {
   pthread_mutex_lock(&g_page_lock);
+  ++g_forks;
   if (!g_is_published || g_page_process != getpid()) return;
   g_publisher_stops.store(true, std::memory_order_release);
   g_page->bell.fetch_add(1, std::memory_order_release);
@@ -229,11 +232,13 @@ void pause_page() {
 }
 
 void resume_page() {
+  --g_forks;
   if (g_page != nullptr) g_page_waits.store(true, std::memory_order_relaxed);
   pthread_mutex_unlock(&g_page_lock);
 }
 
 void forget_page() {
+  g_forks = 0;
   g_publisher_ended = PTHREAD_COND_INITIALIZER;
   if (g_page != nullptr) g_page_waits.store(true, std::memory_order_relaxed);
   leave_page();

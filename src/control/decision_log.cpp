@@ -4,24 +4,23 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/say.h"
 #include "base/text.h"
 #include "control/controller.h"
 #include "decide/playbook.h"
 #include "os/lock.h"
 #include "os/os.h"
-#include "os/write_all.h"
+#include "os/own_file.h"
 #include "wire/options.h"
 
 namespace ace {
 namespace {
 
 Lock g_log_lock;  // guards the rest
-int g_file = -1;
-struct stat g_identity;  // of the file: a host that closes all descriptors may have made another one of its own
-int g_process;           // which opened it: a child of fork writes a header of its own
+OwnFile g_file;
+int g_process;  // which opened it: a child of fork writes a header of its own
 bool g_failed;
 char g_path[256];  // what the option said when it was opened
 char g_line[kPlaybookMax + kPlaybookMax / 16 + 512];
@@ -33,20 +32,12 @@ const char *wanted() {
 
 void fail(const char *path) {
   g_failed = true;
-  dprintf(STDERR_FILENO, "ace: the decision log %s cannot be written (%s); what follows is not logged\n", path,
-          strerror(errno));
-}
-
-bool is_still_open() {
-  struct stat now;
-  return g_file >= 0 && fstat(g_file, &now) == 0 && now.st_dev == g_identity.st_dev &&
-         now.st_ino == g_identity.st_ino;
+  say("ace: the decision log %s cannot be written (%s); what follows is not logged\n", path, error_text(errno));
 }
 
 // The option names another file than before.
 void begin_anew(const char *path) {
-  if (is_still_open()) close(g_file);
-  g_file = -1;
+  g_file.close();
   g_process = 0;
   g_failed = false;
   strncpy(g_path, path, sizeof g_path - 1);
@@ -56,17 +47,14 @@ void begin_anew(const char *path) {
 bool open_log(const char *path, unsigned first_id) {
   if (strcmp(g_path, path) != 0) begin_anew(path);
   if (g_failed) return false;
-  if (!is_still_open()) {
-    g_file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (g_file < 0 || fstat(g_file, &g_identity) != 0) return fail(path), false;
-  }
+  if (!g_file.is_open() && !g_file.open(path, O_CREAT | O_APPEND)) return fail(path), false;
   const int process = getpid();
   if (g_process == process) return true;
   g_process = process;
   char line[128];
   const int length = snprintf(line, sizeof line, "{\"ace_log\":2,\"pid\":%d,\"page\":%zu,\"first_id\":%u}\n",
                               process, os().page_size, first_id);
-  if (write_all(g_file, line, static_cast<size_t>(length))) return true;
+  if (g_file.write(line, static_cast<size_t>(length))) return true;
   return fail(path), false;
 }
 
@@ -86,7 +74,7 @@ void log_start(const LoopName &loop, const char *playbook) {
            Number{loop.prices.whole_ns});
   line.add_json_string(playbook);
   line.add("}\n");
-  if (line.fits() && !write_all(g_file, g_line, line.length())) fail(path);
+  if (line.fits() && !g_file.write(g_line, line.length())) fail(path);
 }
 
 void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
@@ -95,7 +83,7 @@ void log_step(unsigned id, const char *heap, const LoopView &view, const LoopSte
   Locked locked(g_log_lock);
   if (!open_log(path, next_loop_id())) return;
   const size_t length = format_step(g_line, sizeof g_line, g_process, id, heap, view, step);
-  if (length != 0 && !write_all(g_file, g_line, length)) fail(path);
+  if (length != 0 && !g_file.write(g_line, length)) fail(path);
 }
 
 void lock_decision_log() { g_log_lock.lock(); }

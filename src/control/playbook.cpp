@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/say.h"
 #include "control/controller.h"
 #include "heap/all_heaps.h"
 #include "os/lock.h"
@@ -37,8 +38,7 @@ bool read_file(const char *path) {
   if (file < 0 || fstat(file, &what) != 0 || !S_ISREG(what.st_mode)) {
     if (file < 0 && errno == ENOENT) return false;
     g_is_other = true;
-    dprintf(STDERR_FILENO, "ace: the playbook %s cannot be read: %s\n", path,
-            file < 0 ? strerror(errno) : "it is no file");
+    say("ace: the playbook %s cannot be read: %s\n", path, file < 0 ? error_text(errno) : "it is no file");
     if (file >= 0) close(file);
     return false;
   }
@@ -52,7 +52,7 @@ bool read_file(const char *path) {
   close(file);
   if (length == sizeof g_text || memchr(g_text, '\0', length) != nullptr) {
     g_is_other = true;
-    dprintf(STDERR_FILENO, "ace: the playbook %s is none: it is ignored\n", path);
+    say("ace: the playbook %s is none: it is ignored\n", path);
     return false;
   }
   g_text[length] = '\0';
@@ -70,8 +70,7 @@ void read_once() {
   if (path == nullptr || !read_file(path)) return;
   if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line)) {
     g_is_other = true;
-    dprintf(STDERR_FILENO, "ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n",
-            path, wrong, line);
+    say("ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n", path, wrong, line);
   }
 }
 
@@ -151,7 +150,7 @@ bool write_playbook() {
   char text[kPlaybookMax];
   const size_t length = format_playbook(text, sizeof text, fit(), sum.contexts);
   if (length != 0 && write_file(path, text, length)) return true;
-  dprintf(STDERR_FILENO, "ace: the playbook %s cannot be written: %s\n", path, strerror(errno));
+  say("ace: the playbook %s cannot be written: %s\n", path, error_text(errno));
   return false;
 }
 

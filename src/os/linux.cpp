@@ -50,12 +50,23 @@ void *map_under(size_t size, uintptr_t limit) {
 
 void *map(size_t size, size_t alignment) { return map_below(size, alignment, uintptr_t{1} << kAddressBits); }
 
+// What a free calls: it leaves errno as it was, as programs that clean up after a failure expect.
+class KeptErrno {
+ public:
+  KeptErrno() : error_(errno) {}
+  ~KeptErrno() { errno = error_; }
+
+ private:
+  const int error_;
+};
+
 // Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile. Where it
 // refuses after the first, what is left stays mapped for good: who asked again would hit what others may have
 // mapped behind it.
 bool unmap(void *start, size_t size) {
   constexpr size_t kAtOnce = size_t{2} << 20;
   OnPath::note_system_call();
+  const KeptErrno kept;
   size_t left = size;
   while (left > kAtOnce && munmap(static_cast<char *>(start) + left - kAtOnce, kAtOnce) == 0) left -= kAtOnce;
   if (munmap(start, left) == 0) return true;
@@ -66,6 +77,7 @@ bool unmap(void *start, size_t size) {
 
 bool purge(void *start, size_t size) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   return madvise(start, size, MADV_DONTNEED) == 0;
 }
 
@@ -103,6 +115,7 @@ bool fill_huge(void *start, size_t size) {
 
 void end_huge(void *start, size_t size) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   madvise(start, size, MADV_NOHUGEPAGE);
 }
 

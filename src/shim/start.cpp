@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "base/say.h"
 #include "base/text.h"
 #include "control/worker.h"
 #include "os/process.h"
@@ -61,7 +62,7 @@ namespace {
   g_is_set_up.store(true, std::memory_order_relaxed);
   own_heap();  // before the options are read from here: what they print may allocate
   if (getenv("ACE_VERBOSE") == nullptr || ace_option_number("verbose") == 0) return;
-  dprintf(STDERR_FILENO, "ace: process %d: malloc: entered\n", getpid());
+  say("ace: process %d: malloc: entered\n", getpid());
 }
 
 void write_report(int fd, bool json) {
@@ -88,8 +89,7 @@ void write_report(int fd, bool json) {
   const bool json = strcmp(option, "stderr") != 0;
   const int fd = json ? open(option, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
   if (fd < 0) {
-    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", option,
-            strerror(errno));
+    say("ace: the report cannot be written to %s (ACE_REPORT): %s\n", option, error_text(errno));
     return;
   }
   write_report(fd, json);

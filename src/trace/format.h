@@ -26,6 +26,7 @@ enum class Op : uint8_t {
 inline constexpr char kMagic[8] = {'A', 'C', 'E', 't', 'r', 'a', 'c', 'e'};
 inline constexpr uint32_t kVersion = 1;
 inline constexpr unsigned kKinds = 4;
+inline constexpr uint32_t kHeapsMax = 1u << 22;  // of a recording
 
 // Numbers are little-endian. After it comes `text_bytes` of JSON, which says what was recorded.
 struct FileHeader {

@@ -98,7 +98,7 @@ class Reader {
       at_ += sizeof header;
       return Status::kEnd;
     }
-    if (header.mark != kChunk || header.bytes > kChunkMax) return Status::kDamaged;
+    if (header.mark != kChunk || header.bytes > kChunkMax || header.heap >= kHeapsMax) return Status::kDamaged;
     if (header.bytes > size_left() - sizeof header) return Status::kTruncated;
     payload = at_ + sizeof header;
     if (checksum(payload, header.bytes) != header.checksum) return Status::kDamaged;

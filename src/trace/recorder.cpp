@@ -1,7 +1,6 @@
 #include "trace/recorder.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,10 +9,11 @@
 #include <new>
 
 #include "base/bits.h"
+#include "base/say.h"
 #include "base/text.h"
 #include "os/os.h"
+#include "os/own_file.h"
 #include "os/process.h"
-#include "os/write_all.h"
 #include "wire/options.h"
 
 namespace ace::trace {
@@ -31,7 +31,8 @@ std::atomic<bool> g_recording{false};
 std::atomic<uint32_t> g_threads{0};
 
 Lock g_lock;  // guards the rest
-int g_file = -1;
+OwnFile g_file;
+bool g_has_file;
 bool g_awaits;  // the child of a fork: its file begins with its first chunk, as most only start a program
 bool g_over;    // it has ended, or failed: this process records no more
 Stream *g_streams;
@@ -41,17 +42,21 @@ char g_path[320], g_host[64];
 
 // ---- the file; the lock is held
 
+void leave_file() {
+  g_file.close();
+  g_has_file = false;
+}
+
 void give_up(const char *why) {
-  if (g_file >= 0) close(g_file);
-  g_file = -1;
+  leave_file();
   g_over = true;
   g_recording.store(false, std::memory_order_relaxed);
-  dprintf(STDERR_FILENO, "ace: %s: %s; what came before is kept, what follows is not recorded\n", g_path, why);
+  say("ace: %s: %s; what came before is kept, what follows is not recorded\n", g_path, why);
 }
 
 bool write_bytes(const void *data, size_t size) {
-  if (write_all(g_file, static_cast<const char *>(data), size)) return true;
-  give_up(strerror(errno));
+  if ((g_file.is_open() || g_file.open_again(g_path)) && g_file.write(data, size)) return true;
+  give_up(error_text(errno));
   return false;
 }
 
@@ -76,17 +81,19 @@ bool write_header() {
   return write_bytes(&header, sizeof header) && write_bytes(line, header.text_bytes);
 }
 
-// The option's name, or with this process's number where another has that already.
+// The option's name, or with this process's number where another has that already; where the process was
+// another program before, and that recorded too, with one more number.
 bool open_file() {
+  constexpr int kFlags = O_CREAT | O_EXCL, kPrograms = 1000;
   const char *wanted = option_text("record");
   snprintf(g_path, sizeof g_path, "%s", wanted);
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  g_file = open(g_path, kFlags, 0666);
-  if (g_file < 0 && errno == EEXIST) {
-    snprintf(g_path, sizeof g_path, "%s.%d", wanted, getpid());
-    g_file = open(g_path, kFlags, 0666);
+  g_has_file = g_file.open(g_path, kFlags);
+  for (int program = 1; !g_has_file && errno == EEXIST && program < kPrograms; ++program) {
+    const int length = snprintf(g_path, sizeof g_path, "%s.%d", wanted, getpid());
+    if (program > 1) snprintf(g_path + length, sizeof g_path - static_cast<size_t>(length), ".%d", program);
+    g_has_file = g_file.open(g_path, kFlags);
   }
-  if (g_file < 0) return give_up(strerror(errno)), false;
+  if (!g_has_file) return give_up(error_text(errno)), false;
   return write_header();
 }
 
@@ -95,7 +102,7 @@ bool is_open() {
     g_awaits = false;
     open_file();
   }
-  return g_file >= 0;
+  return g_has_file;
 }
 
 }  // namespace
@@ -103,6 +110,10 @@ bool is_open() {
 class Recorder {
  public:
   static Stream *open(const void *heap, bool shared) {
+    if (g_heaps == kHeapsMax) {
+      give_up("it has made more heaps than a trace can tell apart");
+      return nullptr;
+    }
     void *memory = os().map(round_up(sizeof(Stream), os().page_size), os().page_size);
     if (memory == nullptr) {
       give_up("there is no memory for a stream");
@@ -204,7 +215,7 @@ Stream *open_stream(const char *host, const void *heap, bool shared) {
   if (strcmp(option_text("record"), "none") == 0) return nullptr;
   Locked locked(g_lock);
   if (g_over) return nullptr;
-  if (g_file < 0 && !g_awaits) {
+  if (!g_has_file && !g_awaits) {
     snprintf(g_host, sizeof g_host, "%s", host);
     g_began = os().now();
     if (!open_file()) return nullptr;
@@ -237,11 +248,10 @@ void end_recording() {
   if (!is_recording()) return;
   Recorder::write_all_streams();
   g_recording.store(false, std::memory_order_relaxed);
-  if (g_file < 0) return;
+  if (!g_has_file) return;
   const ChunkHeader header{kEnd, 0, 0, 0, 0, 0, (os().now() - g_began) / 1000};
   if (!write_bytes(&header, sizeof header)) return;
-  close(g_file);
-  g_file = -1;
+  leave_file();
   g_over = true;
 }
 
@@ -249,12 +259,11 @@ void lock_recording() { g_lock.lock(); }
 void unlock_recording() { g_lock.unlock(); }
 
 void record_anew_in_child() {
+  Recorder::begin_all_anew();  // hosts take the streams' locks even when the recording has ended
   if (!is_recording()) return;
-  if (g_file >= 0) close(g_file);
-  g_file = -1;
+  leave_file();
   g_awaits = true;
   g_began = os().now();
-  Recorder::begin_all_anew();
 }
 
 }  // namespace ace::trace

@@ -76,8 +76,8 @@ class Stream {
 
 // Opens a stream for a heap, and the file with the first of them; `host` says who records ("CPython 3.11.2").
 // nullptr where nothing is to be recorded, or it cannot be, which is said on standard error. A process that
-// does not come first gets a file of its own, with its number at the end; so does the child of a fork, in which
-// older blocks are not known.
+// does not come first gets a file of its own, with its number at the end (FILE.PID, and FILE.PID.2 for the
+// second program that it is); so does the child of a fork, in which older blocks are not known.
 Stream *open_stream(const char *host, const void *heap, bool shared);
 // Writes what is left of it: the heap ends.
 void close_stream(Stream *stream);

@@ -8,6 +8,8 @@
 
 #include <cstddef>
 
+#include "base/say.h"
+
 namespace ace {
 namespace {
 
@@ -209,8 +211,7 @@ void say_unknown_names() {
     for (auto &name : g_environment_names)
       known |= strlen(name) == length && strncmp(*entry, name, length) == 0;
     if (!known)
-      dprintf(STDERR_FILENO, "ace: there is no option %.*s; `ace options` lists them\n",
-              static_cast<int>(length), *entry);
+      say("ace: there is no option %.*s; `ace options` lists them\n", static_cast<int>(length), *entry);
   }
 }
 
@@ -220,8 +221,8 @@ void read_environment() {
     set_default(i);
     const char *text = secure_getenv(name);
     if (text == nullptr || set_row(i, text)) continue;
-    dprintf(STDERR_FILENO, "ace: %s=%s is no value of this option (%s); using %s\n", name, text,
-            kRows[i].info.values, kRows[i].info.default_value);
+    say("ace: %s=%s is no value of this option (%s); using %s\n", name, text, kRows[i].info.values,
+        kRows[i].info.default_value);
   }
   if (g_options.verbose) say_unknown_names();
 }

@@ -73,7 +73,7 @@ class Page:
         text += "<title>%s</title><style>%s</style><body>%s</body></html>\n" % (
             html.escape("ACE: " + self._program()), STYLE, "\n".join(parts))  # fmt: skip
         try:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="replace")
         except OSError as error:
             raise Failure("%s cannot be written: %s" % (path, error.strerror)) from None
 

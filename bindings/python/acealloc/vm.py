@@ -18,6 +18,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -210,6 +211,9 @@ def table(rows: List[TypeRow], length: int = 20) -> str:
     return "\n".join(lines)
 
 
+_one_census = threading.Lock()
+
+
 def census(pause: float = 0.005) -> Census:
     """Counts all objects of this interpreter by type, the most bytes first.
 
@@ -219,16 +223,17 @@ def census(pause: float = 0.005) -> Census:
     called. Static objects of the interpreter and of extensions are not in the heap.
     """
     entered = _entered("census")
-    types = _all_types()
-    begin = time.perf_counter()
-    entered.census_begin(types)
-    steps = 1
-    while entered.census_step(int(pause * 1e9)):
-        steps += 1
-        # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
-        # GIL back and mostly gets it at once.
-        time.sleep(1e-4)
-    found = entered.census_end()
+    with _one_census:  # there is one at a time in a process
+        types = _all_types()
+        begin = time.perf_counter()
+        entered.census_begin(types)
+        steps = 1
+        while entered.census_step(int(pause * 1e9)):
+            steps += 1
+            # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
+            # GIL back and mostly gets it at once.
+            time.sleep(1e-4)
+        found = entered.census_end()
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
         TypeRow(name, kind, *figures)

@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "misuse.h"
 #include "numbers.h"
@@ -100,6 +101,10 @@ uintptr_t Heap::alloc(size_t size, ace_kind kind, bool zero, size_t alignment) {
   } else {
     block = zero ? ace_heap_calloc(heap, 1, size, kind) : ace_heap_alloc_kind(heap, size, kind);
   }
+  if (misuse::is_any()) {  // something was written to it while it was free: found only now
+    ace_heap_free(heap, block);
+    misuse::raise_if_any();
+  }
   raise_from_on_limit();
   if (block == nullptr) no_memory(size);
   return address_of(block);
@@ -145,10 +150,13 @@ void Heap::write(uintptr_t address, const py::bytes &data) {
 
 void Heap::hint(ace_hint_code hint, uint64_t value) {
   if (ace_hint(use(During::kOnLimitToo), hint, value) != 0) throw py::value_error("unknown hint");
+  misuse::raise_if_any();
 }
 
 size_t Heap::trim(std::optional<size_t> budget) {
-  return ace_trim(use(During::kOnLimitToo), budget.value_or(SIZE_MAX));
+  const size_t given = ace_trim(use(During::kOnLimitToo), budget.value_or(SIZE_MAX));
+  misuse::raise_if_any();
+  return given;
 }
 
 size_t Heap::limit() {
@@ -166,23 +174,26 @@ py::dict Heap::stats() {
 }
 
 py::list Heap::walk() {
-  struct Found {
-    py::list blocks;
-    std::exception_ptr error;
-  } found;
+  // Python's objects come afterwards: to make one may run its collector, and with it a finalizer that uses the
+  // heap.
+  struct Block {
+    uintptr_t address;
+    size_t usable;
+    ace_kind group;
+  };
+  std::vector<Block> found;
   const auto visit = [](void *block, size_t usable, ace_kind group, void *context) -> int {
-    auto *into = static_cast<Found *>(context);
     try {
-      into->blocks.append(py::make_tuple(address_of(block), usable, group));
+      static_cast<std::vector<Block> *>(context)->push_back({address_of(block), usable, group});
       return 0;
     } catch (...) {  // nothing may be thrown through the core
-      into->error = std::current_exception();
       return 1;
     }
   };
-  ace_heap_walk(use(During::kNotInOnLimit), visit, &found);
-  if (found.error) std::rethrow_exception(found.error);
-  return found.blocks;
+  if (ace_heap_walk(use(During::kNotInOnLimit), visit, &found) != 0) throw std::bad_alloc();
+  py::list blocks;
+  for (const Block &one : found) blocks.append(py::make_tuple(one.address, one.usable, one.group));
+  return blocks;
 }
 
 void Heap::audit() {
@@ -195,6 +206,7 @@ void Heap::close() {
   ace_heap_destroy(use(During::kNotInOnLimit));
   heap_ = nullptr;
   on_limit_ = py::none();
+  misuse::raise_if_any();
 }
 
 }  // namespace acepy

@@ -55,9 +55,13 @@ void remember(const ace_error *error, void *) {
 void bind(py::module_ &module) {
   bad_address = PyErr_NewExceptionWithDoc(
       "acealloc.BadAddress",
-      "An address was used that is no live block of the heap; the call had no effect.\n\n"
+      "An address was used that is no live block of the heap; the call had no effect. Or something was written "
+      "where\n"
+      "nothing may be: \"overflow\" is found by a free, whose block then stays; \"write_after_free\" by an "
+      "alloc, which\n"
+      "then gives no block, or by a trim, hint or close, which have been done.\n\n"
       "address: the address; reason: \"double_free\", \"interior\", \"foreign\", \"size_mismatch\",\n"
-      "\"not_allocated\" or \"other_heap\".",
+      "\"not_allocated\", \"other_heap\", \"overflow\" or \"write_after_free\".",
       PyExc_ValueError, nullptr);
   if (bad_address == nullptr) throw py::error_already_set();
   module.add_object("BadAddress", bad_address);
@@ -71,6 +75,8 @@ void raise(uintptr_t address, const char *reason, const char *message) {
   PyErr_SetObject(bad_address, error.ptr());
   throw py::error_already_set();
 }
+
+bool is_any() { return record.present; }
 
 void raise_if_any() {
   if (!record.present) return;

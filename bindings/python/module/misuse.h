@@ -10,6 +10,9 @@ namespace acepy::misuse {
 // Creates the exception `BadAddress` and takes over the core's error handler.
 void bind(pybind11::module_ &module);
 
+// Was an address misused, or is damage found, that was not raised yet?
+bool is_any();
+
 // Raises BadAddress where the call that has just returned misused an address.
 void raise_if_any();
 

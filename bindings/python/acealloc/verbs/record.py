@@ -6,6 +6,7 @@ import argparse
 import glob
 import gzip
 import os
+import re
 from typing import List
 
 from .. import preload, program, supervise
@@ -16,6 +17,7 @@ from ..trace import Trace, pack
 from .run import command_of, run_child
 
 MAGIC = b"ACEtrace"  # src/trace/format.h
+FURTHER = re.compile(r"\.\d+(\.\d+)?")  # .PID, and .PID.2 of a process that became another program
 USAGE = "ace record [-o FILE] [--malloc] [--] COMMAND ..."
 
 
@@ -27,7 +29,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         allow_abbrev=False,
         description="Runs COMMAND on ACE and writes each allocation, free, resizing and hint of a CPython or Lua to "
         "FILE, with times and threads, in some four bytes an event. Further processes get files of their own, "
-        "FILE.PID.",
+        "FILE.PID; a process that becomes another program FILE.PID.2.",
     )
     parser.add_argument("-o", "--output", metavar="FILE", default="run.ace", help="where to (%(default)s); FILE.gz "
                         "is compressed when the program has ended")  # fmt: skip
@@ -62,19 +64,22 @@ def main(arguments: argparse.Namespace) -> int:
         what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
         print_error(warning("nothing was recorded: %s" % what))
     for file in written:
-        print_error(recording(Trace(pack(file) if packs else file)))
+        try:
+            print_error(recording(Trace(pack(file) if packs else file)))
+        except Failure as failure:  # the program's status is still its own
+            print_error(warning(str(failure)))
     return supervise.end_as(status)
 
 
 def files_of(output: str) -> List[str]:
     """The file, and those of further processes."""
-    further = [name for name in glob.glob(glob.escape(output) + ".*") if name[len(output) + 1 :].isdigit()]
+    further = [name for name in glob.glob(glob.escape(output) + ".*") if FURTHER.fullmatch(name[len(output) :])]
     return [name for name in [output, *sorted(further)] if os.path.isfile(name)]
 
 
 def packed_files_of(output: str) -> List[str]:
     """The same, compressed."""
-    further = [name for name in glob.glob(glob.escape(output) + ".*.gz") if name[len(output) + 1 : -3].isdigit()]
+    further = [name for name in glob.glob(glob.escape(output) + ".*.gz") if FURTHER.fullmatch(name[len(output) : -3])]
     return [name for name in [output + ".gz", *sorted(further)] if os.path.isfile(name)]
 
 
