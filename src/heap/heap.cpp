@@ -178,13 +178,13 @@ bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
     look_before_growth(heap, resident);
   if (limit == 0 || (bytes <= limit && resident <= limit - bytes)) return true;
   if (heap.in_limit_callback) return false;
-  const size_t missing = resident + bytes - limit;
+  const size_t missing = resident + bytes - limit, missing_pages = round_up(missing, kPage);
   switch (talk.next_) {
     case LimitTalk::Next::kTrim:
       talk.next_ = LimitTalk::Next::kAsk;
       talk.changed_ = true;
       // Some more than is missing, so that a heap at its limit does not look for every page anew.
-      trim_heap(heap, std::max(missing, limit / 16));
+      trim_heap(heap, std::max(missing_pages, limit / 16));
       return false;
     case LimitTalk::Next::kAsk:
       talk.next_ = LimitTalk::Next::kNothing;
@@ -201,7 +201,7 @@ bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
     case LimitTalk::Next::kTrimAgain:
       talk.next_ = LimitTalk::Next::kNothing;
       talk.changed_ = true;
-      trim_heap(heap, std::max(missing, limit / 16));
+      trim_heap(heap, std::max(missing_pages, limit / 16));
       return false;
     case LimitTalk::Next::kNothing:
       break;

@@ -139,6 +139,52 @@ print(json.dumps([swelled, limit, peak, vm.stats()['python']['limit_bytes']]))
     assert after == 0
 
 
+def test_limits_need_not_end_in_turn(answer):
+    code = """
+def limit(): return vm.stats()['python']['limit_bytes']
+first, second = vm.memory_limit(1 << 30), vm.memory_limit(2 << 30)
+first.__enter__(); second.__enter__()
+seen = [limit()]
+first.__exit__(None, None, None); seen.append(limit())
+second.__exit__(None, None, None); seen.append(limit())
+with vm.memory_limit(1 << 30):
+    with vm.memory_limit(1 << 29): seen.append(limit())
+    seen.append(limit())
+print(json.dumps(seen + [limit()]))
+"""
+    assert answer(code) == [2 << 30, 2 << 30, 0, 1 << 29, 1 << 30, 0]
+
+
+def test_extra_is_beyond_what_cannot_go_back(answer):
+    """One in 16 of many objects keeps most pages: that is no reason to refuse the next."""
+    code = """
+kept = {n: [n] for n in range(500000)}
+for n in list(kept):
+    if n % 16: del kept[n]
+with vm.memory_limit(extra=8 << 20): more = [[n] for n in range(20000)]
+failed = 0
+with vm.memory_limit(extra=8 << 20):
+    try: more = [[n] for n in range(2000000)]
+    except MemoryError: failed = 1
+print(json.dumps(failed))
+"""
+    assert answer(code) == 1
+
+
+def test_two_threads_count_at_once(answer):
+    code = """
+import threading
+class One: pass
+kept, found = [One() for _ in range(100000)], []
+def count(): found.append(vm.census(0.001)[One].count)
+threads = [threading.Thread(target=count) for _ in range(4)]
+for t in threads: t.start()
+for t in threads: t.join()
+print(json.dumps(found))
+"""
+    assert answer(code) == [100000] * 4
+
+
 def test_pressure_is_told_in_time(answer):
     """A cache that is dropped when the limit comes near lets the program go on."""
     code = """

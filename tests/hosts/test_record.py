@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import pytest
 from conftest import PRELOAD
@@ -115,6 +117,68 @@ os.kill(os.getpid(), signal.SIGKILL)
     subprocess.run(["/usr/bin/python3", str(script)], env=env)
     t = Trace(tmp_path / "run.ace").totals
     assert t["status"] == "truncated" and t["allocations"] > 100000 and t["bytes_read"] == t["bytes"]
+
+
+def test_a_program_that_closes_all_descriptors(tmp_path):
+    """As one does that goes to the background: what it opens then has the recording's number."""
+    from acealloc import Trace
+
+    code = """
+import os, time
+os.closerange(3, 256)
+mine = os.open(%r, os.O_RDWR | os.O_CREAT)
+os.write(mine, b'first\\n')
+end = time.monotonic() + 1.5
+while time.monotonic() < end: kept = [[n] for n in range(20000)]
+if os.fork() == 0:
+    kept = [[n] for n in range(20000)]
+    os.write(mine, b'child\\n')
+    raise SystemExit
+os.wait()
+os.write(mine, b'last\\n')
+""" % str(tmp_path / "mine")
+    run("/usr/bin/python3", code, tmp_path, ACE_RECORD=str(tmp_path / "run.ace"))
+    assert (tmp_path / "mine").read_bytes() == b"first\nchild\nlast\n"
+    files = sorted(tmp_path.glob("run.ace*"))
+    assert len(files) == 2
+    for file in files:
+        assert Trace(file).totals["status"] == "whole" and Trace(file).totals["allocations"] > 20000
+
+
+def test_a_process_that_becomes_another_program(tmp_path):
+    from acealloc import Trace
+
+    code = """
+import os, sys
+kept = [[n] for n in range(1000)]
+left = int(os.environ.get('LEFT', 3))
+if left: os.execve(sys.executable, [sys.executable, sys.argv[0]], dict(os.environ, LEFT=str(left - 1)))
+print(os.getpid())
+"""
+    pid = run("/usr/bin/python3", code, tmp_path, ACE_RECORD=str(tmp_path / "run.ace")).strip()
+    names = ["run.ace", *("run.ace.%s%s" % (pid, more) for more in ("", ".2", ".3"))]
+    assert sorted(file.name for file in tmp_path.glob("run.ace*")) == names
+    assert Trace(tmp_path / names[-1]).totals["status"] == "whole"
+
+
+def test_words_that_are_no_utf8(tmp_path):
+    from acealloc import Trace
+
+    odd, long = os.fsdecode(b"caf\xe9"), "\u65e5" * 400
+    done = ace_record("-o", tmp_path / "run.ace", "--", "/usr/bin/python3", "-c", "raise SystemExit(3)", odd, long)
+    assert done.returncode == 3 and "events in" in done.stderr
+    command = Trace(tmp_path / "run.ace").header["command"]
+    assert command[3] == odd and command[4].startswith("\u65e5" * 200)
+
+
+@pytest.mark.parametrize("heap", [0xFFFFFFFF, 0x3FFFFFFF])
+def test_a_chunk_of_an_impossible_heap(tmp_path, heap):
+    from acealloc import Trace
+
+    text, payload = b'{"host":"x"}', bytes([0x80, 0x04, 0x02])
+    chunk = struct.pack("<IIIIIIQ", 0x4B434541, len(payload), 1, zlib.crc32(payload), heap, 0, 0) + payload
+    (tmp_path / "run.ace").write_bytes(b"ACEtrace" + struct.pack("<II", 1, len(text)) + text + chunk)
+    assert Trace(tmp_path / "run.ace").totals["status"] == "damaged"
 
 
 def ace_record(*arguments):

@@ -1,6 +1,7 @@
 """The heap API: what Python sees of the core, and that misuse raises."""
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -52,6 +53,45 @@ def test_zeroed_and_aligned(heap, alignment):
     block = heap.alloc(3000, zero=True, alignment=alignment)
     assert block % alignment == 0
     assert heap.read(block, 3000) == bytes(3000)
+
+
+def test_a_walk_is_of_one_moment():
+    """What it gives is made by Python, whose collector may run then, and a finalizer that uses the heap."""
+    heap = Heap("walked")
+    blocks = fill(heap, 50_000, 48)
+
+    class Freeing:
+        def __del__(self):
+            for block in blocks:
+                heap.free(block)
+            heap.trim()
+
+    garbage = Freeing()
+    garbage.itself = garbage
+    del garbage
+    assert len(heap.walk()) == 50_000
+    gc.collect()
+    assert heap.walk() == []
+    heap.close()
+
+
+def test_a_write_after_free_is_raised_where_it_is_found():
+    code = """
+import ctypes, acealloc
+heap = acealloc.Heap("hardened")
+blocks = [heap.alloc(64) for _ in range(3000)]
+for block in blocks: heap.free(block)
+ctypes.memset(blocks[1500] + 8, 65, 4)
+given, raised = [], []
+for _ in range(3000):
+    try: given.append(heap.alloc(64))
+    except acealloc.BadAddress as error: raised.append((error.reason, error.address == blocks[1500]))
+for block in given: heap.free(block)
+print(raised, heap.stats()["live_blocks"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "ACE_HARDENED": "on"}, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.stdout == "[('write_after_free', True)] 0\n", done.stderr
 
 
 def test_statistics_agree_with_the_walk(heap):

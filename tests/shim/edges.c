@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -313,6 +314,45 @@ static void one_thread(void) {
   EXPECT(tasks == 1);
 }
 
+static void *allocate_much(void *unused) {
+  for (int i = 0; i < 400000; ++i) free(keep(malloc(64)));
+  return unused;
+}
+
+/* Where its allocations are recorded, the file takes no more in the midst of them; the limit stands for a disk.
+ */
+static void full_disk(void) {
+  const struct rlimit most = {1 << 16, 1 << 16};
+  signal(SIGXFSZ, SIG_IGN);
+  EXPECT(setrlimit(RLIMIT_FSIZE, &most) == 0);
+  alarm(50);
+  pthread_t threads[2];
+  for (int i = 0; i < 2; ++i) EXPECT(pthread_create(&threads[i], NULL, allocate_much, NULL) == 0);
+  for (int i = 0; i < 100; ++i) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(10);
+      for (int n = 0; n < 10; ++n) free(keep(malloc(50)));
+      _exit(0);
+    }
+    int status = -1;
+    EXPECT(waitpid(child, &status, 0) == child && status == 0);
+  }
+  for (int i = 0; i < 2; ++i) EXPECT(pthread_join(threads[i], NULL) == 0);
+}
+
+/* Locked memory cannot go back to the system, which says so. */
+static void keeps_errno(void) {
+  static void *blocks[40000];
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) return; /* may not be allowed */
+  for (int i = 0; i < 40000; ++i) blocks[i] = malloc(200);
+  errno = 0;
+  for (int i = 0; i < 40000; ++i) free(blocks[i]);
+  for (int i = 0; i < 10; ++i) free(keep(malloc(30 << 20)));
+  EXPECT(errno == 0);
+  munlockall();
+}
+
 static void information(void) {
   static void *blocks[1000];
   const struct mallinfo2 before = mallinfo2();
@@ -344,7 +384,8 @@ static const struct {
              {"spawns", spawns},           {"dlopens", dlopens},
              {"thread_ends", thread_ends}, {"ends", ends},
              {"limits", limits},           {"one_thread", one_thread},
-             {"information", information}};
+             {"information", information}, {"full_disk", full_disk},
+             {"keeps_errno", keeps_errno}};
 
 int main(int count, char **words) {
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; ++i) {

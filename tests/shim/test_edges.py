@@ -40,6 +40,14 @@ def test_what_the_options_have_to_say_is_said(shim, built):
     assert "ACE_MODE=no-such" in run.stderr and "ACE_NO_SUCH" in run.stderr and "malloc: entered" in run.stderr
 
 
+def test_a_full_disk_ends_the_recording_alone(shim, built, tmp_path):
+    """Said in the middle of a malloc, by a thread whose locks a fork wants as well."""
+    settings = {"ACE_RECORD": str(tmp_path / "run.ace")}
+    run = shim.run(built("edges.c"), "full_disk", settings=settings)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr.count("File too large; what came before is kept") == 1
+
+
 @pytest.mark.parametrize("call", ["free(p)", "return realloc(p, 500) != NULL"], ids=["free", "realloc"])
 def test_a_double_free_is_reported_once(shim, tmp_path, call):
     source, program = tmp_path / "twice.c", tmp_path / "twice"

@@ -136,6 +136,27 @@ TEST(ForkStress, TheChildHasAWorkerOfItsOwn) {
   ace_heap_destroy(heap);
 }
 
+// Both wait for the end of the thread that publishes statistics, and one is done before the other wakes.
+TEST(ForkStress, TwoThreadsForkAtOnce) {
+  if (!child_may_have_threads()) GTEST_SKIP();
+  OptionGuard page("stats_page", "on");
+  run_together(2, [](unsigned id) {
+    ace_heap *heap = ace_heap_create(nullptr);
+    Sizes chance(id + 1);
+    for (int round = 0; round < 200; ++round) {
+      ace_hint(heap, ACE_HINT_BURST_END, 0);  // which starts that thread
+      usleep(static_cast<useconds_t>(chance.random() % 300));
+      const pid_t child = fork();
+      if (child == 0) _exit(0);
+      ace_hint(heap, ACE_HINT_BURST_END, 0);
+      int status = -1;
+      waitpid(child, &status, 0);
+      EXPECT_EQ(status, 0);
+    }
+    ace_heap_destroy(heap);
+  });
+}
+
 TEST(ForkStress, ATrimThatWasPendingIsDoneInTheChild) {
   if (!kHints) GTEST_SKIP() << "this build hears no hints";
   OptionGuard delay("idle_delay", "200ms");

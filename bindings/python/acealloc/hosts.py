@@ -147,6 +147,8 @@ def _verdict(status: Optional[int], output: str, written: report.Report) -> Atte
     refused = [host for host in written.hosts if not host.active]
     if refused:
         return Attempt(False, "%s: %s" % (refused[0].title, refused[0].reason))
+    if "init_by_lua_block" in output:  # nginx knows no such directive
+        return Attempt(False, "it has no Lua")
     last = output.strip().splitlines()[-1:] or ["it printed nothing"]
     if status != 0:
         return Attempt(False, "it ended with status %d: %s" % (status, last[0]))

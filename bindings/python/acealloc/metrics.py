@@ -48,7 +48,7 @@ class HeapCollector:
                                   labels=["pid", "host"], unit="seconds")  # fmt: skip
         for process in processes:
             labels = [str(process.pid), process.host]
-            info.add_metric(labels, {"command": " ".join(process.command), "version": process.ace})
+            info.add_metric(labels, {"command": _printable(process.command), "version": process.ace})
             start.add_metric(labels, process.started)
         yield from (info, start)
         heaps = [((str(process.pid), process.host, heap.name), heap.stats)
@@ -103,3 +103,8 @@ def _family(name: str, unit: str, description: str, is_gauge: bool, labels: List
     for key, value in values.items():
         family.add_metric(key, value / scale)
     return family
+
+
+def _printable(words: List[str]) -> str:
+    """The words, with a question mark for each byte that is no UTF-8."""
+    return " ".join(words).encode(errors="replace").decode()

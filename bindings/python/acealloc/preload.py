@@ -55,8 +55,10 @@ def environment(
     result["LD_PRELOAD"] = ":".join(ours + present)
     if os.path.basename(preload) == LIBRARY:
         pattern = os.path.join(os.path.dirname(preload), LIBRARY.replace("ace", "?", 1))
-        theirs = base.get("LUA_CPATH", ";")  # then ;; comes to stand at the end, for Lua's own path
-        result["LUA_CPATH"] = theirs if theirs.startswith(pattern) else pattern + ";" + theirs
+        # From 5.2 on a version's own variable counts in place of the other.
+        for name in ["LUA_CPATH", *(name for name in base if name.startswith("LUA_CPATH_5_"))]:
+            theirs = base.get(name, ";")  # then ;; comes to stand at the end, for Lua's own path
+            result[name] = theirs if theirs.startswith(pattern) else pattern + ";" + theirs
     result.update(settings)
     return result
 

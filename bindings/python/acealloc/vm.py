@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import operator
 import sys
 import threading
 import time
@@ -54,8 +55,11 @@ def install(library: Optional[str] = None) -> None:
     library: the path of libace-preload.so; the package's own by default.
     """
     global _ace
-    if _ace is not None:
+    if active():
         return
+    if _ace is not None:
+        raise CannotInstall("this interpreter cannot be put on ACE: another allocator has taken its place (-X dev, or "
+                            "PYTHONMALLOC)")  # fmt: skip
     if library is None:
         from . import preload
 
@@ -81,7 +85,7 @@ def active() -> bool:
 
 
 def _entered(what: str) -> Any:
-    if _ace is None:
+    if not active():
         raise NotActive(what)
     return _ace
 
@@ -125,28 +129,59 @@ def stats() -> Dict[str, Dict[str, int]]:
     return dict(_entered("stats").stats())
 
 
+# What was before, and the limits of the `with` blocks under way, the last entered last. They need not end in turn.
+_limits: List[List[int]] = []
+_limits_lock = threading.RLock()
+
+
 @contextmanager
 def memory_limit(limit: Optional[int] = None, *, extra: Optional[int] = None) -> Iterator[None]:
     """While it lasts the interpreter's objects may not take more memory: beyond it comes MemoryError.
 
-    limit: so many resident bytes of the heap "python" in all; 0 for none. extra: so many beyond what its blocks take
-    now. The former limit is restored at the end, so that a program survives what was too much. Threads of the
-    interpreter share the limit. What comes from elsewhere (NumPy's arrays, C libraries) does not count.
+    limit: so many resident bytes of the heap "python" in all; 0 for none. extra: so many beyond what it holds now, for
+    which what is free goes back first where it is more than a quarter of that. Threads and tasks of the interpreter
+    share the limit: of several that are in force the one entered last counts, and at the end of the last what was
+    before, so that a program survives what was too much. What comes from elsewhere (NumPy's arrays, C libraries) does
+    not count.
     """
     if (limit is None) == (extra is None):
         raise TypeError("memory_limit takes either limit or extra")
     entered = _entered("memory_limit")
     if extra is not None:
-        heaps = entered.stats()
-        limit = (heaps.get("python") or heaps["python raw"])["live_bytes"] + extra
+        limit = _held(entered, operator.index(extra) // 4) + extra
     assert limit is not None
-    if limit < 0:
+    if operator.index(limit) < 0:
         raise ValueError("a limit is a number of bytes, 0 for none")
-    former = entered.set_limit(limit)
+    mine = [limit]
+    with _limits_lock:
+        former = entered.set_limit(limit)
+        if not _limits:
+            _limits.append([former])
+        _limits.append(mine)
     try:
         yield
     finally:
-        entered.set_limit(former)
+        entered.set_limit(0)  # what follows allocates, and may be here for want of memory
+        with _limits_lock:
+            # By identity: another may be as large.
+            del _limits[next(i for i, one in enumerate(_limits) if one is mine)]
+            entered.set_limit(_limits[-1][0])
+            if len(_limits) == 1:
+                _limits.clear()
+
+
+def _held(entered: Any, bearable: int) -> int:
+    """What the interpreter's heap holds, resident; no more than so many bytes of it for nothing that could go back."""
+
+    def look() -> Dict[str, int]:
+        heaps = entered.stats()
+        return heaps.get("python") or heaps["python raw"]  # type: ignore[no-any-return]
+
+    stats = look()
+    if stats["resident_bytes"] - stats["live_bytes"] > bearable:
+        entered.trim()
+        stats = look()
+    return stats["resident_bytes"]
 
 
 def on_pressure(listener: Optional[Callable[[], object]]) -> None:
