@@ -255,6 +255,18 @@ def test_another_allocator_is_seen(run, python):
     assert result.returncode == 0 and result.stdout == "False\n", result
 
 
+def test_what_cannot_be_done_on_another_allocator_is_said(run, python):
+    code = VM + """
+for call in (lambda: vm.memory_limit(1 << 30).__enter__(), vm.census, vm.trim, vm.stats):
+    try: call()
+    except vm.NotActive: print('not active')
+try: vm.install()
+except vm.CannotInstall as reason: print('another allocator' in str(reason))
+"""
+    result = run([python.path, "-X", "dev", "-c", code])
+    assert result.stdout == "not active\n" * 4 + "True\n", result
+
+
 def test_names_of_odd_types(answer):
     code = """
 class Meta(type):

@@ -139,11 +139,12 @@ def test_an_existing_preload_is_kept():
 
 
 @pytest.mark.skipif(shutil.which("lua5.4") is None, reason="lua5.4 is not installed")
+@pytest.mark.parametrize("variable", ["LUA_CPATH", "LUA_CPATH_5_4"])
 @pytest.mark.parametrize("theirs", [None, "/a/?.so;;", "/a/?.so"])
-def test_lua_finds_the_module(theirs):
+def test_lua_finds_the_module(theirs, variable):
     env = {name: value for name, value in ENVIRONMENT.items() if not name.startswith("LUA_")}
     if theirs is not None:
-        env["LUA_CPATH"] = theirs
+        env[variable] = theirs
     code = "local ace = require 'ace' assert(ace.active()) print(package.cpath)"
     done = ace("run", "--", "lua5.4", "-e", code, env=env)
     assert done.returncode == 0, done
@@ -201,6 +202,18 @@ def test_children_are_entered(tmp_path):
     code = "import subprocess, sys; [subprocess.run([sys.executable, '-c', 'pass'], check=True) for _ in range(3)]"
     hosts, _ = enter(tmp_path, PYTHON, "-c", code)
     assert hosts == ["cpython"] * 4
+
+
+def test_the_package_in_a_subinterpreter():
+    """One that shares the GIL speaks to the heap; what must be compiled is not loaded there."""
+    module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    code = (
+        "import %s as s\n"
+        "i = s.create('legacy') if %r else s.create()\n"
+        "s.run_string(i, 'import acealloc\\nwith acealloc.phase(): print(acealloc.active())')"
+    ) % (module, sys.version_info >= (3, 13))
+    done = ace("run", "--", sys.executable, "-c", code)
+    assert done.returncode == 0 and done.stdout in ("True\n", "False\n"), done
 
 
 def test_the_module_and_the_preloaded_library_keep_apart(tmp_path):

@@ -17,7 +17,7 @@ import acealloc
 import pytest
 from acealloc.errors import Failure
 from acealloc.page import Page, merged, pareto
-from acealloc.replay import histogram_of, quantile
+from acealloc.replaying import histogram_of, quantile
 
 ACE = [sys.executable, "-m", "acealloc.cli"]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ACE_", "LD_PRELOAD", "PYTHONM"))}

@@ -13,30 +13,9 @@ A heap made here lives beside the interpreter's own memory. To put the interpret
 speak to the heap that it lives on (acealloc/vm.py). `watch` looks into other processes' heaps (acealloc/watched.py).
 """
 
-from ._core import (
-    ALIGNMENT_MAX,
-    KIND_GROUPS_MAX,
-    KIND_MAX,
-    AuditError,
-    BadAddress,
-    Heap,
-    Hint,
-    Learner,
-    Loop,
-    Option,
-    abi_version,
-    option_get,
-    option_set,
-    options,
-    phases,
-    stats_fields,
-    tick,
-    version,
-)
-from .allocators import Policy
-from .replay import Replay, replay
-from .study import Study, ablate, sweep
-from .trace import Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, List
+
 from .vm import (
     CannotInstall,
     Census,
@@ -53,9 +32,37 @@ from .vm import (
     stats,
     trim,
 )
-from .watched import CannotWatch, WatchedProcess, watch, watchable
 
-__version__ = version()
+# What speaks to the interpreter's own heap is Python alone. The rest is loaded when it is first asked for: the compiled
+# module takes some time and memory, and cannot be loaded into every subinterpreter.
+_LATER = ("_core", "trace", "watched", "allocators", "replaying", "study")
+
+if TYPE_CHECKING:
+    from ._core import (
+        ALIGNMENT_MAX,
+        KIND_GROUPS_MAX,
+        KIND_MAX,
+        AuditError,
+        BadAddress,
+        Heap,
+        Hint,
+        Learner,
+        Loop,
+        Option,
+        abi_version,
+        option_get,
+        option_set,
+        options,
+        phases,
+        stats_fields,
+        tick,
+        version,
+    )
+    from .allocators import Policy
+    from .replaying import Replay, replay
+    from .study import Study, ablate, sweep
+    from .trace import Trace
+    from .watched import CannotWatch, WatchedProcess, watch, watchable
 
 __all__ = [
     "ALIGNMENT_MAX",
@@ -102,3 +109,19 @@ __all__ = [
     "watch",
     "watchable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("._core", __name__).version()
+    if name in __all__:
+        for module in _LATER:
+            found = getattr(import_module("." + module, __name__), name, None)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError("module %r has no attribute %r" % (__name__, name))
+
+
+def __dir__() -> List[str]:
+    return sorted([*globals(), *__all__])

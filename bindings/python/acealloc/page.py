@@ -13,7 +13,7 @@ from . import decisions
 from ._core import Hint
 from .errors import Failure
 from .render import duration, size
-from .replay import Replay, Run, Summary, histogram_of
+from .replaying import Replay, Run, Summary, histogram_of
 
 MIB = 2.0**20
 COLOURS = {

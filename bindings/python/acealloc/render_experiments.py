@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ._core import options
 from .render import duration, new_table, size, warning
-from .replay import Replay
+from .replaying import Replay
 from .simulate import GRID, Outcome, Target
 from .study import DECIDING, Ablated, Study
 from .trace import Trace

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from .allocators import Policy
 from .errors import Failure
-from .replay import Progress, Replay, Run, replay
+from .replaying import Progress, Replay, Run, replay
 from .tables import write_csv
 from .trace import Trace
 

@@ -9,7 +9,7 @@ from ..allocators import Policy
 from ..errors import Failure
 from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import replayed
-from ..replay import replay
+from ..replaying import replay
 from ..trace import Trace
 
 

@@ -11,7 +11,7 @@ from ..errors import Failure
 from ..page import Page
 from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import replayed
-from ..replay import replay
+from ..replaying import replay
 from ..trace import Trace
 
 
