@@ -50,11 +50,11 @@ TEST_F(Limit, LastHolesAreUsedBeforeItRefuses) {
 
 // What is missing to a limit between two pages is a page that must go back.
 TEST_F(Limit, NeedNotBeAMultipleOfThePage) {
+  std::vector<void *> blocks(100'000);
   for (size_t more : {0, 1, 1000, 2000, 3000, 4000, 4095}) {
     for (size_t size : {20'000, 100'000, 600'000}) {
       make(0, 0);
-      std::vector<void *> blocks;
-      for (int i = 0; i < 250'000; ++i) blocks.push_back(ace_heap_alloc(heap, 64));
+      for (void *&block : blocks) block = ace_heap_alloc(heap, 64);
       for (void *block : blocks) ace_heap_free(heap, block);
       ace_heap_set_limit(heap, 4 * kMiB + more);
       EXPECT_NE(ace_heap_alloc(heap, size), nullptr) << size << " at " << more;
