@@ -35,9 +35,9 @@ StatsPage *g_page;   // stays where it is while the publisher runs
 size_t g_page_room;  // bytes of it that are there; the publisher's while it runs
 pid_t g_page_process;
 char g_page_path[128];
-bool g_is_published;  // the thread runs
-unsigned g_forks;     // that are under way: no thread begins meanwhile
-bool g_page_refused;  // there shall be none: it could not be made, or the process ends
+bool g_is_published;    // the thread runs
+unsigned g_page_forks;  // that are under way: no thread begins meanwhile
+bool g_page_refused;    // there shall be none: it could not be made, or the process ends
 bool g_has_said;
 std::atomic<bool> g_publisher_stops{false};
 std::atomic<const char *> g_host_name{nullptr};
@@ -209,7 +209,7 @@ void serve_page() {
   pthread_mutex_lock(&g_page_lock);
   if (g_page_process != getpid()) leave_page();  // also the child of a raw clone, which runs no fork handlers
   if (g_page == nullptr && !g_page_refused) make_page();
-  if (g_page != nullptr && !g_is_published && !g_page_refused && g_forks == 0) {
+  if (g_page != nullptr && !g_is_published && !g_page_refused && g_page_forks == 0) {
     g_is_published = os().start_thread(Thread::kPublisher, publish_when_asked);
     if (!g_is_published) say_why_not("a thread", "the system gives none");
   }
@@ -221,7 +221,7 @@ void name_host(const char *host) { g_host_name.store(host, std::memory_order_rel
 
 void pause_page() {
   pthread_mutex_lock(&g_page_lock);
-  ++g_forks;
+  ++g_page_forks;
   if (!g_is_published || g_page_process != getpid()) return;
   g_publisher_stops.store(true, std::memory_order_release);
   g_page->bell.fetch_add(1, std::memory_order_release);
@@ -232,13 +232,13 @@ void pause_page() {
 }
 
 void resume_page() {
-  --g_forks;
+  --g_page_forks;
   if (g_page != nullptr) g_page_waits.store(true, std::memory_order_relaxed);
   pthread_mutex_unlock(&g_page_lock);
 }
 
 void forget_page() {
-  g_forks = 0;
+  g_page_forks = 0;
   g_publisher_ended = PTHREAD_COND_INITIALIZER;
   if (g_page != nullptr) g_page_waits.store(true, std::memory_order_relaxed);
   leave_page();

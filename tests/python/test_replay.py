@@ -344,6 +344,7 @@ def test_a_search_that_is_interrupted_loses_nothing(traces, tmp_path):
     search = subprocess.Popen(list(map(str, command)), env=CLEAN, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "study.db").exists() or not begun(storage):
         time.sleep(0.1)
+    time.sleep(1)  # it is being replayed by now, twenty times and more
     search.send_signal(signal.SIGINT)
     assert "goes on where this one was" in search.communicate(timeout=60)[1] and search.returncode == 130
     done = ace("sweep", traces["cpython"], "--storage", storage, "--trials", "5", "--csv", tmp_path / "trials.csv")

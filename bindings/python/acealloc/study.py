@@ -204,8 +204,20 @@ def sweep(
         return mean_ratio([one.seconds for one in compared]), mean_ratio([one.mean for one in compared])
 
     while done() < trials:
-        study.optimize(objective, n_trials=1)
+        try:
+            study.optimize(objective, n_trials=1)
+        except Exception as error:
+            if _is_interruption(error):
+                raise KeyboardInterrupt from None
+            raise
     return Study(study)
+
+
+def _is_interruption(error: Optional[BaseException]) -> bool:
+    """An interrupt that comes while a storage writes is another error by the time it is here."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _optuna() -> Any:
