@@ -124,7 +124,7 @@ def test_a_program_in_java(shim, tmp_path, collector):
     script = tmp_path / "churn.js"
     script.write_text(
         "var kept = {}, sum = 0;\n"
-        "function step(i) { kept['k' + i % 5000] = {n: i, s: 'x' + i}; sum += kept['k' + i * 7 % 5000 % (i + 1)] ? 1 : 0 }\n"
+        "function step(i) { kept['k' + i % 5000] = {n: i, s: 'x' + i}; sum += kept['k' + i * 7 % 5000] ? 1 : 0 }\n"
         "for (var i = 0; i < 300000; i++) step(i);\n"
         "var text = JSON.stringify(kept);\n"
         "print(Object.keys(JSON.parse(text)).length + ' ' + text.length + ' ' + sum);\n"

@@ -27,9 +27,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         chosen = verbs.choices[arguments.verb]
         names = [action.option_strings[0] for action in chosen._actions if action.option_strings]
         chosen.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape")  # names of files and programs may be anything
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of files and programs may be any bytes. Standard error writes what it cannot encode by its number.
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         status = int(arguments.main(arguments))
         if sys.stdout is not None:

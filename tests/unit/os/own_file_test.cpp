@@ -31,11 +31,11 @@ class OwnFileTest : public testing::Test {
 
 // As a program that goes to the background does.
 TEST_F(OwnFileTest, NothingGoesIntoAFileThatTookItsNumber) {
+  const int number = ::open("/dev/null", O_RDONLY | O_CLOEXEC);  // the lowest that is free, which comes next
+  ::close(number);
   OwnFile file;
   ASSERT_TRUE(file.open(path("mine").c_str(), O_CREAT | O_EXCL));
   EXPECT_TRUE(file.write("one ", 4));
-  const int number = ::open("/dev/null", O_RDONLY | O_CLOEXEC) - 1;  // the lowest that was free came before
-  ::close(number + 1);
   ASSERT_EQ(::close(number), 0);
   EXPECT_FALSE(file.is_open());
   const int theirs = ::open(path("theirs").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
