@@ -4,6 +4,6 @@
 namespace ace::python {
 
 preload::Entry enter_cpython() { return {}; }
-void report_cpython(int, bool, bool) {}
+bool report_cpython(int, bool, bool) { return true; }
 
 }  // namespace ace::python

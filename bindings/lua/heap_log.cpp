@@ -103,16 +103,17 @@ HeapCounts heap_counts() {
   return counts;
 }
 
-void report_open_heaps(int fd, bool json) {
+bool report_open_heaps(int fd, bool json) {
   const char *format = json ? "json" : "text";
   if (is_only_thread()) {
     for (const OpenHeap *entry = g_open; entry != nullptr; entry = entry->after) {
-      ace_heap_report(entry->heap, fd, format);
+      if (ace_heap_report(entry->heap, fd, format) != 0) return false;
     }
   } else if (g_open != nullptr) {
     // Another thread may be inside one of them: neither audited nor counted exactly.
-    ace_report(fd, format);
+    return ace_report(fd, format) == 0;
   }
+  return true;
 }
 
 }  // namespace ace::lua

@@ -31,6 +31,6 @@ struct HeapCounts {
 HeapCounts heap_counts();
 
 // Writes the heaps of the states that were never closed, as os.exit leaves them.
-void report_open_heaps(int fd, bool json);
+bool report_open_heaps(int fd, bool json);
 
 }  // namespace ace::lua

@@ -136,7 +136,7 @@ preload::Entry enter_stock_lua() {
 
 bool entered_later() { return heap_counts().opened != 0; }
 
-void report_stock_lua(int fd, bool json, bool) {
+bool report_stock_lua(int fd, bool json, bool) {
   const VmLibrary *met = __atomic_load_n(&g_met, __ATOMIC_RELAXED);
   const HeapCounts log = heap_counts();
   const char *why = "";
@@ -163,8 +163,7 @@ void report_stock_lua(int fd, bool json, bool) {
     snprintf(line, sizeof line, "ace: %s, process %d: inactive: %s\n", met != nullptr ? met->name : "Lua",
              getpid(), why);
   }
-  if (write(fd, line, strlen(line)) < 0) return;
-  report_open_heaps(fd, json);
+  return dprintf(fd, "%s", line) >= 0 && report_open_heaps(fd, json);
 }
 
 }  // namespace ace::lua

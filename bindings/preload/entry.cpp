@@ -1,13 +1,12 @@
 // The preloaded library's way in and out. It is loaded into every process that a command starts (shells,
 // shims, `taskset`), so where no known host is found it does nothing at all.
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "api/report_file.h"
 #include "api/stats_page.h"
 #include "preload/hosts.h"
 #include "trace/recorder.h"
@@ -17,7 +16,7 @@ namespace {
 
 struct Host {
   Entry (*enter)();
-  void (*report)(int fd, bool json, bool held);
+  bool (*report)(int fd, bool json, bool held);
   void (*record)(const char *host);
   bool (*entered_later)();  // where the host may come with a library that is loaded after the start
 };
@@ -58,22 +57,10 @@ void write_report(bool held, const char *suffix) {
   }
   if (!any) return;
 
-  const char *option = ace_option_get("report");
-  if (strcmp(option, "none") == 0) return;
-  const bool json = strcmp(option, "stderr") != 0;
-  char target[4096];
-  snprintf(target, sizeof target, "%s%s", option, suffix);
-  // Several processes may end at once: each appends its lines.
-  const int fd = json ? open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
-  if (fd < 0) {
-    dprintf(STDERR_FILENO, "ace: the report cannot be written to %s (ACE_REPORT): %s\n", target,
-            strerror(errno));
-    return;
+  ReportFile file(suffix);
+  for (unsigned i = 0; i < kHostCount && file.is_wanted(); ++i) {
+    if (met[i]) file.wrote(kHosts[i].report(file.fd(), file.json(), held));
   }
-  for (unsigned i = 0; i < kHostCount; ++i) {
-    if (met[i]) kHosts[i].report(fd, json, held);
-  }
-  if (json) close(fd);
 }
 
 // Nothing is freed: other destructors may still free our blocks.

@@ -131,7 +131,8 @@ ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
  * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other
- * uses the heap or frees its blocks. NULL is ignored. */
+ * uses the heap or frees its blocks. NULL is ignored; a heap that was destroyed before is reported, unless another
+ * lies where it was. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
@@ -301,7 +302,7 @@ typedef enum ace_error_code {
   ACE_ERROR_FOREIGN = 3,         /* not ACE's, or of a destroyed heap */
   ACE_ERROR_SIZE_MISMATCH = 4,   /* a sized free whose size cannot belong to the block */
   ACE_ERROR_NOT_ALLOCATED = 5,   /* lies in ACE's memory where no block was ever handed out */
-  ACE_ERROR_ENDED_HEAP = 6,      /* an allocation from a heap that was destroyed */
+  ACE_ERROR_ENDED_HEAP = 6,      /* an allocation from a heap that was destroyed, or its end once more */
   ACE_ERROR_OVERFLOW = 7,        /* of hardened heaps: what follows the block's last byte was overwritten */
   ACE_ERROR_WRITE_AFTER_FREE = 8 /* a free block was written to. Hardened heaps: it is about to be issued again;
                                     others: the list it is on leads nowhere any more */

@@ -8,6 +8,7 @@
 #include "front/cold.h"
 #include "front/gate.h"
 #include "front/hot.h"
+#include "heap/address_map.h"
 #include "heap/audit.h"
 #include "heap/purge.h"
 #include "trace/recorder.h"
@@ -36,6 +37,9 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
 
 void ace_heap_destroy(ace_heap *heap) noexcept {
   if (heap == nullptr) return;
+  // Nothing is read of it before it is known to be there.
+  if (!is_ours(heap) || heap->nature == Nature::kEnded)
+    return report_misuse(ACE_ERROR_ENDED_HEAP, "destroy", heap, route(nullptr));
   cancel_trim(*heap);
   end_loop(*heap);
   // A small one is not worth a thread.

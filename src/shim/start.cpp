@@ -1,13 +1,13 @@
 #include "shim/start.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "api/report_file.h"
 #include "base/say.h"
 #include "base/text.h"
 #include "control/worker.h"
@@ -65,7 +65,7 @@ namespace {
   say("ace: process %d: malloc: entered\n", getpid());
 }
 
-void write_report(int fd, bool json) {
+bool write_report(int fd, bool json) {
   char line[2048];
   TextBuffer text(line, sizeof line);
   if (json) {
@@ -77,23 +77,14 @@ void write_report(int fd, bool json) {
     text.add("ace: malloc of process %d (%s): %zu foreign pointers freed\n", getpid(),
              program_invocation_short_name, foreign_frees());
   }
-  write_all(fd, text.text(), text.length());
-  ace_report(fd, json ? "json" : "text");
+  return write_all(fd, text.text(), text.length()) && ace_report(fd, json ? "json" : "text") == 0;
 }
 
 // Nothing is freed: other destructors may still use their blocks.
 [[gnu::destructor]] void leave() {
   trace::end_recording();
-  const char *option = ace_option_get("report");
-  if (strcmp(option, "none") == 0) return;
-  const bool json = strcmp(option, "stderr") != 0;
-  const int fd = json ? open(option, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666) : STDERR_FILENO;
-  if (fd < 0) {
-    say("ace: the report cannot be written to %s (ACE_REPORT): %s\n", option, error_text(errno));
-    return;
-  }
-  write_report(fd, json);
-  if (json) close(fd);
+  ReportFile file;
+  if (file.is_wanted()) file.wrote(write_report(file.fd(), file.json()));
 }
 
 }  // namespace

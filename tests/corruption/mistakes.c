@@ -96,6 +96,10 @@ static void large_from_ended(void) {
   ace_heap *other = other_heap();
   ace_heap_destroy(other), p = ace_heap_alloc(other, kRun);
 }
+static void end_of_ended(void) {
+  ace_heap *other = other_heap();
+  ace_heap_destroy(other), ace_heap_destroy(other);
+}
 static void free_into_ended(void) {
   ace_heap *other = other_heap();
   p = ace_heap_alloc(other, kSmall), ace_heap_destroy(other), ace_heap_free_sized(other, p, kSmall);
@@ -250,6 +254,7 @@ const struct mistake mistakes[] = {
     {"ended-block", "a free of a destroyed heap's block", FOREIGN, FOREIGN, false, block_of_ended},
     {"ended-alloc", "an allocation from a destroyed heap", ENDED, ENDED, false, alloc_from_ended},
     {"ended-alloc-100k", "the same of 100 KB", ENDED, ENDED, false, large_from_ended},
+    {"ended-twice", "a heap that is destroyed twice", ENDED, ENDED, false, end_of_ended},
     {"ended-free", "a free into a destroyed heap", FOREIGN, FOREIGN, false, free_into_ended},
     {"ended-realloc", "a realloc in a destroyed heap", FOREIGN, FOREIGN, false, resize_in_ended},
 

@@ -1,6 +1,7 @@
 """When the preloaded library enters CPython, when it does not, and that it leaves all other processes alone."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -109,6 +110,12 @@ def test_a_report_that_cannot_be_written_is_told(run, python, tmp_path):
     result = run([python.path, "-c", CHURN], {"ACE_REPORT": str(target)})
     assert (result.returncode, result.stdout) == (0, "done\n")
     assert "cannot be written to %s (ACE_REPORT): No such file or directory" % target in result.stderr
+
+
+def test_a_report_to_a_full_disk_is_told(run, python):
+    result = run([python.path, "-c", CHURN], {"ACE_REPORT": "/dev/full"})
+    assert (result.returncode, result.stdout) == (0, "done\n")
+    assert re.search(r"the report in /dev/full \(ACE_REPORT\) of process \d+ is not whole: No space left", result.stderr)
 
 
 def test_a_report_for_people(run, python):

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 from conftest import HERE
@@ -24,6 +25,13 @@ def test_every_case_is_run(built):
 def test_foreign_pointers_are_counted(shim, built):
     (report,) = shim.run(built("edges.c"), "foreign").reports.values()
     assert report["foreign_frees"] == 7
+
+
+def test_a_report_to_a_full_disk_is_told(shim):
+    done = shim.run(sys.executable, "-c", "print(1)", settings={"ACE_REPORT": "/dev/full"})
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "the report in /dev/full (ACE_REPORT) of process" in done.stderr
+    assert "is not whole: No space left on device" in done.stderr
 
 
 def test_operators(shim, built):

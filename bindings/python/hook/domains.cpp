@@ -375,10 +375,10 @@ Standing standing() {
   return s;
 }
 
-void report_heap(ace_heap *heap, int fd, const char *format) {
-  if (heap == nullptr) return;
+bool report_heap(ace_heap *heap, int fd, const char *format) {
+  if (heap == nullptr) return true;
   Locked locked(heap == g_raw_heap ? g_raw_lock : g_stray_lock);
-  ace_heap_report(heap, fd, format);
+  return ace_heap_report(heap, fd, format) == 0;
 }
 
 }  // namespace ace::python

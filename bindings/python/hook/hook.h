@@ -64,7 +64,7 @@ bool step_census(Census &census);
 
 // ace_heap_report under the lock that the heap needs; a null heap has nothing to report. No thread may be
 // inside mem or obj.
-void report_heap(ace_heap *heap, int fd, const char *format);
+bool report_heap(ace_heap *heap, int fd, const char *format);
 
 // A heap as that of mem and obj, for one interpreter more; nullptr where there is no memory.
 ace_heap *make_interpreter_heap();

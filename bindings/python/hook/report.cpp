@@ -25,7 +25,7 @@ uint64_t foreign_pointers(ace_heap *heap) {
 
 const char *json_bool(bool value) { return value ? "true" : "false"; }
 
-void write_standing(int fd, bool json, const Standing &s) {
+bool write_standing(int fd, bool json, const Standing &s) {
   const Found &f = found();
   unsigned long long foreign = foreign_pointers(s.vm_heap) + foreign_pointers(s.raw_heap);
   visit_interpreter_heaps(
@@ -48,36 +48,35 @@ void write_standing(int fd, bool json, const Standing &s) {
     snprintf(line, sizeof line, "ace: CPython %s, process %d: inactive: %s\n", f.version, getpid(),
              why_inactive(s));
   }
-  // One call, so that the lines of several processes do not mix.
-  if (write(fd, line, strlen(line)) < 0) return;
+  return dprintf(fd, "%s", line) >= 0;
 }
 
 }  // namespace
 
-void report_cpython(int fd, bool json, bool held) {
+bool report_cpython(int fd, bool json, bool held) {
   const Standing s = standing();
-  write_standing(fd, json, s);
-  if (s.vm_heap == nullptr && s.raw_heap == nullptr) return;
+  if (!write_standing(fd, json, s)) return false;
+  if (s.vm_heap == nullptr && s.raw_heap == nullptr) return true;
   const char *format = json ? "json" : "text";
   if (Py_IsInitialized() && !held) {
     // exit() was called from C while Python lives: a thread with the GIL may be inside the heap, so that it
     // can be neither audited nor counted exactly.
-    ace_report(fd, format);
-    return;
+    return ace_report(fd, format) == 0;
   }
-  report_heap(s.vm_heap, fd, format);
-  report_heap(s.raw_heap, fd, format);
+  if (!report_heap(s.vm_heap, fd, format) || !report_heap(s.raw_heap, fd, format)) return false;
   struct Where {
     int fd;
     const char *format;
-  } where{fd, format};
-  if (Py_IsInitialized()) return;  // other interpreters may be inside theirs
+    bool whole;
+  } where{fd, format, true};
+  if (Py_IsInitialized()) return true;  // other interpreters may be inside theirs
   visit_interpreter_heaps(
       [](ace_heap *heap, void *context) {
-        const auto *to = static_cast<const Where *>(context);
-        ace_heap_report(heap, to->fd, to->format);
+        auto *to = static_cast<Where *>(context);
+        to->whole = to->whole && ace_heap_report(heap, to->fd, to->format) == 0;
       },
       &where);
+  return where.whole;
 }
 
 }  // namespace ace::python

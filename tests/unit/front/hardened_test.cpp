@@ -288,6 +288,8 @@ TEST(Hardened, AnEndedHeapGivesNothing) {
     EXPECT_EQ(ace_heap_alloc(heap, 100000), nullptr);
     ace_heap_free(heap, p);
     EXPECT_EQ(misuse.take(), (std::vector<int>{ACE_ERROR_ENDED_HEAP, ACE_ERROR_ENDED_HEAP, ACE_ERROR_FOREIGN}));
+    ace_heap_destroy(heap);
+    EXPECT_EQ(misuse.take(), (std::vector<int>{ACE_ERROR_ENDED_HEAP}));
   }
 }
 
