@@ -30,18 +30,33 @@ local function finish(hint, done, ...)
   error((...), 0)
 end
 
+-- Calls f(...) between two hints. From 5.4 on the second is given as a variable is closed: an error comes by with its
+-- traceback, and a coroutine that is closed meanwhile gives it as well.
+local compile = loadstring or load
+local between = compile and compile([[
+  local core = ...
+  local function ends(hint) return setmetatable({}, {__close = function() core.hint(hint) end}) end
+  local closing = {burst_end = ends "burst_end", idle_end = ends "idle_end"}
+  return function(first, last, f, ...)
+    core.hint(first)
+    local _ <close> = closing[last]
+    return f(...)
+  end]])
+between = between and between(core) or function(first, last, f, ...)
+  core.hint(first)
+  return finish(last, pcall(f, ...))
+end
+
 -- Calls f(...): many allocations that belong together, a frame, a request. Returns what it returns. The name is for
 -- the reader alone.
 function ace.phase(name, f, ...)
   if type(name) ~= "string" then error("ace.phase takes a name, a function and its arguments", 2) end
-  core.hint("burst_begin")
-  return finish("burst_end", pcall(f, ...))
+  return between("burst_begin", "burst_end", f, ...)
 end
 
 -- Calls f(...), in which the program waits, for about a second or longer: free memory may go back.
 function ace.idle(f, ...)
-  core.hint("idle_begin")
-  return finish("idle_end", pcall(f, ...))
+  return between("idle_begin", "idle_end", f, ...)
 end
 
 -- Gives all free memory back now. Returns its bytes.

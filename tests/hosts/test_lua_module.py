@@ -51,6 +51,24 @@ def test_phases_may_yield(program, lua):
     assert program(code).check_sound().stdout == "1\t2\n"
 
 
+def test_phases_end_with_a_coroutine_that_is_closed(program, lua):
+    """And an error comes by with its traceback. Before 5.4 nothing can be closed."""
+    if os.path.basename(lua) not in ("lua5.4", "lua5.5"):
+        pytest.skip("nothing is closed before 5.4")
+    code = """
+    local before = ace.stats().phase
+    local function wait() coroutine.yield(ace.stats().phase) end
+    local thread = coroutine.create(function() ace.phase("turn", ace.idle, wait) end)
+    local _, within = coroutine.resume(thread)
+    assert(within ~= before and ace.stats().phase == within)
+    assert(coroutine.close(thread) and ace.stats().phase == before)
+    local function culprit() error "no" end
+    local _, trace = xpcall(ace.phase, debug.traceback, "frame", function() culprit() return 1 end)
+    assert(trace:find "culprit" and ace.stats().phase == before, trace)
+    """
+    program(code).check_sound()
+
+
 def test_census(program):
     code = """
     local before = 0

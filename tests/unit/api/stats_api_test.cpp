@@ -66,6 +66,9 @@ TEST_F(Stats, KindsAreCountedExactly) {
 }
 
 TEST_F(Stats, ResidentIsWhatTheSystemSees) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "the tool gives back what other tests have freed, whenever it likes";
+#endif
   // 40 MiB more or less is far above what else this process does meanwhile.
   auto rss = [] {
     long pages = 0;
