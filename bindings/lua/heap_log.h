@@ -30,7 +30,8 @@ struct HeapCounts {
 };
 HeapCounts heap_counts();
 
-// Writes the heaps of the states that were never closed, as os.exit leaves them.
+// Writes the heaps of the states that were never closed, as os.exit leaves them. False, with errno, where not
+// all was written.
 bool report_open_heaps(int fd, bool json);
 
 }  // namespace ace::lua

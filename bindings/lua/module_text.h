@@ -30,8 +30,8 @@ local function finish(hint, done, ...)
   error((...), 0)
 end
 
--- Calls f(...) between two hints. From 5.4 on the second is given as a variable is closed: an error comes by with its
--- traceback, and a coroutine that is closed meanwhile gives it as well.
+-- between(first, last, f, ...) calls f(...) between two hints. From 5.4 on the second is given as a variable is closed: an
+-- error comes by with its traceback, and a coroutine that is closed meanwhile gives it as well.
 local compile = loadstring or load
 local between = compile and compile([[
   local core = ...

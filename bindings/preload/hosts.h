@@ -23,8 +23,9 @@ struct Entry {
 // `enter` did not say kNotThisHost or the host was met later, or when a host's own code asks for it (`held`:
 // under the GIL): it writes to `fd`, as JSON lines or as text, how the host stands and then (ace_heap_report)
 // its heaps. The host's JSON line has the keys host, pid, version, active and reason, and whatever else it
-// wants to tell; each line is written by one call. False, with errno, where something was not written whole. `record`, where there is one, runs when the host was entered: it
-// has the trace told of what the host asks for, where the option says so.
+// wants to tell; each line is written by one call. False, with errno, where something was not written whole.
+// `record`, where there is one, runs when the host was entered: it has the trace told of what the host asks
+// for, where the option says so.
 namespace ace::python {
 preload::Entry enter_cpython();
 void record_cpython(const char *host);

@@ -63,7 +63,7 @@ const char *read_stats(Domain domain, ace_stats &stats);
 bool step_census(Census &census);
 
 // ace_heap_report under the lock that the heap needs; a null heap has nothing to report. No thread may be
-// inside mem or obj.
+// inside mem or obj. False, with errno, where not all was written.
 bool report_heap(ace_heap *heap, int fd, const char *format);
 
 // A heap as that of mem and obj, for one interpreter more; nullptr where there is no memory.
