@@ -108,13 +108,13 @@ TEST(ThreadHeap, WhatWentBackAtAThreadsEndAndWasMissedStaysTheNextTime) {
 
 TEST(ThreadHeap, ALittleThatOthersFreedInALeftHeapStaysWhereAnotherGrows) {
   trim_abandoned_heaps();
+  ace_heap *grows = ace_thread_heap();  // now: later it would take up the one that is left
   std::vector<void *> blocks(50);
   Heap *left = nullptr;
   in_thread([&] {
     left = thread_heap();
     for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
   });
-  ace_heap *grows = ace_thread_heap();
   ASSERT_NE(left, grows);
   for (void *block : blocks) ace_free(block);
   const uint64_t peak = test::stats_of(grows).peak_resident_bytes;
@@ -130,12 +130,11 @@ TEST(ThreadHeap, ALittleThatOthersFreedInALeftHeapStaysWhereAnotherGrows) {
 
 TEST(ThreadHeap, WhatOthersFreedInALeftHeapGoesBackBeforeAnotherGrows) {
   trim_abandoned_heaps();
+  ace_heap *grows = ace_thread_heap();  // now, as above
   std::vector<void *> blocks(200);
   in_thread([&] {
     for (void *&block : blocks) ASSERT_NE(block = ace_alloc(100'000), nullptr);
   });
-  // Not the next thread, which would take the heap up.
-  ace_heap *grows = ace_thread_heap();
   for (void *block : blocks) ace_free(block);
   ASSERT_NE(ace_owner_of(blocks[0]), nullptr);
   ASSERT_NE(ace_owner_of(blocks[0]), grows);

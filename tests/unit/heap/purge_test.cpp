@@ -235,6 +235,7 @@ TEST_F(Purge, FreeRunsOfTheMidPool) {
        *c = ace_heap_alloc(heap, 10 * kPage);
   for (void *p : {a, b, c}) memset(p, 0x77, 10 * kPage);
   ace_heap_free(heap, b);
+  fake.take_purged();  // a superslab that was another heap's comes emptied
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 10 * kPage);
   EXPECT_EQ(fake.take_purged(), (std::vector<Range>{pages_at(b, 10)}));
   for (auto *p : {a, c}) {
