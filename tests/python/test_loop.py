@@ -154,7 +154,7 @@ ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.
 OTHER_LINES = ["5", "[]", "null", '"ace_log"', "[" * 100_000, "{}", '{"ace_log":2}']
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_log_with_any_damage_is_explained_or_refused(run, tmp_path, data):
     whole = (run / "log").read_text().splitlines()[:20]
