@@ -172,6 +172,14 @@ class Recorder {
   static bool is_shared(const Stream &stream) {
     return stream.events_between_looks_ == kEventsBetweenLooksIfShared;
   }
+
+  // The next shared stream behind this one; nullptr: the first.
+  static Stream *next_shared(Stream *stream) {
+    for (stream = stream == nullptr ? g_streams : stream->next_; stream != nullptr; stream = stream->next_) {
+      if (is_shared(*stream)) break;
+    }
+    return stream;
+  }
 };
 
 // ---- streams
@@ -243,7 +251,37 @@ void pass_hint_on(const void *heap, uint32_t code, uint64_t value) {
   stream->note_hint(code, value);
 }
 
+namespace {
+
+// Holds all shared streams, which other threads write to until the very end. A stream's lock is taken before
+// g_lock, and no shared one is ever closed.
+class SharedStreams {
+ public:
+  SharedStreams() : first_(behind(nullptr)) {
+    for (Stream *stream = first_; stream != nullptr; stream = behind(stream)) (last_ = stream)->lock().lock();
+  }
+  ~SharedStreams() {
+    for (Stream *stream = first_; last_ != nullptr; stream = behind(stream)) {
+      stream->lock().unlock();
+      if (stream == last_) return;
+    }
+  }
+  SharedStreams(const SharedStreams &) = delete;
+  SharedStreams &operator=(const SharedStreams &) = delete;
+
+ private:
+  static Stream *behind(Stream *stream) {
+    Locked locked(g_lock);
+    return Recorder::next_shared(stream);
+  }
+
+  Stream *first_, *last_ = nullptr;  // a later one would come before the first
+};
+
+}  // namespace
+
 void end_recording() {
+  const SharedStreams held;
   Locked locked(g_lock);
   if (!is_recording()) return;
   Recorder::write_all_streams();

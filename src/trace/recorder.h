@@ -86,7 +86,8 @@ bool is_recording();
 // What ace_hint was told, by the holder; of heaps without a stream nothing is noted.
 void pass_hint_on(const void *heap, uint32_t code, uint64_t value);
 
-// Writes what is left, and that the run ended in order.
+// Writes what is left, and that the run ended in order. Other threads may go on: in shared streams what they
+// note comes before the end or is left out.
 void end_recording();
 
 // Around fork.

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -218,6 +219,34 @@ TEST_F(Recording, ThreadsThatShareAHeapAreTold) {
   }
   std::erase(of_thread, 0);
   EXPECT_EQ(of_thread, std::vector<int>(4, 1000));
+}
+
+TEST_F(Recording, EndsWholeWhileOtherThreadsGoOn) {
+  for (int round = 0; round < 10; ++round) {
+    std::filesystem::remove(path_);
+    record([] {
+      int heap = 0;
+      Stream *stream = open_stream("test", &heap, true);
+      std::atomic<uint64_t> noted{0};
+      const auto work = [&] {
+        for (;;) {
+          Locked locked(stream->lock());
+          stream->note_allocation(0, false, at(++noted << 30), 1);
+        }
+      };
+      std::thread(work).detach();
+      std::thread(work).detach();
+      while (noted < 20'000) std::this_thread::yield();
+      end_recording();
+      _exit(0);  // before what they use is gone
+    });
+    load(path_);
+    std::vector<std::pair<uint32_t, Event>> events;
+    ASSERT_EQ(read(events), Status::kEnd);
+    std::erase_if(events, [](auto &each) { return each.second.op != Op::kAlloc; });
+    ASSERT_GE(events.size(), 19'000u);
+    for (size_t i = 0; i < events.size(); ++i) ASSERT_EQ(events[i].second.address, (i + 1) << 30);
+  }
 }
 
 TEST_F(Recording, HeapsHaveStreamsOfTheirOwnAndHintsFindThem) {
