@@ -8,6 +8,7 @@
 #include "control/decision_log.h"
 #include "control/playbook.h"
 #include "control/worker.h"
+#include "heap/address_map.h"
 #include "heap/all_heaps.h"
 #include "heap/annotate.h"
 #include "heap/purge.h"
@@ -30,9 +31,11 @@ void before() {
   lock_worker();
   lock_superslab_pool();
   trace::lock_recording();
+  lock_address_map();
 }
 
 void after_in_parent() {
+  unlock_address_map();
   trace::unlock_recording();
   unlock_superslab_pool();
   resume_worker();
@@ -47,6 +50,7 @@ void after_in_parent() {
 }
 
 void after_in_child() {
+  unlock_address_map();
   trace::record_anew_in_child();
   trace::unlock_recording();
   unlock_superslab_pool();

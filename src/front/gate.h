@@ -21,15 +21,6 @@ inline SlabPrefix &prefix_of(const void *p) {
   return *reinterpret_cast<SlabPrefix *>(head + slab_index_of(p) * sizeof(SlabRow));
 }
 
-// Is `p`, which is not null, from elsewhere? A large block's mapping may end within its first 2 MiB, and others
-// have what lies behind it. The row of a slab is asked first, which whoever resizes a block reads anyway.
-inline bool is_foreign(const void *p) {
-  if (!is_ours(p)) return true;
-  if (prefix_of(p).pool == Pool::kTiny) return false;
-  const SuperslabHead &head = superslab_of(p)->head;
-  return head.prefix.pool == Pool::kLarge && address_of(p) % kSuperslabSize >= head.mapped;
-}
-
 // What a pointer is. `fault` is 0 where it starts a block that was handed out once; whether that block is
 // still live the bitmaps know (heap/slab.h, heap/remote.h).
 struct Route {

@@ -267,7 +267,7 @@ void audit_mid(Audit &a, Superslab *superslab) {
 }
 
 void audit_large(Audit &a, Superslab *superslab) {
-  a.expect(is_ours(superslab), "large block %p is not in the address map", static_cast<void *>(superslab));
+  a.expect(!is_foreign(superslab), "large block %p is not in the address map", static_cast<void *>(superslab));
   a.large_blocks += 1;
   a.large_bytes += large_block_size(superslab);
   a.mapped += superslab->head.mapped;
@@ -276,7 +276,7 @@ void audit_large(Audit &a, Superslab *superslab) {
 
 void audit_kept(Audit &a, Superslab *superslab) {
   const SuperslabHead &head = superslab->head;
-  a.expect(is_ours(superslab), "kept block %p is not in the address map", static_cast<void *>(superslab));
+  a.expect(!is_foreign(superslab), "kept block %p is not in the address map", static_cast<void *>(superslab));
   a.expect(head.kept_bytes <= large_block_size(superslab) && head.remote.words == 1 && !head.claim.held(),
            "kept block %p: its head", static_cast<void *>(superslab));
   a.kept_bytes += large_block_size(superslab);

@@ -41,7 +41,7 @@ Superslab *map_large(Heap &heap, size_t size, size_t offset) {
   head.asked_pages = pages_of(mapped - offset);
   head.holds_zeroes = true;
   if (guard != 0) put_guard(superslab, mapped);
-  if (!enter_address(superslab)) {
+  if (!enter_address(superslab, mapped)) {
     end_mapping(superslab, mapped + guard);
     return nullptr;
   }
@@ -120,12 +120,22 @@ Superslab *find_kept(Heap &heap, size_t needed, size_t offset) {
   return larger != nullptr && claim_kept(heap, larger) ? larger : nullptr;
 }
 
+// Moves the mapping's end, where the system lets us; its head says so at each moment at which others may have
+// what lies behind.
+bool resize_mapping(Superslab *superslab, size_t mapped) {
+  const size_t before = superslab->head.mapped;
+  if (mapped < before) move_end(superslab, mapped);
+  const bool done = os().resize(superslab, before, mapped);
+  if (done ? mapped > before : mapped < before) move_end(superslab, done ? mapped : before);
+  return done;
+}
+
 // Gives back what lies beyond the first `mapped` bytes of a claimed block's mapping. Returns how much of the
 // block is resident then; `resident` was, from its beginning on.
 size_t cut_kept(Heap &heap, Superslab *superslab, size_t mapped, size_t resident) {
-  if (!os().resize(superslab, superslab->head.mapped, mapped)) return resident;
-  heap.counters.mapped_bytes.subtract(superslab->head.mapped - mapped);
-  superslab->head.mapped = mapped;
+  const size_t whole = superslab->head.mapped;
+  if (!resize_mapping(superslab, mapped)) return resident;
+  heap.counters.mapped_bytes.subtract(whole - mapped);
   const size_t left = std::min(resident, large_block_size(superslab));
   heap.counters.released_bytes.add(resident - left);
   return left;
@@ -249,13 +259,10 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
   }
 
   const bool guarded = superslab->head.guarded;  // then neither end of the mapping can be moved
-  if (!guarded && os().resize(superslab, old_mapped, new_mapped)) {
-    unlink_large(heap, superslab);
-    uncount_mapping(heap, superslab);
-    superslab->head.mapped = new_mapped;
+  if (!guarded && resize_mapping(superslab, new_mapped)) {
+    heap.counters.large_live_bytes.add(new_size - old_size);
+    heap.counters.mapped_bytes.add(new_mapped - old_mapped);
     superslab->head.asked_pages = pages_of(new_size);
-    link_large(heap, superslab);
-    count_mapping(heap, superslab);
   } else {
     // What the system will not take back stays.
     if (new_size < old_size && !guarded) return large_block(superslab);

@@ -48,8 +48,35 @@ TEST_F(Large, EachBlockIsAMappingOfItsOwn) {
   ace_heap_free(heap, q);
   EXPECT_EQ(stats().large_live_blocks, 0u);
   ace_trim(heap, SIZE_MAX);
-  EXPECT_FALSE(is_ours(p));
+  EXPECT_TRUE(is_foreign(p));
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
+// Within a block's first 2 MiB, where others may have what lies behind its end.
+TEST_F(Large, WhatLiesBehindItsEndIsNotOurs) {
+  unsigned char *p = alloc(600'000);
+  const auto at = [&](size_t offset) { return reinterpret_cast<unsigned char *>(superslab_of(p)) + offset; };
+  const auto expect_end = [&](size_t size) {
+    const size_t end = kPage + round_up(size, kPage);
+    EXPECT_EQ(superslab_of(p)->head.mapped, end);
+    for (size_t offset : {size_t{0}, kPage, end - 1}) EXPECT_FALSE(is_foreign(at(offset % kSuperslabSize)));
+    if (end < kSuperslabSize) {
+      for (size_t offset : {end, kSuperslabSize - 1}) EXPECT_TRUE(is_foreign(at(offset)));
+    }
+    EXPECT_EQ(is_ours(p), end >= kSuperslabSize);
+  };
+  expect_end(600'000);
+  for (size_t size : {1'000'000, 5'000'000, 2'000'000, 3'000'000, 700'000}) {
+    p = realloc(p, size);
+    expect_end(size);
+  }
+  FakeOs fake;
+  fake.fail_always(OsCall::kResize);
+  EXPECT_EQ(realloc(p, 600'000), p);
+  expect_end(700'000);
+  ace_heap_free(heap, p);
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_TRUE(is_foreign(p));
 }
 
 // ---- kept blocks
@@ -233,7 +260,7 @@ TEST_F(Large, MovesWhereItCannotGrowInPlace) {
   unsigned char *q = realloc(p, 4 * kMiB);
   ASSERT_NE(q, nullptr);
   EXPECT_NE(q, p);
-  EXPECT_FALSE(is_ours(p));
+  EXPECT_TRUE(is_foreign(p));
   EXPECT_TRUE(intact(q, kMiB));
   for (size_t i = kMiB; i < 4 * kMiB; ++i) ASSERT_EQ(q[i], 0);
 }
