@@ -62,6 +62,16 @@ def test_the_exit_status_is_kept_where_nothing_can_be_said(errors):
     assert subprocess.run(["sh", "-c", command], env=ENVIRONMENT, timeout=60).returncode == 5
 
 
+@pytest.mark.parametrize("verb", [["run", "--report"], ["record", "-o", "run.ace"]], ids=["run", "record"])
+def test_the_exit_status_is_kept_where_nobody_listens(verb, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        done = subprocess.run([*ACE, *verb, "--", "sh", "-c", "exit 7"], stderr=closed, env=ENVIRONMENT, cwd=tmp_path,
+                              timeout=60)  # fmt: skip
+    assert done.returncode == 7
+
+
 def test_a_report_to_a_device_is_not_read_back():
     done = ace("run", "--report", "--report-to", "/dev/full", "--", PYTHON, "-c", "pass")
     assert done.returncode == 0 and "/dev/full is no file" in done.stderr

@@ -50,8 +50,14 @@ def forget_output(stream: Any) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the process here; what a closed pipe means is for who prints to say."""
+        raise
+
+
 def _console(file: Any) -> Console:
-    return Console(file=file, highlight=False, width=None if file.isatty() else 140)
+    return _Console(file=file, highlight=False, width=None if file.isatty() else 140)
 
 
 def warning(text: str) -> Text:
