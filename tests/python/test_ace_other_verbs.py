@@ -52,6 +52,36 @@ def test_record_deletes_nobodys_files(tmp_path):
     assert (tmp_path / "log").read_text() + (tmp_path / "run.1").read_text() == "mine\nmine too\n"
 
 
+def test_record_replaces_its_own_and_no_other_recordings(tmp_path):
+    def record(name):
+        return ace("record", "-o", str(tmp_path / name), "--", sys.executable, "-c", "pass")
+
+    assert record("run.1").returncode == record("run.ace").returncode == 0
+    before = {name: (tmp_path / name).read_bytes() for name in ("run.1", "run.ace")}
+    further = tmp_path / ("run.%d" % json.loads(before["run.1"][16 : before["run.1"].index(b"}") + 1])["pid"])
+    further.write_bytes(before["run.1"])  # as a further process of a recording into "run" would have left it
+    assert "replaced: %s\n" % further in record("run").stderr
+    assert (tmp_path / "run.1").read_bytes() == before["run.1"] and not further.exists()
+    packed = record("run.ace.gz")
+    assert packed.returncode == 1 and "run.ace is there" in packed.stderr
+    assert (tmp_path / "run.ace").read_bytes() == before["run.ace"]
+    assert "replaced: %s\n" % (tmp_path / "run") in record("run").stderr
+
+
+@pytest.mark.parametrize("place, said", [("", "needs the name"), (".", "is a folder"), ("/nowhere/run", "no folder")])
+def test_record_needs_a_place(place, said, tmp_path):
+    done = ace("record", "-o", place, "--", "touch", str(tmp_path / "ran"))
+    assert done.returncode == 1 and said in done.stderr and not (tmp_path / "ran").exists()
+
+
+def test_a_recording_that_cannot_be_compressed_is_kept(tmp_path):
+    packed = tmp_path / "run.gz"
+    done = ace("record", "-o", str(packed), "--", sys.executable, "-c", "import os; os.mkdir(%r); exit(7)" % str(packed))
+    assert done.returncode == 7 and "%s cannot be compressed" % packed in done.stderr
+    assert "%s is kept" % (tmp_path / "run") in " ".join(done.stderr.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.gz"]
+
+
 def test_a_trace_without_events_is_not_replayed(tmp_path):
     whole, cut = tmp_path / "run", tmp_path / "cut"
     ace("record", "-o", str(whole), "--", sys.executable, "-c", "pass")

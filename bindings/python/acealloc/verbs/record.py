@@ -7,7 +7,8 @@ import glob
 import gzip
 import os
 import re
-from typing import List
+import zlib
+from typing import List, Optional
 
 from .. import preload, program, supervise
 from ..errors import Failure
@@ -17,7 +18,7 @@ from ..trace import Trace, pack
 from .run import command_of, run_child
 
 MAGIC = b"ACEtrace"  # src/trace/format.h
-FURTHER = re.compile(r"\.\d+(\.\d+)?")  # .PID, and .PID.2 of a process that became another program
+FURTHER = re.compile(r"\.(\d+)(\.\d+)?")  # .PID, and .PID.2 of a process that became another program
 USAGE = "ace record [-o FILE] [--malloc] [--] COMMAND ..."
 
 
@@ -41,25 +42,31 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     command = command_of(arguments, USAGE)
-    output = os.path.abspath(arguments.output)
-    packs = output.endswith(".gz")
-    output = output[: -len(".gz")] if packs else output
+    require_place(arguments.output)
+    final = os.path.abspath(arguments.output)
+    packs = final.endswith(".gz")
+    output = final[: -len(".gz")] if packs else final
+    if packs and os.path.lexists(output):
+        raise Failure("%s is there, which %s would be compressed from: give another name by -o, or move it"
+                      % (output, final))  # fmt: skip
     path = program.find(command[0])
     library = preload.library()
     found = program.inspect(path)
     if found.obstacle:
         raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
-    for former in [*files_of(output), *(packed_files_of(output) if packs else [])]:
-        if is_trace(former):
-            os.unlink(former)
-        elif former in (output, arguments.output):
-            raise Failure("%s is there, and is no trace: give another name by -o, or delete it" % former)
-    require_place(output)
+    if os.path.lexists(final) and not is_trace(final):
+        raise Failure("%s is there, and is no trace: give another name by -o, or delete it" % final)
+    replaced = [file for file in (packed_files_of if packs else files_of)(output) if is_former(file, final)]
+    if replaced:
+        print_error(warning("replaced: " + ", ".join(replaced)))
+    for file in replaced:
+        os.unlink(file)
+    kept = files_of(output)
     # One of the two: both would write to one file, and a VM's heaps are not malloc's.
     first = preload.malloc_library(library) if arguments.malloc else library
     environment = preload.environment(first, {"ACE_RECORD": output}, os.environ)
     status = run_child(path, command, environment)
-    written = [file for file in files_of(output) if is_trace(file)]
+    written = [file for file in files_of(output) if file not in kept and is_trace(file)]
     if not written:
         what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
         print_error(warning("nothing was recorded: %s" % what))
@@ -85,19 +92,40 @@ def packed_files_of(output: str) -> List[str]:
 
 def is_trace(file: str) -> bool:
     """Is it a trace, or the beginning of one, compressed or not? Other people's files are left alone."""
+    start = beginning(file, len(MAGIC))
+    return start is not None and start in (MAGIC, b"")
+
+
+def is_former(file: str, final: str) -> bool:
+    """Was it made by a recording into `final`? A further process's file is named by the number in its header; another
+    trace may be called alike by chance, as run.1 beside run."""
+    if file == final:
+        return True
+    number = FURTHER.match(file.removesuffix(".gz"), len(final.removesuffix(".gz")))
+    start = beginning(file, 1 << 14)
+    return bool(number and start and start[: len(MAGIC)] == MAGIC and b',"pid":%s,' % number[1].encode() in start)
+
+
+def beginning(file: str, size: int) -> Optional[bytes]:
+    """The first bytes, unpacked where it is compressed; None where it cannot be read."""
     try:
         with open(file, "rb") as plain:
-            start = plain.read(len(MAGIC))
+            start = plain.read(size)
         if start[:2] == b"\x1f\x8b":
             with gzip.open(file) as packed:
-                start = packed.read(len(MAGIC))
-    except (OSError, EOFError):
-        return False
-    return start == MAGIC or start == b""
+                start = packed.read(size)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return start
 
 
 def require_place(output: str) -> None:
-    folder = os.path.dirname(output)
+    """Failure where no file can be made under that name."""
+    if not output:
+        raise Failure("-o needs the name of a file")
+    if os.path.isdir(output) or output.endswith("/"):
+        raise Failure("%s is a folder: name a file in it by -o" % output)
+    folder = os.path.dirname(os.path.abspath(output))
     if not os.path.isdir(folder):
         raise Failure("there is no folder %s" % folder)
     if not os.access(folder, os.W_OK):
