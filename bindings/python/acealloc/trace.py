@@ -96,10 +96,17 @@ def _is_packed(path: str) -> bool:
 
 
 def pack(path: str) -> str:
-    """Compresses a trace by gzip and returns the new path. The old file goes when the new one is there."""
+    """Compresses a trace by gzip and returns the new path. The old file goes when the new one is there; where that
+    cannot be written, Failure, and the old file is kept."""
     packed = path + ".gz"
-    with open(path, "rb") as file, gzip.open(packed + ".new", "wb", compresslevel=1) as out:
-        shutil.copyfileobj(file, out, 1 << 20)
-    os.rename(packed + ".new", packed)
+    new = packed + ".new"
+    try:
+        with open(path, "rb") as file, gzip.open(new, "wb", compresslevel=1) as out:
+            shutil.copyfileobj(file, out, 1 << 20)
+        os.rename(new, packed)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(new)
+        raise Failure("%s cannot be compressed: %s; %s is kept" % (packed, error.strerror, path)) from None
     os.unlink(path)
     return packed
