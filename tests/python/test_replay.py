@@ -132,6 +132,12 @@ def test_memory_of_the_policies_differs(traces):
 
 
 def test_peers_that_are_told_give_memory_back(traces):
+def test_without_a_worker_nothing_goes_back_later(traces):
+    policies = [acealloc.Policy("on", mode="static"), acealloc.Policy("off", mode="static", worker="off")]
+    on, off = acealloc.replay(traces["cpython"], policies, fast=True, detail=False).runs
+    assert on.byte_seconds != off.byte_seconds
+
+
     result = acealloc.replay(traces["luajit"], ["glibc", "glibc-hinted"], fast=True, detail=False)
     assert result.timed("glibc-hinted")[0].byte_seconds < 0.9 * result.timed("glibc")[0].byte_seconds
 

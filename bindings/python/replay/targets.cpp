@@ -44,7 +44,8 @@ AceTarget::AceTarget(size_t heaps, bool sweeps) : sweeps_(sweeps), heaps_(heaps)
       throw std::runtime_error(std::string("the option ") + option.name + " takes " + option.values +
                                ", not '" + value + "'");
   }
-  if (g_has_clock_of_trace) ace_option_set("worker", "tick");
+  // No thread can be started by the trace's clock: a worker does its work in pass.
+  if (g_has_clock_of_trace && strcmp(ace_option_get("worker"), "off") != 0) ace_option_set("worker", "tick");
 }
 
 void AceTarget::enter(uint32_t index) {
