@@ -15,6 +15,7 @@ from pathlib import Path
 
 import acealloc
 import pytest
+from acealloc import study
 from acealloc.errors import Failure
 from acealloc.page import Page, merged, pareto
 from acealloc.replaying import histogram_of, quantile
@@ -192,7 +193,8 @@ def test_frames(replays):
         (["nosuch"], "there is no allocator 'nosuch'; there are own, ace"),
         (["mine=/nowhere/lib.so"], "there is no library /nowhere/lib.so"),
         (["ace", "ace"], "called the same"),
-        ([acealloc.Policy("wrong", mode="sideways")], "sideways"),
+        (["mine=" + sys.executable], "is no shared library of this machine that has a malloc"),
+        (["mine=" + acealloc._core.__file__], "is no shared library of this machine that has a malloc"),
     ],
 )
 def test_what_cannot_be_replayed_on(traces, allocators, message):
@@ -415,6 +417,14 @@ def postgresql(tmp_path):
 
     data, log = place / "data", place / "log"
     settings = "-c listen_addresses= -c unix_socket_directories=%s" % place
+@pytest.mark.parametrize("traces_and_rounds, decides", [((1, 5), False), ((1, 6), True), ((2, 3), True)])
+def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch):
+    count, rounds = traces_and_rounds
+    dearer = study.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
+    monkeypatch.setattr(study, "compare", lambda *_: [dearer])
+    assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
+
+
     as_user(folder / "initdb", "-D", data, "-A", "trust", "-U", "ace", "-E", "UTF8")
     as_user(folder / "pg_ctl", "-D", data, "-l", log, "-w", "-o", settings, "start")
     try:
@@ -435,8 +445,8 @@ def test_two_processes_search_together(traces, tmp_path, postgresql):
         assert worker.returncode == 0, problems
     import optuna
 
-    study = optuna.load_study(storage=postgresql, study_name="shared")
-    done = [trial for trial in study.trials if trial.values is not None]
+    shared = optuna.load_study(storage=postgresql, study_name="shared")
+    done = [trial for trial in shared.trials if trial.values is not None]
     assert 12 <= len(done) <= 13, "the last two may have been begun at once"
     assert len({trial.user_attrs["process"] for trial in done}) == 2, "both took part"
     by_hand = [trial for trial in done if trial.user_attrs.get("by_hand")]

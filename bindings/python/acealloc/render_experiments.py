@@ -136,8 +136,8 @@ def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
     parts: List[RenderableType] = [table]
     if not has_designs:
         parts.append(warning("designs that no option changes were left out: name a checkout of ACE by --source"))
-    parts.append(Text("A time counts where it lies on the same side in every round, of %d at least; memory from 1%% on."
-                      % DECIDING, style="dim"))  # fmt: skip
+    parts.append(Text("A time counts where it lies on the same side in every round on every trace, %d in all at least; "
+                      "memory from 1%% on." % DECIDING, style="dim"))  # fmt: skip
     return Group(*parts)
 
 

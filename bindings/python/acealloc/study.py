@@ -26,7 +26,7 @@ from .trace import Trace
 TracePath = Union[str, "os.PathLike[str]"]
 DEFAULT = "default"
 OPEN_ATTEMPTS = 4
-DECIDING = 3  # rounds; a time of fewer says nothing
+DECIDING = 6  # comparisons; as many lie on one side by chance once in 32 times, three once in four
 
 
 # ---- what is searched
@@ -337,8 +337,8 @@ FEATURES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Ablated:
-    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds, at
-    least DECIDING of them, and of all traces lie on one side of 1."""
+    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds of
+    all traces, at least DECIDING in all, lie on one side of 1."""
 
     feature: str
     variant: str
@@ -353,7 +353,7 @@ def ablate(
     traces: Sequence[TracePath],
     *,
     source: Optional[TracePath] = None,
-    rounds: int = 3,
+    rounds: int = 6,
     fast: bool = True,
     core: Optional[int] = None,
     progress: Optional[Progress] = None,
@@ -380,7 +380,7 @@ def ablate(
         yield Ablated(
             feature, variant, mean_ratio([one.seconds for one in compared]), mean_ratio([one.peak for one in compared]),
             mean_ratio([one.mean for one in compared]), mean_ratio([one.faults for one in compared]),
-            rounds >= DECIDING
+            rounds * len(compared) >= DECIDING
             and (all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared)),
         )  # fmt: skip
 
