@@ -202,6 +202,19 @@ def test_what_cannot_be_replayed_on(traces, allocators, message):
         acealloc.replay(traces["lua5.4"], allocators, fast=True, detail=False)
 
 
+def test_the_loader_refuses_what_it_cannot_preload(traces, monkeypatch):
+    monkeypatch.setattr("acealloc.program.defines_malloc", lambda path: True)
+    with pytest.raises(Failure, match="cannot be preloaded"):
+        acealloc.replay(traces["lua5.4"], ["mine=" + sys.executable], fast=True, detail=False)
+
+
+def test_processors_are_checked(traces):
+    for verb in (["replay"], ["report"], ["sweep", "--storage", "sqlite:////nowhere/study.db"], ["ablate"]):
+        done = ace(*verb, traces["lua5.4"], "--core", "4096")
+        assert done.returncode == 1 and "there is no processor 4096" in done.stderr
+    assert "--rounds must be at least 1" in ace("report", traces["lua5.4"], "--rounds", "0").stderr
+
+
 def test_policies_are_checked():
     with pytest.raises(Failure, match="there is no option 'nosuch'; there are .*mode"):
         acealloc.Policy("wrong", nosuch="1")

@@ -10,12 +10,15 @@ import sys
 from dataclasses import dataclass, field
 from typing import List, Mapping, Tuple, Union
 
-from . import libraries
+from . import libraries, program
+from ._core import option_get, option_set
 from ._core import options as option_table
 from .errors import Failure
 from .trace import Trace
 
 HINTED = "-hinted"
+# Options of the libraries that are preloaded into hosts.
+NO_EFFECT = ("limit", "domains", "debug_hooks", "report", "record", "verbose")
 USUAL = ("own", "glibc", "mimalloc", "jemalloc")
 
 
@@ -31,10 +34,13 @@ class Policy:
     replayer: str = ""
 
     def __init__(self, name: str = "ace", **options: str) -> None:
-        known = {option.name for option in option_table()}
-        for option in options:
+        known = {option.name for option in option_table()}.difference(NO_EFFECT)
+        for option, value in options.items():
+            if option in NO_EFFECT:
+                raise Failure("the option '%s' has no effect in a replay: `ace run` takes it" % option)
             if option not in known:
                 raise Failure("there is no option '%s'; there are %s" % (option, ", ".join(sorted(known))))
+            _require_value(option, value)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "options", dict(options))
 
@@ -52,11 +58,21 @@ class Policy:
             name, rest = text, text
         if rest == "ace":
             return cls("ace")
-        # A value may hold commas itself, as domains=mem,obj does: a pair begins where a name and '=' do.
+        # A value may hold commas itself, as a path does: a pair begins where a name and '=' do.
         pairs = [pair.partition("=") for pair in re.split(",(?=[^,=]*=)", rest)]
         if not all(option and equals and value for option, equals, value in pairs):
             raise Failure("the policy '%s': it must be [NAME:]OPTION=VALUE,OPTION=VALUE, or ace" % text)
         return cls(name, **{option: value for option, _, value in pairs})
+
+
+def _require_value(option: str, value: str) -> None:
+    """Failure where the table's own parser does not take it. That parser sets what it takes: it is set back."""
+    before = option_get(option)
+    try:
+        option_set(option, value)
+    except ValueError as error:
+        raise Failure(str(error)) from None
+    option_set(option, before)
 
 
 @dataclass(frozen=True)
@@ -102,9 +118,8 @@ def target_of(one: Union[str, Policy], trace: Trace) -> Target:
     if equals:
         if not os.path.isfile(path):
             raise Failure("there is no library %s" % path)
-        with open(path, "rb") as file:
-            if file.read(4) != b"\x7fELF":
-                raise Failure("%s is no shared library" % path)
+        if not program.defines_malloc(path):
+            raise Failure("%s is no shared library of this machine that has a malloc" % path)
         return Target(name, kind, preload=os.path.realpath(path))
     if base == "glibc":
         return Target(one, kind)

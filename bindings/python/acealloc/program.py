@@ -121,10 +121,8 @@ def _judge(path: str, executable: str, elf: ELFFile, protected: Optional[str]) -
         return Program(path, executable, host, reason, loadable)
 
     loader = _loader(elf)
-    with open(sys.executable, "rb") as own:
-        ours = ELFFile(own)
-        if (elf.elfclass, elf["e_machine"]) != (ours.elfclass, ours["e_machine"]):
-            return cannot("it is a program for another processor (%s)" % elf.get_machine_arch(), loadable=False)
+    if not _is_ours(elf):
+        return cannot("it is a program for another processor (%s)" % elf.get_machine_arch(), loadable=False)
     if loader is None:
         return cannot("it is linked statically: there is no loader that could preload anything")
     if "ld-musl" in loader:
@@ -136,6 +134,26 @@ def _judge(path: str, executable: str, elf: ELFFile, protected: Optional[str]) -
     if host == "lua" and _luajit_without_gc64(elf):
         return cannot("it is a LuaJIT without GC64, which refuses allocators other than its own")
     return Program(path, executable, host)
+
+
+def _is_ours(elf: ELFFile) -> bool:
+    """Is it for this processor?"""
+    with open(sys.executable, "rb") as own:
+        ours = ELFFile(own)
+        return bool((elf.elfclass, elf["e_machine"]) == (ours.elfclass, ours["e_machine"]))
+
+
+def defines_malloc(path: str) -> bool:
+    """Is it a shared library that brings a malloc, so that it may be preloaded in the place of the C library's?"""
+    try:
+        with open(path, "rb") as file:
+            elf = ELFFile(file)
+            symbols = elf.get_section_by_name(".dynsym")
+            if elf["e_type"] != "ET_DYN" or not _is_ours(elf) or not isinstance(symbols, SymbolTableSection):
+                return False
+            return any(symbol["st_shndx"] != "SHN_UNDEF" for symbol in symbols.get_symbol_by_name("malloc") or [])
+    except (OSError, ELFError):
+        return False
 
 
 def _loader(elf: ELFFile) -> Optional[str]:

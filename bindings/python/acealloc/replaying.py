@@ -356,3 +356,5 @@ def _execute(
         if process.poll() is None:
             process.kill()
             process.wait()
+        if "cannot be preloaded" in said:  # the loader goes on without it
+            raise Failure(said)
