@@ -132,13 +132,13 @@ def test_memory_of_the_policies_differs(traces):
     assert static.byte_seconds < 0.9 * held.byte_seconds
 
 
-def test_peers_that_are_told_give_memory_back(traces):
 def test_without_a_worker_nothing_goes_back_later(traces):
     policies = [acealloc.Policy("on", mode="static"), acealloc.Policy("off", mode="static", worker="off")]
     on, off = acealloc.replay(traces["cpython"], policies, fast=True, detail=False).runs
     assert on.byte_seconds != off.byte_seconds
 
 
+def test_peers_that_are_told_give_memory_back(traces):
     result = acealloc.replay(traces["luajit"], ["glibc", "glibc-hinted"], fast=True, detail=False)
     assert result.timed("glibc-hinted")[0].byte_seconds < 0.9 * result.timed("glibc")[0].byte_seconds
 
@@ -216,12 +216,20 @@ def test_processors_are_checked(traces):
 
 
 def test_policies_are_checked():
+    before = acealloc.option_get("mode"), acealloc.option_get("idle_delay")
+    for wrong in ("mode=sideways", "mode=static,idle_delay=long"):
+        with pytest.raises(Failure, match="cannot be '(sideways|long)': it takes"):
+            acealloc.Policy.parse(wrong)
+    assert acealloc.Policy("some", mode="static", idle_delay="5s").options == {"mode": "static", "idle_delay": "5s"}
+    assert (acealloc.option_get("mode"), acealloc.option_get("idle_delay")) == before
+    with pytest.raises(Failure, match="the option 'limit' has no effect in a replay"):
+        acealloc.Policy("some", limit="64m")
     with pytest.raises(Failure, match="there is no option 'nosuch'; there are .*mode"):
         acealloc.Policy("wrong", nosuch="1")
     with pytest.raises(Failure, match="NAME:"):
         acealloc.Policy.parse("mode")
-    policy = acealloc.Policy.parse("some:mode=static,domains=mem,obj,kinds=on")
-    assert policy.name == "some" and policy.options == {"mode": "static", "domains": "mem,obj", "kinds": "on"}
+    policy = acealloc.Policy.parse("some:mode=static,playbook=/a,b,kinds=on")
+    assert policy.name == "some" and policy.options == {"mode": "static", "playbook": "/a,b", "kinds": "on"}
 
 
 def test_a_truncated_trace_is_replayed_up_to_its_end(traces, tmp_path):
@@ -392,7 +400,8 @@ def test_a_search_of_ones_own(traces, tmp_path):
     assert done.returncode == 0, done.stderr
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
-    for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms"):
+    for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
+                  "idle_delay=1m..2m", "limit=64m,1g"):  # fmt: skip
         assert ace("sweep", traces["lua5.4"], "--option", wrong).returncode == 1
     absent = ace("sweep", traces["lua5.4"], "--storage", "sqlite:////nowhere/study.db")
     assert absent.returncode == 1 and "cannot be used" in absent.stderr
@@ -406,6 +415,14 @@ def test_an_ablation(traces, tmp_path):
                           "huge_pages=off"]  # fmt: skip
     assert float(rows["mode=off"]["mean"]) > 1.1, "what is never given back is memory"
     assert "--source" in done.stdout and ace("ablate", traces["cpython"], "--source", "/nowhere").returncode == 1
+
+
+@pytest.mark.parametrize("traces_and_rounds, decides", [((1, 5), False), ((1, 6), True), ((2, 3), True)])
+def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch):
+    count, rounds = traces_and_rounds
+    dearer = study.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
+    monkeypatch.setattr(study, "compare", lambda *_: [dearer])
+    assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
 
 
 # ---- several processes at one study
@@ -430,14 +447,6 @@ def postgresql(tmp_path):
 
     data, log = place / "data", place / "log"
     settings = "-c listen_addresses= -c unix_socket_directories=%s" % place
-@pytest.mark.parametrize("traces_and_rounds, decides", [((1, 5), False), ((1, 6), True), ((2, 3), True)])
-def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch):
-    count, rounds = traces_and_rounds
-    dearer = study.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
-    monkeypatch.setattr(study, "compare", lambda *_: [dearer])
-    assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
-
-
     as_user(folder / "initdb", "-D", data, "-A", "trust", "-U", "ace", "-E", "UTF8")
     as_user(folder / "pg_ctl", "-D", data, "-l", log, "-w", "-o", settings, "start")
     try:

@@ -223,6 +223,7 @@ def replay(
 
     All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had.
     """
+    require_core(core)
     recorded = trace if isinstance(trace, Trace) else Trace(trace)
     recorded.require_events()
     targets = [target_of(one, recorded) for one in allocators]
@@ -255,6 +256,13 @@ def replay(
     if progress is not None:
         progress(1, "")
     return Replay(recorded, names, runs)
+
+
+def require_core(core: Optional[int]) -> None:
+    """Failure where there is no such processor."""
+    count = os.cpu_count() or 1
+    if core is not None and not 0 <= core < count:
+        raise Failure("there is no processor %d; the first is 0, the last %d" % (core, count - 1))
 
 
 def _turns(targets: Sequence[Target], rounds: int, detail: bool) -> Iterator[Tuple[Target, int]]:
@@ -352,9 +360,9 @@ def _execute(
         said = process.stderr.read().strip()
         if process.wait() != 0:
             raise Failure("the replay ended with status %d: %s" % (process.returncode, said or "it said nothing"))
+        if "cannot be preloaded" in said:  # the loader goes on without it
+            raise Failure(said)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait()
-        if "cannot be preloaded" in said:  # the loader goes on without it
-            raise Failure(said)

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from .allocators import Policy
 from .errors import Failure
-from .replaying import Progress, Replay, Run, replay
+from .replaying import Progress, Replay, Run, replay, require_core
 from .tables import write_csv
 from .trace import Trace
 
@@ -82,14 +82,18 @@ def parse_space(texts: Sequence[str]) -> Space:
         name, equals, value = text.partition("=")
         if not equals or not value:
             raise Failure("--option %s: it must be NAME=A,B,C or NAME=LOW..HIGH" % text)
-        Policy("checked", **{name: value})
         limits = re.fullmatch(r"(\d+)([a-z]*)\.\.(\d+)([a-z]*)", value)
         if limits is None:
-            space[name] = Choice(tuple(value.split(",")))
+            choice = Choice(tuple(value.split(",")))
+            for one in choice.values:
+                Policy("checked", **{name: one})
+            space[name] = choice
             continue
         low, unit, high, other = limits.groups()
         if unit not in ("", other) or not 0 < int(low) < int(high):
             raise Failure("--option %s: the lower limit must be above 0 and below the higher, in the same unit" % text)
+        for limit in (low, high):
+            Policy("checked", **{name: limit + other})
         space[name] = Range(int(low), int(high), other)
     return space or SPACE
 
@@ -166,6 +170,7 @@ def sweep(
     in turn. fast: as for replay(); memory is then the same in every replay. seed: of the sampler, for one process.
     """
     optuna = _optuna()
+    require_core(core)
     recorded = [Trace(trace) for trace in traces]
     for trace in recorded:
         trace.require_events()

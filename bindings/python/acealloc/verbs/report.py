@@ -38,6 +38,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    if arguments.rounds < 1:
+        raise Failure("--rounds must be at least 1")
     output = Path(arguments.output)
     if not output.absolute().parent.is_dir():
         raise Failure("there is no folder %s" % output.absolute().parent)
