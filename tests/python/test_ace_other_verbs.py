@@ -68,7 +68,7 @@ def test_record_replaces_its_own_and_no_other_recordings(tmp_path):
     assert "replaced: %s\n" % (tmp_path / "run") in record("run").stderr
 
 
-@pytest.mark.parametrize("place, said", [("", "needs the name"), (".", "is a folder"), ("/nowhere/run", "no folder")])
+@pytest.mark.parametrize("place, said", [("", "needs a name"), (".", "is a folder"), ("/nowhere/run", "no folder")])
 def test_record_needs_a_place(place, said, tmp_path):
     done = ace("record", "-o", place, "--", "touch", str(tmp_path / "ran"))
     assert done.returncode == 1 and said in done.stderr and not (tmp_path / "ran").exists()

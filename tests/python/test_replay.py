@@ -329,6 +329,34 @@ def test_a_page_needs_its_folder(traces):
     assert done.returncode == 1 and done.stderr == "ace report: there is no folder /nowhere\n"
 
 
+@pytest.mark.parametrize("place, said", [("", "is a folder"), ("/nowhere/file", "there is no folder")])
+def test_places_are_checked_before_anything_is_measured(place, said, traces, tmp_path):
+    path = tmp_path / place
+    keep = tmp_path / "keep"
+    for words in (["report", traces["lua5.4"], "--keep", keep, "-o"], ["ablate", traces["lua5.4"], "--csv"],
+                  ["sweep", traces["lua5.4"], "--csv"], ["simulate", "--csv"]):  # fmt: skip
+        done = ace(*words, path, folder=tmp_path)
+        assert done.returncode == 1 and said in done.stderr and done.stdout == "", done
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    done = ace("report", traces["lua5.4"], "--png", tmp_path / "file" / "png")
+    assert done.returncode == 1 and done.stderr == "ace report: %s cannot be made: Not a directory\n" % (
+        tmp_path / "file" / "png")  # fmt: skip
+
+
+def test_what_was_measured_is_shown_where_it_cannot_be_written():
+    done = ace("simulate", "--intervals", "100", "--csv", "/dev/full")
+    assert done.returncode == 1 and "/dev/full cannot be written" in done.stderr and "Targets" in done.stdout
+
+
+def test_a_page_is_whole_or_not_there(replays, tmp_path, monkeypatch):
+    (tmp_path / "page.html").write_text("of before")
+    monkeypatch.setattr(Path, "rename", lambda *_: open("/nowhere/page"))
+    with pytest.raises(Failure, match="page.html cannot be written"):
+        Page(replays["lua5.4"]).write(tmp_path / "page.html")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["of before"]
+
+
 def test_the_subject_must_have_run(replays):
     with pytest.raises(Failure, match="nothing was replayed on 'jemalloc'"):
         Page(replays["lua5.4"], "jemalloc")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -72,9 +73,16 @@ class Page:
         text = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         text += "<title>%s</title><style>%s</style><body>%s</body></html>\n" % (
             html.escape("ACE: " + self._program()), STYLE, "\n".join(parts))  # fmt: skip
+        place = path.resolve()
+        # A page is whole or not there; what is no file, as /dev/stdout, is written to as it is.
+        new = place if place.exists() and not place.is_file() else place.with_name(place.name + ".new")
         try:
-            path.write_text(text, encoding="utf-8", errors="replace")
+            new.write_text(text, encoding="utf-8", errors="replace")
+            if new != place:
+                new.rename(place)
         except OSError as error:
+            if new != place:
+                new.unlink(missing_ok=True)
             raise Failure("%s cannot be written: %s" % (path, error.strerror)) from None
 
     def _pictures(self) -> Iterator[Tuple[str, str, str, Callable[[Any], bool]]]:
@@ -98,8 +106,11 @@ class Page:
             if not draw(figure):
                 return ""
             if png is not None:
-                png.parent.mkdir(parents=True, exist_ok=True)
-                figure.savefig(png, dpi=110)
+                make_folder(png.parent)
+                try:
+                    figure.savefig(png, dpi=110)
+                except OSError as error:
+                    raise Failure("%s cannot be written: %s" % (png, error.strerror)) from None
             text = io.StringIO()
             figure.savefig(text, format="svg")
             return text.getvalue()[text.getvalue().index("<svg") :]
@@ -311,6 +322,16 @@ class Page:
             % ("gained" if gained >= 0 else "cost", duration(abs(gained)),
                "".join("<th>%s</th>" % head for head in heads), "".join(rows))
         )  # fmt: skip
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder for pictures where there is none. Failure where that cannot be, or nothing can be written to it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure("%s cannot be made: %s" % (path, error.strerror)) from None
+    if not os.access(path, os.W_OK):
+        raise Failure("%s cannot be written to" % path)
 
 
 def times(ratio: float) -> str:

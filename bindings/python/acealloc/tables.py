@@ -1,4 +1,4 @@
-"""Tables as files."""
+"""Tables as files, and where files can be written."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import os
 from typing import Any, Mapping, Sequence, Union
 
 from .errors import Failure
+
+
+def require_place(path: Union[str, "os.PathLike[str]"]) -> None:
+    """Failure where no file can be written there: to be asked before something is measured for it."""
+    name = os.fspath(path)
+    if not name:
+        raise Failure("a file needs a name")
+    if os.path.isdir(name) or name.endswith("/"):
+        raise Failure("%s is a folder: name a file in it" % name)
+    folder = os.path.dirname(os.path.abspath(name))
+    if not os.path.isdir(folder):
+        raise Failure("there is no folder %s" % folder)
+    written = name if os.path.exists(name) else folder
+    if not os.access(written, os.W_OK):
+        raise Failure("%s cannot be written to" % written)
 
 
 def write_csv(path: Union[str, "os.PathLike[str]"], rows: Sequence[Mapping[str, Any]]) -> None:

@@ -9,7 +9,7 @@ from .. import study
 from ..errors import Failure
 from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import ablated
-from ..tables import write_csv
+from ..tables import require_place, write_csv
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,6 +34,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise Failure("--rounds must be at least 1", 2)
+    if arguments.csv:
+        require_place(arguments.csv)
     rows = []
     status = 0
     try:
@@ -44,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print_error(warning("interrupted: what was measured by then follows"))
         status = 130
+    print_out(ablated(rows, arguments.source is not None))
     if arguments.csv:
         write_csv(arguments.csv, list(map(dataclasses.asdict, rows)))
-    print_out(ablated(rows, arguments.source is not None))
     return status

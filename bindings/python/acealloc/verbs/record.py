@@ -14,6 +14,7 @@ from .. import preload, program, supervise
 from ..errors import Failure
 from ..render import print_error, warning
 from ..render_experiments import recording
+from ..tables import require_place
 from ..trace import Trace, pack
 from .run import command_of, run_child
 
@@ -117,16 +118,3 @@ def beginning(file: str, size: int) -> Optional[bytes]:
     except (OSError, EOFError, zlib.error):
         return None
     return start
-
-
-def require_place(output: str) -> None:
-    """Failure where no file can be made under that name."""
-    if not output:
-        raise Failure("-o needs the name of a file")
-    if os.path.isdir(output) or output.endswith("/"):
-        raise Failure("%s is a folder: name a file in it by -o" % output)
-    folder = os.path.dirname(os.path.abspath(output))
-    if not os.path.isdir(folder):
-        raise Failure("there is no folder %s" % folder)
-    if not os.access(folder, os.W_OK):
-        raise Failure("%s cannot be written to" % folder)

@@ -8,10 +8,11 @@ from typing import List, Union
 
 from ..allocators import Policy, usual
 from ..errors import Failure
-from ..page import Page
+from ..page import Page, make_folder
 from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import replayed
 from ..replaying import replay
+from ..tables import require_place
 from ..trace import Trace
 
 
@@ -41,8 +42,10 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise Failure("--rounds must be at least 1")
     output = Path(arguments.output)
-    if not output.absolute().parent.is_dir():
-        raise Failure("there is no folder %s" % output.absolute().parent)
+    require_place(arguments.output)
+    pictures = Path(arguments.png) if arguments.png else None
+    if pictures is not None:
+        make_folder(pictures)
     trace = Trace(arguments.trace)
     if arguments.against is None:
         others, absent = usual(trace)
@@ -54,7 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     with progress_bar("replay") as progress:
         result = replay(trace, allocators, rounds=arguments.rounds, fast=arguments.fast, core=arguments.core,
                         keep=arguments.keep, progress=progress)  # fmt: skip
-    Page(result).write(output, Path(arguments.png) if arguments.png else None)
     print_out(replayed(result))
+    Page(result).write(output, pictures)
     print_out("The page: %s" % output.absolute())
     return 0

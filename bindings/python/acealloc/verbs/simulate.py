@@ -12,7 +12,7 @@ from .. import simulate
 from ..errors import Failure
 from ..render import print_out
 from ..render_experiments import simulation
-from ..tables import write_csv
+from ..tables import require_place, write_csv
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,14 +34,16 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if arguments.intervals < 100:
         raise Failure("--intervals %d: a trace needs at least 100" % arguments.intervals, 2)
+    if arguments.csv:
+        require_place(arguments.csv)
     traces = simulate.standard_traces(arguments.intervals, arguments.seed)
     try:
         outcomes = [simulate.measure(name, trace, byte_seconds=arguments.memory_price)
                     for name, trace in track(traces.items(), "simulating", transient=True)]  # fmt: skip
     except ValueError as error:
         raise Failure(str(error), 2) from error
-    if arguments.csv:
-        write_csv(arguments.csv, list(map(dataclasses.asdict, outcomes)))
     print_out(simulation(outcomes, simulate.targets(arguments.intervals, (arguments.seed,),
                                                     byte_seconds=arguments.memory_price)))  # fmt: skip
+    if arguments.csv:
+        write_csv(arguments.csv, list(map(dataclasses.asdict, outcomes)))
     return 0

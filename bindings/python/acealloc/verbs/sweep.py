@@ -8,6 +8,7 @@ from .. import study
 from ..errors import Failure
 from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import swept
+from ..tables import require_place
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,6 +38,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if arguments.trials < 1 or arguments.rounds < 1:
         raise Failure("--trials and --rounds must be at least 1", 2)
+    if arguments.csv:
+        require_place(arguments.csv)
     space = study.parse_space(arguments.option)
     try:
         with progress_bar("sweep") as progress:
@@ -49,7 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
         print_error(warning("interrupted: the same command goes on where this one was (%s, --study %s)"
                             % (arguments.storage, arguments.study)))  # fmt: skip
         return 130
+    print_out(swept(done))
     if arguments.csv:
         done.write_csv(arguments.csv)
-    print_out(swept(done))
     return 0
