@@ -166,6 +166,15 @@ def test_results_are_kept(traces, tmp_path):
         acealloc.replay(traces["luajit"], ["ace"], fast=True, keep=keep)
 
 
+def test_a_kept_result_that_is_damaged_is_run_again(traces, tmp_path):
+    first = acealloc.replay(traces["lua5.4"], ["ace"], fast=True, detail=False, keep=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    for damaged in (kept.read_text()[:100], "{}", "[]"):
+        kept.write_text(damaged)
+        again = acealloc.replay(traces["lua5.4"], ["ace"], fast=True, detail=False, keep=tmp_path)
+        assert again.runs[0].placement == first.runs[0].placement
+
+
 def test_a_prediction_adds_what_the_allocators_differ_by(replays):
     result = replays["lua5.4"]
     one = {summary.allocator: summary for summary in result.summaries()}
@@ -268,7 +277,21 @@ def test_the_command(traces):
     assert done.returncode == 0, done.stderr
     for name in ("own", "ace", "held"):
         assert re.search(r"^ %s .*%%\).* 2\.\d\d s" % name, done.stdout, re.M), done.stdout
-    assert "SECONDS,MB" in ace("replay", traces["lua5.4"], "--live", "2.5").stderr
+    for wrong in ("2.5", "nan,100", "2.5,inf", "2.5,nan", "0,100", "2.5,-1"):
+        assert "must be SECONDS,MB, above 0" in ace("replay", traces["lua5.4"], "--live=" + wrong).stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_replay_that_is_ended_leaves_nothing(number, traces, tmp_path):
+    command = [*ACE, "replay", str(traces["cpython"]), "--rounds", "50"]
+    replaying = subprocess.Popen(command, env=dict(CLEAN, TMPDIR=str(tmp_path)))
+    children = Path("/proc/%d/task/%d/children" % (replaying.pid, replaying.pid))
+    while not children.read_text():
+        time.sleep(0.05)
+    child = Path("/proc") / children.read_text().split()[0]
+    replaying.send_signal(number)
+    assert replaying.wait(30) == 128 + number
+    assert list(tmp_path.iterdir()) == [] and not child.exists()
 
 
 # ---- the page

@@ -291,10 +291,15 @@ class _Store:
         path = self._path(target, number)
         if not path.exists():
             return False
-        found = json.loads(path.read_text())
-        if found["trace"] != json.loads(json.dumps(self.trace)):
+        try:
+            found = json.loads(path.read_text())
+            Run.read(target.name, number, found)
+            trace, words, environment = (found[name] for name in ("trace", "words", "environment"))
+        except (ValueError, KeyError, TypeError):  # damaged: it is run again
+            return False
+        if trace != json.loads(json.dumps(self.trace)):
             raise Failure("%s is of another trace: name another folder" % path)
-        return bool(found["words"] == list(target.words) and found["environment"] == dict(target.environment))
+        return bool(words == list(target.words) and environment == dict(target.environment))
 
     def put(self, target: Target, number: int, result: str, log: str) -> None:
         data = json.loads(Path(result).read_text())

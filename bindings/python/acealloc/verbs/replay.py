@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import List, Optional, Tuple, Union
 
 from ..allocators import Policy
@@ -66,8 +67,9 @@ def _live(text: Optional[str], others: List[str]) -> Optional[Tuple[float, int]]
         return None
     seconds, comma, megabytes = text.partition(",")
     try:
-        if not comma or not others:
+        took = float(seconds), float(megabytes) * 1e6
+        if not comma or not others or not all(0 < value < math.inf for value in took):
             raise ValueError
-        return float(seconds), int(float(megabytes) * 1e6)
+        return took[0], int(took[1])
     except ValueError:
-        raise Failure("--live %s: it must be SECONDS,MB, of the first allocator of --against" % text) from None
+        raise Failure("--live %s: it must be SECONDS,MB, above 0, of the first allocator of --against" % text) from None
