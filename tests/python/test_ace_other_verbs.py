@@ -185,6 +185,28 @@ def test_wrong_ways_to_watch(arguments, said):
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, done
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_watching_in_any_encoding(encoding):
+    watched = subprocess.Popen([*ACE, "run", "--stats-page", "on", "--", sys.executable, "-c", "print(flush=True); input()",
+                                "\N{SNOWMAN}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    watched.stdout.readline()
+    try:
+        for verb in (["stats"], ["top", "--once"]):
+            done = ace(*verb, str(watched.pid), PYTHONIOENCODING=encoding)
+            assert (done.returncode, done.stderr) == (0, "") and ("#" in done.stdout) == (encoding != "utf-8")
+            assert ("\N{SNOWMAN}" if encoding == "utf-8" else "\\u2603") in done.stdout
+    finally:
+        watched.communicate(b"\n")
+
+
+def test_top_looks_once_on_a_dumb_terminal():
+    terminal, end = os.openpty()
+    with open(terminal, "rb", buffering=0), open(end, "wb", buffering=0) as output:
+        environment = dict(os.environ, TERM="dumb")
+        done = subprocess.run([*ACE, "top"], stdout=output, stderr=subprocess.PIPE, env=environment, timeout=60)
+    assert done.returncode in (0, 1), "whether there is a process to be seen or not"
+
+
 def test_what_is_no_gauge_only_grows():
     from acealloc.metrics import GAUGES
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
+import signal
 import sys
-from typing import List, Optional
+from types import FrameType
+from typing import List, Optional, Tuple, Union
 
 from . import __version__, abi_version
 from .errors import Failure
@@ -28,8 +31,14 @@ def main(argv: Optional[List[str]] = None) -> int:
         names = [action.option_strings[0] for action in chosen._actions if action.option_strings]
         chosen.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
     if hasattr(sys.stdout, "reconfigure"):
-        # Names of files and programs may be any bytes. Standard error writes what it cannot encode by its number.
-        sys.stdout.reconfigure(errors="surrogateescape")
+        # Names of files and programs may be any bytes, and standard output of any encoding. Standard error writes what
+        # it cannot encode by its number.
+        codecs.register_error("ace", as_far_as_possible)
+        sys.stdout.reconfigure(errors="ace")
+    if arguments.verb not in ("run", "record"):  # which hand signals on to the program
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                signal.signal(number, end_by)
     try:
         status = int(arguments.main(arguments))
         if sys.stdout is not None:
@@ -49,6 +58,19 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def as_far_as_possible(error: UnicodeError) -> Tuple[Union[str, bytes], int]:
+    """Writes bytes that are no text as they are, and by its number what the encoding does not have."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
+
+
+def end_by(number: int, frame: Optional[FrameType]) -> None:
+    """Ends as after an error, so that temporary folders and children go as well."""
+    raise SystemExit(128 + number)
 
 
 def complain(text: str) -> None:

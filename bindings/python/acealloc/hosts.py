@@ -103,9 +103,11 @@ def _start(path: str, folder: str, environment: Dict[str, str]) -> Tuple[Optiona
         output, _ = process.communicate(timeout=TRIAL_SECONDS)
         return process.returncode, output
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         return None, ""
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
 
 def _one_line_program(name: str, folder: str) -> List[str]:

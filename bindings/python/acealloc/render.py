@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence
 
 from rich import box
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -279,9 +279,19 @@ def _uptime(process: WatchedProcess) -> str:
     return "%d:%02d:%02d" % (hours, minutes, rest) if hours else "%d:%02d" % (minutes, rest)
 
 
+class _Bar(Bar):
+    """Of # where the output has no blocks."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if options.ascii_only:
+            yield Text("#" * round(BAR * self.end / self.size))
+        else:
+            yield from super().__rich_console__(console, options)
+
+
 def _share(live: int, resident: int) -> Bar:
     """Of a heap that was not touched at all there is nothing to show."""
-    return Bar(max(1, resident), 0, min(live, resident), width=BAR)
+    return _Bar(max(1, resident), 0, min(live, resident), width=BAR)
 
 
 def _watched_heaps(process: WatchedProcess) -> Table:

@@ -199,7 +199,7 @@ def sweep(
 
         try:
             compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if trial.user_attrs.get("by_hand"):  # it is still to be tried
                 study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
             raise
@@ -220,7 +220,7 @@ def sweep(
 
 def _is_interruption(error: Optional[BaseException]) -> bool:
     """An interrupt that comes while a storage writes is another error by the time it is here."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+    while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
         error = error.__context__
     return error is not None
 
