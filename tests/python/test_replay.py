@@ -1,6 +1,7 @@
 """Recorded runs of real interpreters, replayed: on ACE and on other allocators, measured, searched over, drawn."""
 
 import csv
+import gzip
 import os
 import re
 import shutil
@@ -253,6 +254,23 @@ def test_a_truncated_trace_is_replayed_up_to_its_end(traces, tmp_path):
 
 
 def test_a_compressed_trace(traces, tmp_path):
+def test_every_verb_says_that_a_trace_is_not_whole(traces, tmp_path):
+    whole = traces["lua5.4"].read_bytes()
+    (tmp_path / "part.ace").write_bytes(whole[: len(whole) // 2])
+    packed = bytearray(gzip.compress(whole))
+    packed[-6] ^= 1  # of the checksum
+    (tmp_path / "wrong.ace.gz").write_bytes(packed)
+    assert acealloc.Trace(tmp_path / "wrong.ace.gz").totals["status"] == "damaged"
+    for verb in (["replay", "--core", "4096"], ["report", "--core", "4096"], ["sweep", "--core", "4096"],
+                 ["ablate", "--core", "4096"]):  # fmt: skip
+        for file, status in (("part.ace", "truncated"), ("wrong.ace.gz", "damaged")):
+            done = ace(*verb, tmp_path / file)
+            assert "%s is %s: what can be read" % (file, status) in " ".join(done.stderr.split()), done.stderr
+    for words, what in ((["replay"], "trace"), (["report"], "trace"), (["explain"], "log")):
+        done = ace(*words, "/nowhere/file")
+        assert done.returncode == 1 and done.stderr == "ace %s: there is no %s /nowhere/file\n" % (words[0], what)
+
+
     command = PROGRAMS["lua5.4"]
     done = ace("record", "-o", tmp_path / "run.ace.gz", "--", *command)
     assert done.returncode == 0 and "run.ace.gz: Lua 5.4" in done.stderr
@@ -452,6 +470,11 @@ def test_a_search_of_ones_own(traces, tmp_path):
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
     for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
+    other = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off")
+    assert other.returncode == 1 and "the study 'ace' is of another search: name another" in other.stderr
+    with pytest.raises(Failure, match="cannot be '5m': it takes"):
+        acealloc.sweep([traces["lua5.4"]], space={"idle_delay": study.Choice(("5m",))}, storage=storage, name="wrong")
+    assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
                   "idle_delay=1m..2m", "limit=64m,1g"):  # fmt: skip
         assert ace("sweep", traces["lua5.4"], "--option", wrong).returncode == 1
     absent = ace("sweep", traces["lua5.4"], "--storage", "sqlite:////nowhere/study.db")

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ._core import options
-from .render import duration, new_table, size, warning
+from .render import duration, new_table, print_error, size, warning
 from .replaying import Replay
 from .simulate import GRID, Outcome, Target
 from .study import DECIDING, Ablated, Study
@@ -27,6 +27,14 @@ def recording(trace: Trace) -> Text:
     if t["unknown"]:
         text += "; %d frees of blocks from before" % t["unknown"]
     return Text(text)
+
+
+def opened(path: str) -> Trace:
+    """The trace; where it is not whole, that is said."""
+    trace = Trace(path)
+    if trace.totals["status"] != "whole":
+        print_error(warning("%s is %s: what can be read of it is replayed" % (trace.path, trace.totals["status"])))
+    return trace
 
 
 # --------------------------------------------------------------------------------------- ace simulate

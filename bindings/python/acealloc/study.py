@@ -50,6 +50,11 @@ class Range:
     high: int
     unit: str = ""
 
+    @property
+    def values(self) -> Tuple[str, ...]:
+        """Its ends."""
+        return "%d%s" % (self.low, self.unit), "%d%s" % (self.high, self.unit)
+
     def suggest(self, trial: Any, name: str) -> str:
         return "%d%s" % (trial.suggest_int(name, self.low, self.high, log=True), self.unit)
 
@@ -84,16 +89,11 @@ def parse_space(texts: Sequence[str]) -> Space:
             raise Failure("--option %s: it must be NAME=A,B,C or NAME=LOW..HIGH" % text)
         limits = re.fullmatch(r"(\d+)([a-z]*)\.\.(\d+)([a-z]*)", value)
         if limits is None:
-            choice = Choice(tuple(value.split(",")))
-            for one in choice.values:
-                Policy("checked", **{name: one})
-            space[name] = choice
+            space[name] = Choice(tuple(value.split(",")))
             continue
         low, unit, high, other = limits.groups()
         if unit not in ("", other) or not 0 < int(low) < int(high):
             raise Failure("--option %s: the lower limit must be above 0 and below the higher, in the same unit" % text)
-        for limit in (low, high):
-            Policy("checked", **{name: limit + other})
         space[name] = Range(int(low), int(high), other)
     return space or SPACE
 
@@ -150,7 +150,7 @@ class Study:
 
 
 def sweep(
-    traces: Sequence[TracePath],
+    traces: Sequence[Union[TracePath, Trace]],
     *,
     trials: int = 40,
     space: Space = SPACE,
@@ -171,9 +171,8 @@ def sweep(
     """
     optuna = _optuna()
     require_core(core)
-    recorded = [Trace(trace) for trace in traces]
-    for trace in recorded:
-        trace.require_events()
+    _require_values(space)
+    recorded = _opened(traces)
     if not recorded:
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
@@ -182,6 +181,10 @@ def sweep(
     if study.user_attrs.setdefault("traces", what) != what:
         raise Failure("the study '%s' is of other traces: name another" % name)
     study.set_user_attr("traces", what)
+    searched = {option: str(values) for option, values in space.items()}
+    if study.user_attrs.setdefault("space", searched) != searched:
+        raise Failure("the study '%s' is of another search: name another" % name)
+    study.set_user_attr("space", searched)
     if space is SPACE and is_new:
         for options in BY_HAND:
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
@@ -216,6 +219,21 @@ def sweep(
                 raise KeyboardInterrupt from None
             raise
     return Study(study)
+
+
+def _require_values(space: Space) -> None:
+    """Failure where an option or a value is none of ACE's: before there is a study of it."""
+    for name, values in space.items():
+        for value in values.values:
+            Policy("checked", **{name: value})
+
+
+def _opened(traces: Sequence[Union[TracePath, Trace]]) -> List[Trace]:
+    """Failure where one holds nothing to replay."""
+    recorded = [trace if isinstance(trace, Trace) else Trace(trace) for trace in traces]
+    for trace in recorded:
+        trace.require_events()
+    return recorded
 
 
 def _is_interruption(error: Optional[BaseException]) -> bool:
@@ -355,7 +373,7 @@ class Ablated:
 
 
 def ablate(
-    traces: Sequence[TracePath],
+    traces: Sequence[Union[TracePath, Trace]],
     *,
     source: Optional[TracePath] = None,
     rounds: int = 6,
@@ -368,9 +386,7 @@ def ablate(
     source: a checkout of ACE, in which the designs that no option changes are built (its build/ablation); without it
     those are left out. Failure where one cannot be built.
     """
-    recorded = [Trace(trace) for trace in traces]
-    for trace in recorded:
-        trace.require_events()
+    recorded = _opened(traces)
     rows = [(feature, variant) for feature, variants in FEATURES for variant in variants
             if source is not None or "=" in variant]  # fmt: skip
     for number, (feature, variant) in enumerate(rows):

@@ -44,6 +44,7 @@ class Trace:
 
     def __init__(self, path: Union[str, "os.PathLike[str]"]) -> None:
         self.path = self.plain_path = os.fspath(path)
+        self._is_damaged = False  # as a compressed file
         try:
             if _is_packed(self.path):
                 self.plain_path = self._unpacked()
@@ -53,14 +54,20 @@ class Trace:
             raise Failure(_told(error, self.path, self.plain_path)) from None
         self.totals: Dict[str, Any] = self._trace.totals()
         self.totals["file_bytes"] = os.path.getsize(self.path)
+        if self._is_damaged:
+            self.totals["status"] = "damaged"
 
     def _unpacked(self) -> str:
         self._folder = tempfile.TemporaryDirectory(prefix="ace-trace-")
         plain = os.path.join(self._folder.name, "run.ace")
         with gzip.open(self.path, "rb") as packed, open(plain, "wb") as file:
             # Of a part what there is counts: the trace then ends without saying so.
-            with contextlib.suppress(EOFError, zlib.error):
+            try:
                 shutil.copyfileobj(packed, file, 1 << 16)
+            except EOFError:
+                pass
+            except (zlib.error, gzip.BadGzipFile):
+                self._is_damaged = True
         return plain
 
     def live(self) -> List[Moment]:
@@ -83,6 +90,10 @@ class Trace:
 
 
 def _told(error: Exception, path: str, plain_path: str) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no trace %s" % path
+    if isinstance(error, OSError) and error.strerror:
+        return "%s cannot be read: %s" % (path, error.strerror)
     said = str(error).replace(plain_path, path)
     return said if path in said else "%s: %s" % (path, said)
 

@@ -8,7 +8,7 @@ import dataclasses
 from .. import study
 from ..errors import Failure
 from ..render import print_error, print_out, progress_bar, warning
-from ..render_experiments import ablated
+from ..render_experiments import ablated, opened
 from ..tables import require_place, write_csv
 
 
@@ -36,11 +36,12 @@ def main(arguments: argparse.Namespace) -> int:
         raise Failure("--rounds must be at least 1", 2)
     if arguments.csv:
         require_place(arguments.csv)
+    traces = list(map(opened, arguments.traces))
     rows = []
     status = 0
     try:
         with progress_bar("ablate") as progress:
-            for row in study.ablate(arguments.traces, source=arguments.source, rounds=arguments.rounds,
+            for row in study.ablate(traces, source=arguments.source, rounds=arguments.rounds,
                                     fast=not arguments.wait, core=arguments.core, progress=progress):  # fmt: skip
                 rows.append(row)
     except KeyboardInterrupt:

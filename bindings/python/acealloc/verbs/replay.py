@@ -8,8 +8,8 @@ from typing import List, Optional, Tuple, Union
 
 from ..allocators import Policy
 from ..errors import Failure
-from ..render import print_error, print_out, progress_bar, warning
-from ..render_experiments import replayed
+from ..render import print_out, progress_bar
+from ..render_experiments import opened, replayed
 from ..replaying import replay
 from ..trace import Trace
 
@@ -46,9 +46,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if arguments.rounds < 1:
         raise Failure("--rounds must be at least 1")
-    trace = Trace(arguments.trace)
-    if trace.totals["status"] != "whole":
-        print_error(warning("%s is %s: what can be read of it is replayed" % (trace.path, trace.totals["status"])))
+    trace = opened(arguments.trace)
     others = [name for name in arguments.against.split(",") if name]
     live = _live(arguments.live, others)
     allocators: List[Union[str, Policy]] = [*others, "ace", *map(Policy.parse, arguments.policy)]

@@ -10,10 +10,9 @@ from ..allocators import Policy, usual
 from ..errors import Failure
 from ..page import Page, make_folder
 from ..render import print_error, print_out, progress_bar, warning
-from ..render_experiments import replayed
+from ..render_experiments import opened, replayed
 from ..replaying import replay
 from ..tables import require_place
-from ..trace import Trace
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
     pictures = Path(arguments.png) if arguments.png else None
     if pictures is not None:
         make_folder(pictures)
-    trace = Trace(arguments.trace)
+    trace = opened(arguments.trace)
     if arguments.against is None:
         others, absent = usual(trace)
         for reason in absent:

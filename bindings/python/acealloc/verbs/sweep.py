@@ -7,7 +7,7 @@ import argparse
 from .. import study
 from ..errors import Failure
 from ..render import print_error, print_out, progress_bar, warning
-from ..render_experiments import swept
+from ..render_experiments import opened, swept
 from ..tables import require_place
 
 
@@ -44,7 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         with progress_bar("sweep") as progress:
             done = study.sweep(
-                arguments.traces, trials=arguments.trials, space=space, storage=arguments.storage,
+                list(map(opened, arguments.traces)), trials=arguments.trials, space=space, storage=arguments.storage,
                 name=arguments.study, rounds=arguments.rounds, fast=not arguments.wait, core=arguments.core,
                 progress=progress,
             )  # fmt: skip
