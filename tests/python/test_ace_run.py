@@ -77,6 +77,13 @@ def test_a_report_to_a_device_is_not_read_back():
     assert done.returncode == 0 and "/dev/full is no file" in done.stderr
 
 
+@pytest.mark.parametrize("place, said", [("none", "active"), ("stderr", "--report-to stderr: what was reported"),
+                                         ("/nowhere/lines", "there is no folder /nowhere")])  # fmt: skip
+def test_a_screen_says_nothing_wrong(place, said):
+    done = ace("run", "--report", "--report-to", place, "--", PYTHON, "-c", "raise SystemExit(4)")
+    assert done.returncode == 4 and said in done.stderr and "nothing was reported" not in done.stderr
+
+
 @pytest.mark.parametrize("report", [[], ["--report"]], ids=["exec", "report"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT])
 def test_signals_reach_the_program(report, number):

@@ -201,6 +201,7 @@ def test_frames(replays):
     "allocators, message",
     [
         (["nosuch"], "there is no allocator 'nosuch'; there are own, ace"),
+        (["own-hinted"], "there is no allocator 'own-hinted'; there are own, ace"),
         (["mine=/nowhere/lib.so"], "there is no library /nowhere/lib.so"),
         (["ace", "ace"], "called the same"),
         (["mine=" + sys.executable], "is no shared library of this machine that has a malloc"),
@@ -253,7 +254,6 @@ def test_a_truncated_trace_is_replayed_up_to_its_end(traces, tmp_path):
     assert ace("replay", tmp_path / "none.ace").returncode == 1
 
 
-def test_a_compressed_trace(traces, tmp_path):
 def test_every_verb_says_that_a_trace_is_not_whole(traces, tmp_path):
     whole = traces["lua5.4"].read_bytes()
     (tmp_path / "part.ace").write_bytes(whole[: len(whole) // 2])
@@ -271,6 +271,7 @@ def test_every_verb_says_that_a_trace_is_not_whole(traces, tmp_path):
         assert done.returncode == 1 and done.stderr == "ace %s: there is no %s /nowhere/file\n" % (words[0], what)
 
 
+def test_a_compressed_trace(traces, tmp_path):
     command = PROGRAMS["lua5.4"]
     done = ace("record", "-o", tmp_path / "run.ace.gz", "--", *command)
     assert done.returncode == 0 and "run.ace.gz: Lua 5.4" in done.stderr
@@ -469,12 +470,12 @@ def test_a_search_of_ones_own(traces, tmp_path):
     assert done.returncode == 0, done.stderr
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
-    for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
     other = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off")
     assert other.returncode == 1 and "the study 'ace' is of another search: name another" in other.stderr
     with pytest.raises(Failure, match="cannot be '5m': it takes"):
         acealloc.sweep([traces["lua5.4"]], space={"idle_delay": study.Choice(("5m",))}, storage=storage, name="wrong")
     assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
+    for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
                   "idle_delay=1m..2m", "limit=64m,1g"):  # fmt: skip
         assert ace("sweep", traces["lua5.4"], "--option", wrong).returncode == 1
     absent = ace("sweep", traces["lua5.4"], "--storage", "sqlite:////nowhere/study.db")

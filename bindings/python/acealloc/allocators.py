@@ -123,10 +123,10 @@ def target_of(one: Union[str, Policy], trace: Trace) -> Target:
         return Target(name, kind, preload=os.path.realpath(path))
     if base == "glibc":
         return Target(one, kind)
-    return Target(one, kind, preload=_library(base))
+    return Target(one, kind, preload=_library(base, one))
 
 
-def _library(name: str) -> str:
+def _library(name: str, called: str) -> str:
     if name == "mimalloc":
         found, remedy = libraries.mimalloc(), "pip install " + libraries.MIMALLOC
     elif name in libraries.SYSTEM:
@@ -134,7 +134,8 @@ def _library(name: str) -> str:
         found = libraries.system(file)
     else:
         known = ["own", "ace", "none", "glibc", "mimalloc", *libraries.SYSTEM]
-        raise Failure("there is no allocator '%s'; there are %s, and NAME=PATH of a library" % (name, ", ".join(known)))
+        raise Failure("there is no allocator '%s'; there are %s, and NAME=PATH of a library, all but the first three also "
+                      "with %s" % (called, ", ".join(known), HINTED))  # fmt: skip
     if found is None:
         raise Failure("%s is not here: %s" % (name, remedy))
     return os.path.realpath(found)

@@ -1,7 +1,7 @@
 """Replays a recorded run on ACE under any options and on other allocators, and measures each.
 
     result = acealloc.replay("run.ace", ["own", "mimalloc", acealloc.Policy("static", mode="static")])
-    print(result.table())
+    print(result.frame())
 """
 
 from __future__ import annotations

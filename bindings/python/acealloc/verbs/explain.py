@@ -27,7 +27,11 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     try:
         log = decisions.read(arguments.log)
-    except (OSError, decisions.NoLog) as error:
+    except FileNotFoundError:
+        raise Failure("there is no log %s" % arguments.log) from None
+    except OSError as error:
+        raise Failure("%s cannot be read: %s" % (arguments.log, error.strerror)) from None
+    except decisions.NoLog as error:
         raise Failure(str(error)) from error
     print_out(explanation(log, arguments.steps))
     return 1 if any(heap.differs for heap in log.heaps) else 0

@@ -11,7 +11,6 @@ from ..errors import Failure
 from ..render import print_out, progress_bar
 from ..render_experiments import opened, replayed
 from ..replaying import replay
-from ..trace import Trace
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,8 +24,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("trace", metavar="FILE", help="what `ace record` has written")
     parser.add_argument(
-        "--against", metavar="A,B", default="own", help="own (what the VM has by itself), glibc, mimalloc, jemalloc, "
-        "tcmalloc, each also with -hinted; none; NAME=PATH of a library (%(default)s)",
+        "--against", metavar="A,B", default="own", help="own (what the VM has by itself); none; glibc, mimalloc, "
+        "jemalloc, tcmalloc, NAME=PATH of a library, each of these also with -hinted (%(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--policy", metavar="[NAME:]OPTION=VALUE,...", action="append", default=[], help="ACE with these options; may "

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional
 from .. import option_set, options, preload, program, report, supervise
 from ..errors import Failure
 from ..render import print_error, run_report, warning
+from ..tables import require_place
 
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
 
@@ -77,7 +78,9 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.screen:
         return start(path, command, surroundings(found, library, settings, malloc))
     with tempfile.TemporaryDirectory(prefix="ace-") as folder:
-        lines = settings.setdefault("ACE_REPORT", os.path.join(folder, "report.jsonl"))
+        if settings.get("ACE_REPORT", "none") == "none":
+            settings["ACE_REPORT"] = os.path.join(folder, "report.jsonl")
+        lines = settings["ACE_REPORT"]
         status = run_and_report(path, command, surroundings(found, library, settings, malloc), lines)
     return supervise.end_as(status)
 
@@ -125,15 +128,29 @@ def start(path: str, command: List[str], environment: Dict[str, str]) -> int:
 
 def run_and_report(path: str, command: List[str], environment: Dict[str, str], lines: str) -> int:
     """Runs the program as a child, shows the screen, and returns the child's wait status."""
+    problem = why_not_shown(lines)
     offset = os.path.getsize(lines) if os.path.exists(lines) else 0
     begin = time.monotonic()
     status = run_child(path, command, environment)
     outcome = "%s, %.2f s" % (ending(status), time.monotonic() - begin)
-    if os.path.exists(lines) and not os.path.isfile(lines):
-        print_error(warning("%s is no file: what was reported is not shown" % lines))
+    if problem:
+        print_error(warning(problem + ": what was reported is not shown"))
     else:
         print_error(run_report(command, outcome, report.read(lines, offset)))
     return status
+
+
+def why_not_shown(lines: str) -> Optional[str]:
+    """Why what is reported there cannot be read back; None where it can."""
+    if lines == "stderr":
+        return "--report-to stderr"
+    if os.path.exists(lines) and not os.path.isfile(lines):
+        return "%s is no file" % lines
+    try:
+        require_place(lines)
+    except Failure as failure:
+        return str(failure)
+    return None
 
 
 def run_child(path: str, command: List[str], environment: Dict[str, str]) -> int:

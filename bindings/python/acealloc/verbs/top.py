@@ -31,7 +31,8 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     add_pids(parser)
     parser.add_argument("--interval", type=seconds, default=1.0, metavar="SECONDS", help="between two looks (1)")
-    parser.add_argument("--once", action="store_true", help="look once and end, as where the output is no terminal")
+    parser.add_argument("--once", action="store_true", help="look once and end, as where the output is no terminal, "
+                        "or a dumb one")  # fmt: skip
     parser.set_defaults(main=main)
 
 
@@ -46,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     pids: List[int] = arguments.pids
     if pids:
         ask(pids)  # fails where one cannot be watched from the beginning
-    if arguments.once or not sys.stdout.isatty():
+    if arguments.once or not sys.stdout.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         if not pids and not watchable():
             raise Failure(NOBODY)
         print_out(frame(pids))
