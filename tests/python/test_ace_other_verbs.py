@@ -187,8 +187,9 @@ def test_wrong_ways_to_watch(arguments, said):
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_watching_in_any_encoding(encoding):
-    watched = subprocess.Popen([*ACE, "run", "--stats-page", "on", "--", sys.executable, "-c", "print(flush=True); input()",
-                                "\N{SNOWMAN}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    program = [sys.executable, "-c", "print(flush=True); input()", "\N{SNOWMAN}"]
+    watched = subprocess.Popen([*ACE, "run", "--stats-page", "on", "--", *program], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE)  # fmt: skip
     watched.stdout.readline()
     try:
         for verb in (["stats"], ["top", "--once"]):

@@ -134,8 +134,8 @@ def _library(name: str, called: str) -> str:
         found = libraries.system(file)
     else:
         known = ["own", "ace", "none", "glibc", "mimalloc", *libraries.SYSTEM]
-        raise Failure("there is no allocator '%s'; there are %s, and NAME=PATH of a library, all but the first three also "
-                      "with %s" % (called, ", ".join(known), HINTED))  # fmt: skip
+        raise Failure("there is no allocator '%s'; there are %s, and NAME=PATH of a library, all but the first three "
+                      "also with %s" % (called, ", ".join(known), HINTED))  # fmt: skip
     if found is None:
         raise Failure("%s is not here: %s" % (name, remedy))
     return os.path.realpath(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -102,12 +103,13 @@ def _start(path: str, folder: str, environment: Dict[str, str]) -> Tuple[Optiona
             process.terminate()
         output, _ = process.communicate(timeout=TRIAL_SECONDS)
         return process.returncode, output
-    except subprocess.TimeoutExpired:
-        return None, ""
-    finally:
-        if process.poll() is None:
+    except BaseException as error:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return None, ""
+        raise
 
 
 def _one_line_program(name: str, folder: str) -> List[str]:

@@ -325,7 +325,7 @@ class Page:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder for pictures where there is none. Failure where that cannot be, or nothing can be written to it."""
+    """Makes a folder for pictures where there is none. Failure where nothing can be written to it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
