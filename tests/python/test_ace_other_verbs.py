@@ -76,7 +76,8 @@ def test_record_needs_a_place(place, said, tmp_path):
 
 def test_a_recording_that_cannot_be_compressed_is_kept(tmp_path):
     packed = tmp_path / "run.gz"
-    done = ace("record", "-o", str(packed), "--", sys.executable, "-c", "import os; os.mkdir(%r); exit(7)" % str(packed))
+    code = "import os, sys; os.mkdir(sys.argv[1]); sys.exit(7)"
+    done = ace("record", "-o", str(packed), "--", sys.executable, "-c", code, str(packed))
     assert done.returncode == 7 and "%s cannot be compressed" % packed in done.stderr
     assert "%s is kept" % (tmp_path / "run") in " ".join(done.stderr.split())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.gz"]

@@ -53,7 +53,7 @@ def forget_output(stream: Any) -> None:
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Rich would end the process here; what a closed pipe means is for who prints to say."""
-        raise
+        raise BrokenPipeError
 
 
 def _console(file: Any) -> Console:

@@ -24,7 +24,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--source", metavar="DIR", help="a checkout of ACE, in which the designs are built that no "
                         "option changes (takes minutes); left out without it")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="on each trace (%%(default)s); a time "
-                        "counts from %d on, of all traces together" % study.DECIDING)  # fmt: skip
+                        "counts from %d comparisons on, of all traces together" % study.DECIDING)  # fmt: skip
     parser.add_argument("--wait", action="store_true", help="wait where the program waited, by the real clock")
     parser.add_argument("--core", type=int, metavar="N", help="which processor (any)")
     parser.add_argument("--csv", metavar="FILE", help="write the table there")
