@@ -212,5 +212,5 @@ def test_what_is_no_trace(tmp_path):
         file.write_bytes(content)
         with pytest.raises(Failure, match="no trace"):
             Trace(file)
-    with pytest.raises(Failure, match="No such file"):
+    with pytest.raises(Failure, match="there is no trace"):
         Trace(tmp_path / "absent")

@@ -279,7 +279,7 @@ def test_simulate_prints_a_table_and_writes_the_figures(tmp_path):
 
 @pytest.mark.parametrize("arguments, reason", [(("--intervals", "5"), "at least 100"),
                                                (("--memory-price", "0"), "prices must be"),
-                                               (("--csv", "/nowhere/x"), "cannot be written")])  # fmt: skip
+                                               (("--csv", "/nowhere/x"), "there is no folder")])  # fmt: skip
 def test_simulate_tells_what_is_wrong(arguments, reason):
     done = ace("simulate", *(() if arguments[0] == "--intervals" else ("--intervals", "100")), *arguments)
     assert done.returncode in (1, 2) and reason in done.stderr and "Traceback" not in done.stderr
