@@ -45,8 +45,8 @@ def main(arguments: argparse.Namespace) -> int:
     command = command_of(arguments, USAGE)
     require_place(arguments.output)
     final = os.path.abspath(arguments.output)
-    packs = final.endswith(".gz")
-    output = final[: -len(".gz")] if packs else final
+    output = unpacked_name(final)
+    packs = output != final
     if packs and os.path.lexists(output):
         raise Failure("%s is there, which %s would be compressed from: give another name by -o, or move it"
                       % (output, final))  # fmt: skip
@@ -102,9 +102,13 @@ def is_former(file: str, final: str) -> bool:
     trace may be called alike by chance, as run.1 beside run."""
     if file == final:
         return True
-    number = FURTHER.match(file.removesuffix(".gz"), len(final.removesuffix(".gz")))
+    number = FURTHER.match(unpacked_name(file), len(unpacked_name(final)))
     start = beginning(file, 1 << 14)
     return bool(number and start and start[: len(MAGIC)] == MAGIC and b',"pid":%s,' % number[1].encode() in start)
+
+
+def unpacked_name(file: str) -> str:
+    return file[: -len(".gz")] if file.endswith(".gz") else file
 
 
 def beginning(file: str, size: int) -> Optional[bytes]:
