@@ -14,6 +14,7 @@
 #include "heap/purge.h"
 #include "heap/superslab_pool.h"
 #include "trace/recorder.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
@@ -31,11 +32,13 @@ void before() {
   lock_worker();
   lock_superslab_pool();
   trace::lock_recording();
+  lock_options();
   lock_address_map();
 }
 
 void after_in_parent() {
   unlock_address_map();
+  unlock_options();
   trace::unlock_recording();
   unlock_superslab_pool();
   resume_worker();
@@ -51,6 +54,7 @@ void after_in_parent() {
 
 void after_in_child() {
   unlock_address_map();
+  unlock_options();
   trace::record_anew_in_child();
   trace::unlock_recording();
   unlock_superslab_pool();

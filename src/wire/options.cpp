@@ -246,11 +246,14 @@ int set_option(const char *name, const char *value) {
   options();
   int i = find_row(name);
   if (i < 0) return -1;
-  pthread_mutex_lock(&g_options_lock);
+  lock_options();
   bool taken = set_row(static_cast<unsigned>(i), value);
-  pthread_mutex_unlock(&g_options_lock);
+  unlock_options();
   return taken ? 0 : -2;
 }
+
+void lock_options() { pthread_mutex_lock(&g_options_lock); }
+void unlock_options() { pthread_mutex_unlock(&g_options_lock); }
 
 const char *option_text(const char *name) {
   options();

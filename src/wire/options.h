@@ -35,6 +35,10 @@ bool describe_option(unsigned index, ace_option_info *info);
 int set_option(const char *name, const char *value);
 const char *option_text(const char *name);
 
+// Around fork.
+void lock_options();
+void unlock_options();
+
 // See ace_option_number.
 uint64_t option_number(const char *name);
 

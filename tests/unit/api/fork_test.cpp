@@ -11,6 +11,7 @@
 #include "heap/heap.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
@@ -99,6 +100,19 @@ TEST_F(Fork, WhileAnotherThreadReadsAHeapsList) {
             }),
             0);
   reader.join();
+}
+
+TEST_F(Fork, WhileAnotherThreadSetsAnOption) {
+  std::atomic<bool> inside{false};
+  std::thread setter([&] {
+    lock_options();
+    inside = true;
+    usleep(100'000);
+    unlock_options();
+  });
+  while (!inside) usleep(100);
+  EXPECT_EQ(child_of([] { return ace_option_set("verbose", "off") == 0; }), 0);
+  setter.join();
 }
 
 TEST_F(Fork, TheChildsFreesAreItsOwn) {
