@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lua/fork.h"
+
 namespace ace::lua {
 namespace {
 
@@ -52,6 +54,9 @@ void report_closed_heap(ace_heap *heap) {
 
 }  // namespace
 
+void lock_heap_log() { pthread_mutex_lock(&g_lock); }
+void unlock_heap_log() { pthread_mutex_unlock(&g_lock); }
+
 ace_lua_vm *make_logged_vm(const char *name, OpenHeap *&entry) {
   entry = static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap)));
   if (entry == nullptr) return nullptr;
@@ -73,33 +78,33 @@ void drop_logged_vm(ace_lua_vm *vm, OpenHeap *entry) {
 
 void log_open_heap(OpenHeap *entry, ace_heap *heap) {
   entry->heap = heap;
-  pthread_mutex_lock(&g_lock);
+  lock_heap_log();
   entry->after = g_open;
   if (g_open != nullptr) g_open->before = entry;
   g_open = entry;
   ++g_counts.opened;
-  pthread_mutex_unlock(&g_lock);
+  unlock_heap_log();
 }
 
 void log_closed_heap(ace_heap *heap, void *context) {
   auto entry = static_cast<OpenHeap *>(context);
   ace_stats stats{};
   ace_heap_stats(heap, &stats, sizeof stats);
-  pthread_mutex_lock(&g_lock);
+  lock_heap_log();
   (entry->before != nullptr ? entry->before->after : g_open) = entry->after;
   if (entry->after != nullptr) entry->after->before = entry->before;
   ++g_counts.closed;
   g_counts.foreign += stats.foreign_pointers;
   g_counts.leaked += stats.live_blocks;
-  pthread_mutex_unlock(&g_lock);
+  unlock_heap_log();
   free(entry);
   report_closed_heap(heap);
 }
 
 HeapCounts heap_counts() {
-  pthread_mutex_lock(&g_lock);
+  lock_heap_log();
   HeapCounts counts = g_counts;
-  pthread_mutex_unlock(&g_lock);
+  unlock_heap_log();
   return counts;
 }
 

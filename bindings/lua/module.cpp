@@ -15,6 +15,7 @@
 #include "ace/ace.h"
 #include "ace/stats.h"
 #include "lua/census.h"
+#include "lua/fork.h"
 #include "lua/heap_log.h"
 #include "lua/module_text.h"
 #include "lua/vm.h"
@@ -238,10 +239,10 @@ int Core<kVm>::install(lua_State *L) {
 template <int kVm>
 int open_in(lua_State *L, const VmLibrary &library) {
   Vm &vm = g_vms[kVm];
-  pthread_mutex_lock(&g_lock);
+  lock_modules();
   if (vm.library == nullptr && find_all(library.handle, library, vm.f)) vm.library = &library;
   const bool knows_all = vm.library != nullptr;
-  pthread_mutex_unlock(&g_lock);
+  unlock_modules();
   if (!knows_all) return -1;
   return Core<kVm>::open(L);
 }
@@ -250,6 +251,10 @@ constexpr int (*kOpen[kLibraries])(lua_State *, const VmLibrary &) = {open_in<0>
                                                                       open_in<3>};
 
 }  // namespace
+
+void lock_modules() { pthread_mutex_lock(&g_lock); }
+void unlock_modules() { pthread_mutex_unlock(&g_lock); }
+
 }  // namespace ace::lua
 
 // What `require "ace"` calls where the preloaded library lies in package.cpath as ace.so.

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "lua/fork.h"
+
 namespace ace::lua {
 namespace {
 
@@ -86,7 +88,11 @@ void *scope_of(const void *address) {
 
 }  // namespace
 
+void lock_libraries() { pthread_mutex_lock(&g_lock); }
+void unlock_libraries() { pthread_mutex_unlock(&g_lock); }
+
 const VmLibrary *vm_library_at(const void *address, const void *interposed) {
+  watch_forks_of_lua();
   void *handle = scope_of(address);
   if (handle == nullptr) return nullptr;
   NewState newstate;
@@ -94,7 +100,7 @@ const VmLibrary *vm_library_at(const void *address, const void *interposed) {
   if (reinterpret_cast<const void *>(newstate) == interposed) find(RTLD_NEXT, "lua_newstate", newstate);
   if (newstate == nullptr) return nullptr;
 
-  pthread_mutex_lock(&g_lock);
+  lock_libraries();
   int i = 0;
   while (i < g_count && g_libraries[i].newstate != newstate) ++i;
   if (i == g_count && g_count < kLibraries) {
@@ -110,7 +116,7 @@ const VmLibrary *vm_library_at(const void *address, const void *interposed) {
     }
   }
   const VmLibrary *found = i < g_count ? &g_libraries[i] : nullptr;
-  pthread_mutex_unlock(&g_lock);
+  unlock_libraries();
   if (handle != nullptr) dlclose(handle);
   return found;
 }

@@ -1,11 +1,16 @@
 /* A program that embeds a shared Lua and knows nothing of ACE. -DOWN_ALLOCATOR: with an allocator of its own.
- * -DLOADED_LATER: the library (LIBRARY) is loaded by dlopen, out of the sight of others. */
+ * -DLOADED_LATER: the library (LIBRARY) is loaded by dlopen, out of the sight of others. -DFORKS: it forks
+ * while its threads make and close states, and each child makes one. */
+#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #if LUA_VERSION_NUM >= 505
 #define NEW_STATE(allocate, ud) lua_newstate(allocate, ud, 1)
@@ -65,6 +70,47 @@ int main(void) {
   puts(status != 0 ? lua_tolstring_(L, -1, NULL) : "no limit");
   lua_close_(L);
   return 0;
+}
+
+#elif defined(FORKS)
+
+static __thread int is_slow;
+
+/* ACE's locks are held for long by the threads, so that a fork meets them. */
+int pthread_mutex_unlock(pthread_mutex_t *mutex) {
+  static int (*next)(pthread_mutex_t *);
+  if (next == NULL) *(void **)&next = dlsym(RTLD_NEXT, "pthread_mutex_unlock");
+  if (is_slow) usleep(200);
+  return next(mutex);
+}
+
+static void *make_states(void *unused) {
+  is_slow = 1;
+  for (;;) lua_close(luaL_newstate());
+  return unused;
+}
+
+int main(void) {
+  pthread_t threads[2];
+  for (int i = 0; i < 2; ++i) pthread_create(&threads[i], NULL, make_states, NULL);
+  for (int i = 0; i < 50; ++i) {
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+      alarm(10); /* a lock that nobody can give back */
+      lua_close(luaL_newstate());
+      _exit(0);
+    }
+    waitpid(child, &status, 0);
+    if (status != 0) {
+      printf("child %d hangs\n", i);
+      fflush(stdout);
+      _exit(1);
+    }
+  }
+  puts("all children ended");
+  fflush(stdout);
+  _exit(0);
 }
 
 #else

@@ -122,6 +122,12 @@ def test_shared_lua_that_is_loaded_later(run, embedder, package):
     assert result.stdout == "not enough memory\n"
 
 
+def test_children_find_no_lock_taken(run, embedder):
+    """Forked while other threads make and close states."""
+    result = run([embedder("lua5.4", "-DFORKS", "-pthread", "-rdynamic")])
+    assert (result.returncode, result.stdout) == (0, "all children ended\n"), result
+
+
 def test_two_luas_in_one_process(run, tmp_path):
     source, program = tmp_path / "two.c", tmp_path / "two"
     source.write_text(

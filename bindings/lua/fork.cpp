@@ -1,0 +1,29 @@
+#include "lua/fork.h"
+
+#include <pthread.h>
+
+namespace ace::lua {
+namespace {
+
+// None of them is taken while another is held, nor while one of the core's is.
+void before() {
+  lock_libraries();
+  lock_modules();
+  lock_heap_log();
+}
+
+void after() {
+  unlock_heap_log();
+  unlock_modules();
+  unlock_libraries();
+}
+
+pthread_once_t g_once = PTHREAD_ONCE_INIT;
+
+}  // namespace
+
+void watch_forks_of_lua() {
+  pthread_once(&g_once, [] { pthread_atfork(before, after, after); });
+}
+
+}  // namespace ace::lua
