@@ -80,4 +80,10 @@ void watch_forks() {
   pthread_once(&g_once, [] { pthread_atfork(before, after_in_parent, after_in_child); });
 }
 
+namespace {
+// Handlers that are registered first run last before a fork, and first after it: a host's own find the locks
+// free.
+[[gnu::constructor(101)]] void watch_forks_from_the_start() { watch_forks(); }
+}  // namespace
+
 }  // namespace ace

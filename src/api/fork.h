@@ -3,7 +3,7 @@
 
 namespace ace {
 
-// Registers the handlers, once. Called before the first heap is made.
+// Registers the handlers, once: at the start, or before the first heap where a constructor makes that earlier.
 void watch_forks();
 
 }  // namespace ace

@@ -294,8 +294,8 @@ bool install(const Plan &plan) {
     g_vm_heap = g_raw_heap = nullptr;
     return false;
   }
-  // After ACE's own handlers, which the first heap has registered: ours then run before them, in the order in
-  // which the locks are taken elsewhere.
+  // After ACE's own handlers, which are there from the start: ours then run before them, in the order in which
+  // the locks are taken elsewhere.
   pthread_atfork(before_fork, after_fork, after_fork_in_child);
 
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);

@@ -1,5 +1,6 @@
 // A child that is born while another thread is in the middle of something: the fork waits until that is over.
 // Each case is held there by the fake system; tests/stress forks at any moment.
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +20,15 @@ namespace {
 using test::FakeOs;
 using test::HeapTest;
 using test::OsCall;
+
+// A host's own handlers, registered before there is any heap.
+bool g_host_allocates = false;
+void allocate_as_host() {
+  if (g_host_allocates) ace_heap_destroy(ace_heap_create(nullptr));
+}
+[[gnu::constructor]] void watch_forks_as_host() {
+  pthread_atfork(allocate_as_host, allocate_as_host, allocate_as_host);
+}
 
 class Fork : public HeapTest {
  protected:
@@ -113,6 +123,14 @@ TEST_F(Fork, WhileAnotherThreadSetsAnOption) {
   while (!inside) usleep(100);
   EXPECT_EQ(child_of([] { return ace_option_set("verbose", "off") == 0; }), 0);
   setter.join();
+}
+
+TEST_F(Fork, AHostsHandlersMayAllocate) {
+  EXPECT_EQ(child_of([] {
+              g_host_allocates = true;
+              return child_of([] { return true; }) == 0;
+            }),
+            0);
 }
 
 TEST_F(Fork, TheChildsFreesAreItsOwn) {
