@@ -18,6 +18,18 @@
 
 using namespace ace;
 
+namespace {
+
+// Where a heap was that has ended others' blocks may lie, or nothing.
+bool is_there(ace_heap *heap) {
+  if (!is_ours(heap)) return false;
+  const Superslab *home = superslab_of(heap);
+  return home->head.prefix.pool == Pool::kTiny && address_of(heap) == address_of(home->heap_area) &&
+         heap->nature != Nature::kEnded;
+}
+
+}  // namespace
+
 extern "C" {
 
 ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
@@ -37,9 +49,7 @@ ace_heap *ace_heap_create(const ace_heap_config *config) noexcept {
 
 void ace_heap_destroy(ace_heap *heap) noexcept {
   if (heap == nullptr) return;
-  // Nothing is read of it before it is known to be there.
-  if (!is_ours(heap) || heap->nature == Nature::kEnded)
-    return report_misuse(ACE_ERROR_ENDED_HEAP, "destroy", heap, route(nullptr));
+  if (!is_there(heap)) return report_misuse(ACE_ERROR_ENDED_HEAP, "destroy", heap, route(nullptr));
   cancel_trim(*heap);
   end_loop(*heap);
   // A small one is not worth a thread.

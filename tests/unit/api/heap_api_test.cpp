@@ -81,6 +81,23 @@ TEST_F(HeapApi, OwnerOf) {
   ace_heap_destroy(other);
 }
 
+TEST_F(HeapApi, DestroyedAgainWhereBlocksLieNow) {
+  test::MisuseLog log;
+  for (size_t size : {size_t{100}, size_t{100'000}}) {
+    ace_heap *ended = ace_heap_create(nullptr);
+    ace_heap_destroy(ended);
+    std::vector<void *> blocks;
+    while (ace_owner_of(superslab_of(ended)->slab(2)) != heap && blocks.size() < 50'000)
+      blocks.push_back(fill(1, size)[0]);
+    EXPECT_EQ(ace_owner_of(superslab_of(ended)->slab(2)), heap) << size;
+    ace_heap_destroy(ended);
+    EXPECT_EQ(log.take(), std::vector<int>{ACE_ERROR_ENDED_HEAP}) << size;
+    for (void *block : blocks) EXPECT_EQ(*static_cast<unsigned char *>(block), 0xa5);
+    free_all(blocks);
+    make();
+  }
+}
+
 TEST_F(HeapApi, DestroyOfNull) { ace_heap_destroy(nullptr); }
 
 TEST_F(HeapApi, ManyHeapsStaySmall) {
