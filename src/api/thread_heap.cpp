@@ -7,6 +7,7 @@
 #include "api/fork.h"
 #include "api/stats_page.h"
 #include "control/controller.h"
+#include "control/hints.h"
 #include "heap/purge.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
@@ -96,6 +97,9 @@ size_t trim_abandoned(Heap &heap) {
 void abandon(void *value) {
   auto *heap = static_cast<Heap *>(value);
   leave_thread();
+  // What this thread has asked of it is nothing to the next.
+  heap->limit.store(0, std::memory_order_relaxed);
+  forget_hints(*heap);
   drain_remote_frees(*heap);
   note_missed(heap->counters.faulted_bytes.get() - heap->faulted_at_adopt);
   if (!put_abandoned(*heap, free_resident_bytes(*heap))) trim_abandoned(*heap);

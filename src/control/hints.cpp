@@ -189,4 +189,15 @@ bool take_hint(Heap &heap, ace_hint_code hint, uint64_t value) {
   return true;
 }
 
+void forget_hints(Heap &heap) {
+  heap.on_spare = nullptr;
+  heap.spare_at = heap.spare_retired = 0;
+  heap.retire_asked = false;
+  heap.phases.burst_depth = 0;
+  heap.phases.collection_is_partial = false;
+  heap.last_collection_end = 0;
+  if (heap.sealed) unseal_slabs(heap);
+  enter_phase(heap, Phase::kRun, os().now());
+}
+
 }  // namespace ace

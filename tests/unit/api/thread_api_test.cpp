@@ -57,6 +57,34 @@ TEST(ThreadHeap, ALittleOfWhatAThreadHeldStaysForTheNext) {
   EXPECT_EQ(faulted, before);
 }
 
+TEST(ThreadHeap, WhatAThreadAskedOfItsHeapEndsWithIt) {
+  trim_abandoned_heaps();
+  void *kept = nullptr;
+  ace_heap *left = nullptr;
+  in_thread([&] {
+    kept = ace_alloc(100);
+    left = ace_thread_heap();
+    ace_heap_set_limit(left, 1 << 20);
+    for (ace_hint_code hint : {ACE_HINT_FORK_CHILD, ACE_HINT_BURST_BEGIN, ACE_HINT_IDLE_BEGIN})
+      ace_hint(left, hint, 0);
+    ASSERT_TRUE(left->sealed);
+  });
+  in_thread([&] {
+    ace_heap *heap = ace_thread_heap();
+    ASSERT_EQ(heap, left);
+    EXPECT_EQ(test::stats_of(heap).limit_bytes, 0u);
+    EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun));
+    EXPECT_FALSE(heap->sealed);
+    ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+    ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+    EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun)) << "no burst goes on";
+    void *p = ace_alloc(10 << 20);
+    EXPECT_NE(p, nullptr);
+    ace_free(p);
+    ace_free(kept);
+  });
+}
+
 TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeftButMuchWasHeld) {
   trim_abandoned_heaps();
   std::vector<void *> blocks(200);  // of the mid pool, which keeps what is freed
