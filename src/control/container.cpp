@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "base/kept_errno.h"
 #include "os/lock.h"
 
 namespace ace {
@@ -121,6 +122,7 @@ bool is_memory_short(uint64_t now) {
   uint64_t at = g_look_at.load(std::memory_order_relaxed);
   if (now < at || !g_look_at.compare_exchange_strong(at, now + kLookEvery, std::memory_order_relaxed))
     return g_is_short.load(std::memory_order_relaxed);
+  const KeptErrno kept;  // some files are not there
   Files files;
   {
     Locked locked(g_container_lock);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/kept_errno.h"
 #include "base/say.h"
 #include "base/text.h"
 #include "control/controller.h"
@@ -63,6 +64,7 @@ bool open_log(const char *path, unsigned first_id) {
 void log_start(const LoopName &loop, const char *playbook) {
   const char *path = wanted();
   if (path == nullptr) return;
+  const KeptErrno kept;
   using Number = unsigned long long;
   Locked locked(g_log_lock);
   if (!open_log(path, loop.id)) return;
@@ -80,6 +82,7 @@ void log_start(const LoopName &loop, const char *playbook) {
 void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
   const char *path = wanted();
   if (path == nullptr) return;
+  const KeptErrno kept;
   Locked locked(g_log_lock);
   if (!open_log(path, next_loop_id())) return;
   const size_t length = format_step(g_line, sizeof g_line, g_process, id, heap, view, step);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/kept_errno.h"
 #include "base/say.h"
 #include "control/controller.h"
 #include "heap/all_heaps.h"
@@ -63,6 +64,7 @@ bool read_file(const char *path) {
 void read_once() {
   if (g_is_read) return;
   g_is_read = true;
+  const KeptErrno kept;
   const Learner fresh;
   for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
   const char *path = file_name();
@@ -147,6 +149,7 @@ bool write_playbook() {
         &sum);
   }
   if (!sum.has_news) return true;
+  const KeptErrno kept;
   char text[kPlaybookMax];
   const size_t length = format_playbook(text, sizeof text, fit(), sum.contexts);
   if (length != 0 && write_file(path, text, length)) return true;

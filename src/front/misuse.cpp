@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/kept_errno.h"
 #include "front/gate.h"
 #include "heap/heap.h"
 #include "heap/red_zone.h"
@@ -87,6 +88,7 @@ class Line {
 // For example: ace: free(0x7f..28): the pointer does not point to the start of a block; block size 64, live, 8
 // bytes from its start, heap "lua"
 void print(const ace_error &error) {
+  const KeptErrno kept;
   Line line;
   line.add("ace: %s(%p): %s", error.function, error.pointer, error.message);
   if (error.block_size != 0) line.add("; block size %zu", error.block_size);

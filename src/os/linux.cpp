@@ -15,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/config.h"
+#include "base/kept_errno.h"
 #include "base/path.h"
 #include "os/os.h"
 
@@ -50,16 +51,6 @@ void *map_under(size_t size, uintptr_t limit) {
 
 void *map(size_t size, size_t alignment) { return map_below(size, alignment, uintptr_t{1} << kAddressBits); }
 
-// What a free calls: it leaves errno as it was, as programs that clean up after a failure expect.
-class KeptErrno {
- public:
-  KeptErrno() : error_(errno) {}
-  ~KeptErrno() { errno = error_; }
-
- private:
-  const int error_;
-};
-
 // Piece by piece, from the end: the system lets no other thread of the process map or fault meanwhile. Where it
 // refuses after the first, what is left stays mapped for good: who asked again would hit what others may have
 // mapped behind it.
@@ -83,11 +74,13 @@ bool purge(void *start, size_t size) {
 
 bool resize(void *start, size_t old_size, size_t new_size) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   return mremap(start, old_size, new_size, 0) != MAP_FAILED;
 }
 
 bool move(void *start, size_t size, void *target) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   return mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
 
@@ -102,6 +95,7 @@ uint64_t thread_time() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 bool fill_huge(void *start, size_t size) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   if (madvise(start, size, MADV_HUGEPAGE) != 0) return false;
   *static_cast<volatile char *>(start) = 0;  // fresh memory is zero
   // A page far from the one that was touched is there only if both are part of a huge page.
@@ -127,6 +121,7 @@ struct OwnThread {
 OwnThread g_threads[] = {{"ace-worker", nullptr}, {"ace-publisher", nullptr}};
 
 bool start_thread(Thread thread, void (*run)()) {
+  const KeptErrno kept;
   OwnThread &own = g_threads[static_cast<unsigned>(thread)];
   own.run = run;
   sigset_t all, old;
@@ -157,6 +152,7 @@ void await_thread_end(Thread thread) {
   std::atomic<pid_t> &id = g_threads[static_cast<unsigned>(thread)].id;
   pid_t waited = id.load(std::memory_order_relaxed);
   if (waited == 0) return;
+  const KeptErrno kept;
   const uint64_t begin = now();
   while (tgkill(getpid(), waited, 0) == 0 && now() - begin < kPatience) sched_yield();
   id.compare_exchange_strong(waited, 0, std::memory_order_relaxed);
@@ -190,10 +186,12 @@ bool make_resident(void *start, size_t size) { return madvise(start, size, MADV_
 
 bool guard(void *start, size_t size) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   return mprotect(start, size, PROT_NONE) == 0;
 }
 
 bool random_bytes(void *start, size_t size) {
+  const KeptErrno kept;
   return getrandom(start, size, GRND_NONBLOCK) == static_cast<ssize_t>(size);
 }
 
@@ -208,6 +206,7 @@ std::atomic<const OsTable *> g_table{nullptr};
 // itself once the first one is aligned, so that is tried first.
 void *map_below(size_t size, size_t alignment, uintptr_t limit) {
   OnPath::note_system_call();
+  const KeptErrno kept;
   void *start = map_under(size, limit);
   if (start == MAP_FAILED) return nullptr;
   if (address_of(start) % alignment != 0) {

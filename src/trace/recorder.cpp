@@ -9,6 +9,7 @@
 #include <new>
 
 #include "base/bits.h"
+#include "base/kept_errno.h"
 #include "base/say.h"
 #include "base/text.h"
 #include "os/os.h"
@@ -55,6 +56,7 @@ void give_up(const char *why) {
 }
 
 bool write_bytes(const void *data, size_t size) {
+  const KeptErrno kept;
   if ((g_file.is_open() || g_file.open_again(g_path)) && g_file.write(data, size)) return true;
   give_up(error_text(errno));
   return false;
@@ -85,6 +87,7 @@ bool write_header() {
 // another program before, and that recorded too, with one more number.
 bool open_file() {
   constexpr int kFlags = O_CREAT | O_EXCL, kPrograms = 1000;
+  const KeptErrno kept;
   const char *wanted = option_text("record");
   snprintf(g_path, sizeof g_path, "%s", wanted);
   g_has_file = g_file.open(g_path, kFlags);

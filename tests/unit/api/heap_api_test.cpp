@@ -1,4 +1,7 @@
 // How heaps are made and asked.
+#include <errno.h>
+#include <sys/mman.h>
+
 #include "unit/heap_test.h"
 
 namespace ace {
@@ -79,6 +82,21 @@ TEST_F(HeapApi, OwnerOf) {
     EXPECT_EQ(ace_owner_of(ace_heap_alloc(other, size)), other);
   }
   ace_heap_destroy(other);
+}
+
+TEST_F(HeapApi, LeavesErrnoAlone) {
+  errno = EDOM;
+  EXPECT_EQ(ace_heap_alloc(heap, size_t{1} << 46), nullptr);
+  EXPECT_EQ(errno, EDOM);
+  void *p = ace_heap_alloc(heap, 3 << 20);
+  void *behind = static_cast<char *>(p) + ace_usable_size(p);
+  void *other = mmap(behind, kPage, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  errno = EDOM;  // as the block may end where another mapping begins already
+  void *moved = ace_heap_realloc(heap, p, 40 << 20, 0);
+  EXPECT_NE(moved, p);
+  EXPECT_EQ(errno, EDOM);
+  ace_heap_free(heap, moved);
+  if (other != MAP_FAILED) munmap(other, kPage);
 }
 
 TEST_F(HeapApi, DestroyedAgainWhereBlocksLieNow) {

@@ -1,6 +1,7 @@
 // Modes observe and learn in a heap: what is seen, what is done, what is written.
 #include "control/controller.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -281,7 +282,9 @@ TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {
   for (int i = 0; i < 3; ++i) {
     swell();
     shrink();
+    errno = EDOM;
     collect();
+    EXPECT_EQ(errno, EDOM);
     advance(0.01);
   }
   const std::string said = testing::internal::GetCapturedStderr();

@@ -45,6 +45,22 @@ std::string flags_of(const void *start) {
   return flags;
 }
 
+TEST(LinuxOs, WhatFailsLeavesErrnoAlone) {
+  const OsTable &os = real_os();
+  const size_t page = os.page_size;
+  auto *p = static_cast<char *>(os.map(4 * page, page));
+  ASSERT_TRUE(os.unmap(p + page, page) && os.unmap(p + 3 * page, page));
+  errno = EDOM;
+  EXPECT_EQ(os.map(size_t{1} << 46, kSuperslabSize), nullptr);
+  EXPECT_FALSE(os.resize(p, page, size_t{1} << 46));
+  EXPECT_FALSE(os.move(p + 1, page, p + 3 * page));
+  EXPECT_FALSE(os.guard(p + 3 * page, page));
+  EXPECT_FALSE(os.fill_huge(p + 3 * page, page));
+  EXPECT_EQ(errno, EDOM);
+  os.unmap(p, page);
+  os.unmap(p + 2 * page, page);
+}
+
 TEST(LinuxOs, MapsAlignedZeroedAndNothingResident) {
   for (size_t alignment : {kPage, kSuperslabSize}) {
     for (size_t size : {kSuperslabSize, kSuperslabSize + kPage}) {
