@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "base/kept_errno.h"
 #include "base/say.h"
 #include "control/controller.h"
@@ -86,10 +88,13 @@ bool add_learner(Context (&contexts)[kContexts], const Learner &learner) {
   return has_news;
 }
 
+// Several threads, and processes, may write at once: each a file of its own, before it becomes the playbook.
+std::atomic<unsigned> g_writes{0};
+
 bool write_file(const char *path, const char *text, size_t length) {
   char temporary[300];
-  if (snprintf(temporary, sizeof temporary, "%s.%d", path, static_cast<int>(getpid())) >=
-      static_cast<int>(sizeof temporary))
+  if (snprintf(temporary, sizeof temporary, "%s.%d.%u", path, static_cast<int>(getpid()),
+               g_writes.fetch_add(1, std::memory_order_relaxed)) >= static_cast<int>(sizeof temporary))
     return errno = ENAMETOOLONG, false;
   const int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file < 0) return false;

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "control/container.h"
 #include "control/playbook.h"
@@ -254,6 +256,25 @@ TEST_F(Files, ThePlaybookIsWrittenAndKeepsWhatHeapsHaveLearned) {
   ace_heap_destroy(std::exchange(heap, nullptr));
   EXPECT_TRUE(write_playbook());
   EXPECT_NE(contents(folder + "/playbook").find("full collapsed soon: hold="), std::string::npos);
+}
+
+TEST_F(Files, ThePlaybookIsWrittenByTwoThreadsAtOnce) {
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  for (int i = 0; i < 3; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  std::atomic<int> failures{0};
+  auto write_often = [&] {
+    for (int i = 0; i < 200; ++i) failures += !write_playbook();
+  };
+  std::thread other(write_often);
+  write_often();
+  other.join();
+  EXPECT_EQ(failures, 0);
+  EXPECT_EQ(contents(folder + "/playbook").find("ace-playbook 1 page="), 0u);
 }
 
 TEST_F(Files, TheLogHasALineForEachStep) {
