@@ -13,9 +13,14 @@
 namespace ace {
 namespace {
 
-// The context is written before its handler, and read after it.
-std::atomic<ace_error_fn> g_handler;
-std::atomic<void *> g_handler_context;
+// The present one is that of the number's parity; the next is written beside it. Whoever reads it starts over
+// where the number has changed meanwhile, and never waits.
+struct Handler {
+  std::atomic<ace_error_fn> call;
+  std::atomic<void *> context;
+};
+Handler g_handlers[2];
+std::atomic<unsigned> g_handler_number{0};
 
 const char *message_of(int code) {
   switch (code) {
@@ -103,14 +108,23 @@ void print(const ace_error &error) {
 }  // namespace
 
 void set_misuse_handler(ace_error_fn handler, void *context) {
-  g_handler_context.store(context, std::memory_order_relaxed);
-  g_handler.store(handler, std::memory_order_release);
+  const unsigned next = g_handler_number.load(std::memory_order_relaxed) + 1;
+  g_handlers[next % 2].call.store(handler, std::memory_order_release);
+  g_handlers[next % 2].context.store(context, std::memory_order_release);
+  g_handler_number.store(next, std::memory_order_release);
 }
 
 void report_misuse(int code, const char *function, const void *p, const Route &route) {
   const ace_error error = describe(code, function, p, route);
-  if (ace_error_fn handler = g_handler.load(std::memory_order_acquire); handler != nullptr)
-    return handler(&error, g_handler_context.load(std::memory_order_relaxed));
+  ace_error_fn handler;
+  void *context;
+  unsigned number;
+  do {
+    number = g_handler_number.load(std::memory_order_acquire);
+    handler = g_handlers[number % 2].call.load(std::memory_order_acquire);
+    context = g_handlers[number % 2].context.load(std::memory_order_acquire);
+  } while (g_handler_number.load(std::memory_order_relaxed) != number);
+  if (handler != nullptr) return handler(&error, context);
   print(error);
   if (options().abort_on_bad_pointer) abort();
 }

@@ -1,4 +1,6 @@
+#include <atomic>
 #include <string>
+#include <thread>
 
 #include "unit/heap_test.h"
 
@@ -22,6 +24,29 @@ TEST(Library, ErrorHandlersMayBeReplaced) {
   ace_set_error_handler(nullptr, nullptr);
   EXPECT_EQ(first, 1);
   EXPECT_EQ(second, 2);
+}
+
+TEST(Library, AnErrorHandlerGetsItsOwnContext) {
+  static int first, second;
+  static std::atomic<int> mixed;
+  mixed = 0;
+  auto set_first = [] {
+    ace_set_error_handler([](const ace_error *, void *context) { mixed += context != &first; }, &first);
+  };
+  auto set_second = [] {
+    ace_set_error_handler([](const ace_error *, void *context) { mixed += context != &second; }, &second);
+  };
+  set_first();
+  std::atomic<bool> over{false};
+  std::thread wrong([&] {
+    int local = 0;
+    for (int i = 0; i < 500'000; ++i) ace_free(&local);
+    over = true;
+  });
+  while (!over) set_second(), set_first();
+  wrong.join();
+  ace_set_error_handler(nullptr, nullptr);
+  EXPECT_EQ(mixed, 0);
 }
 
 }  // namespace
