@@ -23,13 +23,8 @@ Lock g_log_lock;  // guards the rest
 OwnFile g_file;
 int g_process;  // which opened it: a child of fork writes a header of its own
 bool g_failed;
-char g_path[256];  // what the option said when it was opened
+char g_path[kOptionTextMax];  // what the option said when it was opened
 char g_line[kPlaybookMax + kPlaybookMax / 16 + 512];
-
-const char *wanted() {
-  const char *path = option_text("log");
-  return strcmp(path, "none") == 0 ? nullptr : path;
-}
 
 void fail(const char *path) {
   g_failed = true;
@@ -62,8 +57,8 @@ bool open_log(const char *path, unsigned first_id) {
 }  // namespace
 
 void log_start(const LoopName &loop, const char *playbook) {
-  const char *path = wanted();
-  if (path == nullptr) return;
+  char path[kOptionTextMax];
+  if (!copy_file_option("log", path)) return;
   const KeptErrno kept;
   using Number = unsigned long long;
   Locked locked(g_log_lock);
@@ -80,8 +75,8 @@ void log_start(const LoopName &loop, const char *playbook) {
 }
 
 void log_step(unsigned id, const char *heap, const LoopView &view, const LoopStep &step) {
-  const char *path = wanted();
-  if (path == nullptr) return;
+  char path[kOptionTextMax];
+  if (!copy_file_option("log", path)) return;
   const KeptErrno kept;
   Locked locked(g_log_lock);
   if (!open_log(path, next_loop_id())) return;

@@ -27,10 +27,7 @@ bool g_is_other;                // what lies at the playbook's path is something
 Context g_contexts[kContexts];  // the file's, and what was learned since
 char g_text[kPlaybookMax + 1];
 
-const char *file_name() {
-  const char *path = option_text("playbook");
-  return strcmp(path, "none") == 0 ? nullptr : path;
-}
+bool copy_file_name(char (&path)[kOptionTextMax]) { return copy_file_option("playbook", path); }
 
 PlaybookFit fit() { return {os().page_size, options().memory_price}; }
 
@@ -69,9 +66,9 @@ void read_once() {
   const KeptErrno kept;
   const Learner fresh;
   for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
-  const char *path = file_name();
+  char path[kOptionTextMax];
   unsigned line;
-  if (path == nullptr || !read_file(path)) return;
+  if (!copy_file_name(path) || !read_file(path)) return;
   if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line)) {
     g_is_other = true;
     say("ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n", path, wrong, line);
@@ -112,7 +109,8 @@ bool write_file(const char *path, const char *text, size_t length) {
 }  // namespace
 
 void start_loop(const LoopName &loop, Learner &learner) {
-  if (file_name() == nullptr) return log_start(loop, "");
+  char path[kOptionTextMax];
+  if (!copy_file_name(path)) return log_start(loop, "");
   Locked locked(g_playbook_lock);
   read_once();
   bool knows = false;
@@ -123,7 +121,8 @@ void start_loop(const LoopName &loop, Learner &learner) {
 }
 
 void add_to_playbook(const Learner &learner) {
-  if (file_name() == nullptr) return;
+  char path[kOptionTextMax];
+  if (!copy_file_name(path)) return;
   Locked locked(g_playbook_lock);
   read_once();
   g_has_news |= add_learner(g_contexts, learner);
@@ -133,8 +132,8 @@ void lock_playbook() { g_playbook_lock.lock(); }
 void unlock_playbook() { g_playbook_lock.unlock(); }
 
 bool write_playbook() {
-  const char *path = file_name();
-  if (path == nullptr || options().mode != Mode::kLearn) return true;
+  char path[kOptionTextMax];
+  if (!copy_file_name(path) || options().mode != Mode::kLearn) return true;
   struct Sum {
     Context contexts[kContexts];
     bool has_news;

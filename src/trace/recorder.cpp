@@ -39,6 +39,7 @@ bool g_over;    // it has ended, or failed: this process records no more
 Stream *g_streams;
 uint32_t g_heaps;
 uint64_t g_began;
+char g_wanted[kOptionTextMax];  // what the option said when it began
 char g_path[320], g_host[64];
 
 // ---- the file; the lock is held
@@ -88,11 +89,10 @@ bool write_header() {
 bool open_file() {
   constexpr int kFlags = O_CREAT | O_EXCL, kPrograms = 1000;
   const KeptErrno kept;
-  const char *wanted = option_text("record");
-  snprintf(g_path, sizeof g_path, "%s", wanted);
+  snprintf(g_path, sizeof g_path, "%s", g_wanted);
   g_has_file = g_file.open(g_path, kFlags);
   for (int program = 1; !g_has_file && errno == EEXIST && program < kPrograms; ++program) {
-    const int length = snprintf(g_path, sizeof g_path, "%s.%d", wanted, getpid());
+    const int length = snprintf(g_path, sizeof g_path, "%s.%d", g_wanted, getpid());
     if (program > 1) snprintf(g_path + length, sizeof g_path - static_cast<size_t>(length), ".%d", program);
     g_has_file = g_file.open(g_path, kFlags);
   }
@@ -223,10 +223,12 @@ void Stream::note_hint(uint32_t code, uint64_t value) {
 // ---- all of them
 
 Stream *open_stream(const char *host, const void *heap, bool shared) {
-  if (strcmp(option_text("record"), "none") == 0) return nullptr;
+  char wanted[kOptionTextMax];
+  if (!copy_file_option("record", wanted)) return nullptr;
   Locked locked(g_lock);
   if (g_over) return nullptr;
   if (!g_has_file && !g_awaits) {
+    strcpy(g_wanted, wanted);
     snprintf(g_host, sizeof g_host, "%s", host);
     g_began = os().now();
     if (!open_file()) return nullptr;

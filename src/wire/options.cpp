@@ -13,8 +13,6 @@
 namespace ace {
 namespace {
 
-constexpr size_t kTextMax = 256;
-
 // ---- parsers: false where the text is no value of theirs. `options` may be a trial copy. They call nothing of
 // libc that asks for the locale: every process reads its options, and the tables for that are some 200 KB that
 // many have no other use for.
@@ -121,7 +119,7 @@ bool parse_domains(const char *text, Setting<unsigned> Options::*field, Options 
 
 // Kept as its text alone.
 bool parse_text(const char *text, std::nullptr_t, Options &) {
-  return *text != '\0' && strlen(text) < kTextMax;
+  return *text != '\0' && strlen(text) < kOptionTextMax;
 }
 
 // ---- the table
@@ -181,7 +179,7 @@ static_assert(kRowCount <= 20, "at most 20 options");
 pthread_once_t g_read_once = PTHREAD_ONCE_INIT;
 pthread_mutex_t g_options_lock = PTHREAD_MUTEX_INITIALIZER;
 Options g_options;
-char g_given[kRowCount][kTextMax];
+char g_given[kRowCount][kOptionTextMax];
 const char *g_texts[kRowCount];  // what was given, or the default
 char g_environment_names[kRowCount][32];
 
@@ -193,7 +191,7 @@ int find_row(const char *name) {
 }
 
 bool set_row(unsigned i, const char *text) {
-  if (strlen(text) >= kTextMax || !kRows[i].parse(text, g_options)) return false;
+  if (strlen(text) >= kOptionTextMax || !kRows[i].parse(text, g_options)) return false;
   g_texts[i] = strcpy(g_given[i], text);
   return true;
 }
@@ -259,6 +257,15 @@ const char *option_text(const char *name) {
   options();
   int i = find_row(name);
   return i < 0 ? nullptr : g_texts[i];
+}
+
+bool copy_file_option(const char *name, char (&path)[kOptionTextMax]) {
+  options();
+  const int i = find_row(name);
+  lock_options();
+  strcpy(path, g_texts[i]);
+  unlock_options();
+  return strcmp(path, "none") != 0;
 }
 
 uint64_t option_number(const char *name) {

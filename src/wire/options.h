@@ -35,6 +35,11 @@ bool describe_option(unsigned index, ace_option_info *info);
 int set_option(const char *name, const char *value);
 const char *option_text(const char *name);
 
+inline constexpr size_t kOptionTextMax = 256;
+// The file that the option names, as it is in this moment: another thread may set it. False where it says
+// "none".
+bool copy_file_option(const char *name, char (&path)[kOptionTextMax]);
+
 // Around fork.
 void lock_options();
 void unlock_options();

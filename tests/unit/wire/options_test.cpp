@@ -2,10 +2,14 @@
 // (GoogleTest's death tests of style "threadsafe").
 #include "wire/options.h"
 
+#include <unistd.h>
+
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <set>
 #include <string>
+#include <thread>
 
 #include "unit/heap_test.h"
 
@@ -130,6 +134,24 @@ TEST(Options, SettingActsAtOnce) {
   EXPECT_EQ(options().mode, Mode::kOff);
   OptionGuard again("mode", "static");
   EXPECT_EQ(options().mode, Mode::kStatic);
+}
+
+TEST(Options, AFilesNameIsNotReadWhileItIsSet) {
+  OptionGuard guard("log", "/some/file");
+  std::atomic<bool> copied{false};
+  char path[kOptionTextMax] = "";
+  lock_options();  // as whoever sets one has it
+  std::thread reader([&] {
+    EXPECT_TRUE(copy_file_option("log", path));
+    copied = true;
+  });
+  usleep(50'000);
+  EXPECT_FALSE(copied);
+  unlock_options();
+  reader.join();
+  EXPECT_STREQ(path, "/some/file");
+  OptionGuard none("log", "none");
+  EXPECT_FALSE(copy_file_option("log", path));
 }
 
 // Exits with 0 where option `name` reads `value` in a process whose environment was set before.
