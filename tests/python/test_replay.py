@@ -305,12 +305,14 @@ def test_a_replay_that_is_ended_leaves_nothing(number, traces, tmp_path):
     command = [*ACE, "replay", str(traces["cpython"]), "--rounds", "50"]
     replaying = subprocess.Popen(command, env=dict(CLEAN, TMPDIR=str(tmp_path)))
     children = Path("/proc/%d/task/%d/children" % (replaying.pid, replaying.pid))
-    while not children.read_text():
-        time.sleep(0.05)
-    child = Path("/proc") / children.read_text().split()[0]
+    seen, child = "", ""
+    while not child or child != seen:  # until its start is over
+        seen = child
+        time.sleep(0.3)
+        child = children.read_text().strip()
     replaying.send_signal(number)
     assert replaying.wait(30) == 128 + number
-    assert list(tmp_path.iterdir()) == [] and not child.exists()
+    assert list(tmp_path.iterdir()) == [] and not Path("/proc", child).exists()
 
 
 # ---- the page
