@@ -5,16 +5,14 @@
 namespace ace::lua {
 namespace {
 
-// None of them is taken while another is held, nor while one of the core's is.
+// Neither is taken while the other is held, nor while one of the core's is.
 void before() {
   lock_libraries();
-  lock_modules();
   lock_heap_log();
 }
 
 void after() {
   unlock_heap_log();
-  unlock_modules();
   unlock_libraries();
 }
 

@@ -9,8 +9,6 @@ void watch_forks_of_lua();
 // Each around fork.
 void lock_libraries();
 void unlock_libraries();
-void lock_modules();
-void unlock_modules();
 void lock_heap_log();
 void unlock_heap_log();
 

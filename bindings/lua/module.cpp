@@ -4,7 +4,6 @@
 //   module_text.h  the module itself, in Lua
 //   module.cpp     what it needs of C, for each VM by the functions that this VM has
 //   census.h       what lives in a heap
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,9 +53,9 @@ struct Vm {
 
 constexpr int kNil = 0;  // lua_type; -1 is none
 
-// One for each library, as vm_library.cpp has them; filled when the module is first opened there.
+// One for each library, as vm_library.cpp has them; filled, under its lock, when the module is first opened
+// there.
 Vm g_vms[kLibraries];
-pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards their filling
 
 bool find_all(void *handle, const VmLibrary &library, Functions &f) {
   const bool is_5_1 = library.is_5_1;
@@ -239,10 +238,10 @@ int Core<kVm>::install(lua_State *L) {
 template <int kVm>
 int open_in(lua_State *L, const VmLibrary &library) {
   Vm &vm = g_vms[kVm];
-  lock_modules();
+  lock_libraries();
   if (vm.library == nullptr && find_all(library.handle, library, vm.f)) vm.library = &library;
   const bool knows_all = vm.library != nullptr;
-  unlock_modules();
+  unlock_libraries();
   if (!knows_all) return -1;
   return Core<kVm>::open(L);
 }
@@ -251,10 +250,6 @@ constexpr int (*kOpen[kLibraries])(lua_State *, const VmLibrary &) = {open_in<0>
                                                                       open_in<3>};
 
 }  // namespace
-
-void lock_modules() { pthread_mutex_lock(&g_lock); }
-void unlock_modules() { pthread_mutex_unlock(&g_lock); }
-
 }  // namespace ace::lua
 
 // What `require "ace"` calls where the preloaded library lies in package.cpath as ace.so.
