@@ -47,7 +47,7 @@ def test_help_says_how_it_is_used():
 
 
 def test_the_features_of_ace_ablate_are_rows():
-    from acealloc.study import FEATURES
+    from acealloc.ablating import FEATURES
 
     designs = [variant for _, variants in FEATURES for variant in variants if "=" not in variant]
     assert len(designs) >= 10 and set(designs) <= set(rows())

@@ -10,7 +10,7 @@ import sys
 import acealloc
 import pytest
 from acealloc import decisions, simulate
-from acealloc.render import explanation
+from acealloc.verbs.explain import explanation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import acealloc
 import pytest
-from acealloc import study
+from acealloc import ablating, comparing, searching
 from acealloc.errors import Failure
 from acealloc.page import Page, merged, pareto
 from acealloc.replaying import histogram_of, quantile
@@ -475,7 +475,7 @@ def test_a_search_of_ones_own(traces, tmp_path):
     other = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off")
     assert other.returncode == 1 and "the study 'ace' is of another search: name another" in other.stderr
     with pytest.raises(Failure, match="cannot be '5m': it takes"):
-        acealloc.sweep([traces["lua5.4"]], space={"idle_delay": study.Choice(("5m",))}, storage=storage, name="wrong")
+        acealloc.sweep([traces["lua5.4"]], space={"idle_delay": searching.Choice(("5m",))}, storage=storage, name="wrong")
     assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
     for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
                   "idle_delay=1m..2m", "limit=64m,1g"):  # fmt: skip
@@ -497,8 +497,8 @@ def test_an_ablation(traces, tmp_path):
 @pytest.mark.parametrize("traces_and_rounds, decides", [((1, 5), False), ((1, 6), True), ((2, 3), True)])
 def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch):
     count, rounds = traces_and_rounds
-    dearer = study.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
-    monkeypatch.setattr(study, "compare", lambda *_: [dearer])
+    dearer = comparing.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
+    monkeypatch.setattr(ablating, "compare", lambda *_: [dearer])
     assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
 
 

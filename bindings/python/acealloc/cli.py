@@ -10,8 +10,8 @@ from types import FrameType
 from typing import List, Optional, Tuple, Union
 
 from . import __version__, abi_version
+from .console import forget_output
 from .errors import Failure
-from .render import forget_output
 from .verbs import ablate, doctor, explain, options, record, replay, report, run, simulate, stats, sweep, top
 
 

@@ -12,8 +12,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 
 from . import decisions
 from ._core import Hint
+from .console import duration, size
 from .errors import Failure
-from .render import duration, size
 from .replaying import Replay, Run, Summary, histogram_of
 
 MIB = 2.0**20

@@ -8,10 +8,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ._core import options
-from .render import duration, new_table, print_error, size, warning
+from .ablating import DECIDING, Ablated
+from .console import duration, new_table, print_error, size, warning
 from .replaying import Replay
+from .searching import Study
 from .simulate import GRID, Outcome, Target
-from .study import DECIDING, Ablated, Study
 from .trace import Trace
 
 

@@ -18,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from .allocators import Policy, Target, target_of
 from .errors import Failure
+from .tables import AnyPath
 from .trace import Trace
 
 Progress = Callable[[float, str], None]
@@ -201,14 +202,14 @@ def _pandas() -> Any:
 
 
 def replay(
-    trace: Union[str, "os.PathLike[str]", Trace],
+    trace: Union[AnyPath, Trace],
     allocators: Sequence[Union[str, Policy]] = ("own", "ace"),
     *,
     rounds: int = 1,
     detail: bool = True,
     fast: bool = False,
     core: Optional[int] = None,
-    keep: Union[None, str, "os.PathLike[str]"] = None,
+    keep: Optional[AnyPath] = None,
     progress: Optional[Progress] = None,
 ) -> Replay:
     """Replays `trace` on each allocator, in processes of their own, one after the other.
@@ -278,7 +279,7 @@ def _turns(targets: Sequence[Target], rounds: int, detail: bool) -> Iterator[Tup
 class _Store:
     """What was measured already: a file for each run, in a folder that may be kept."""
 
-    def __init__(self, keep: Union[None, str, "os.PathLike[str]"], trace: Trace) -> None:
+    def __init__(self, keep: Optional[AnyPath], trace: Trace) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="ace-replay-") if keep is None else None
         self.folder = Path(self._temporary.name if keep is None else keep)  # type: ignore[union-attr]
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,10 @@ from typing import Any, Mapping, Sequence, Union
 
 from .errors import Failure
 
+AnyPath = Union[str, "os.PathLike[str]"]
 
-def require_place(path: Union[str, "os.PathLike[str]"]) -> None:
+
+def require_place(path: AnyPath) -> None:
     """Failure where no file can be written there: to be asked before something is measured for it."""
     name = os.fspath(path)
     if not name:
@@ -24,7 +26,7 @@ def require_place(path: Union[str, "os.PathLike[str]"]) -> None:
         raise Failure("%s cannot be written to" % written)
 
 
-def write_csv(path: Union[str, "os.PathLike[str]"], rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(path: AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes the rows under the names of all their columns, in the order of their appearance. Failure where the file
     cannot be written."""
     columns = list(dict.fromkeys(name for row in rows for name in row))

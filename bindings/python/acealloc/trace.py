@@ -9,10 +9,11 @@ import os
 import shutil
 import tempfile
 import zlib
-from typing import Any, Dict, List, NamedTuple, Union
+from typing import Any, Dict, List, NamedTuple
 
 from ._core import Hint, _Trace
 from .errors import Failure
+from .tables import AnyPath
 
 
 class Moment(NamedTuple):
@@ -42,7 +43,7 @@ class Trace:
     compressed by gzip: `plain_path` is then a copy that is not, as long as this lives. Failure where it is no trace.
     """
 
-    def __init__(self, path: Union[str, "os.PathLike[str]"]) -> None:
+    def __init__(self, path: AnyPath) -> None:
         self.path = self.plain_path = os.fspath(path)
         self._is_damaged = False  # as a compressed file
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from .. import study
+from ..ablating import DECIDING, ablate
+from ..console import print_error, print_out, progress_bar, warning
 from ..errors import Failure
-from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import ablated, opened
 from ..tables import require_place, write_csv
 
@@ -24,7 +24,7 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--source", metavar="DIR", help="a checkout of ACE, in which the designs are built that no "
                         "option changes (takes minutes); left out without it")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=6, metavar="N", help="on each trace (%%(default)s); a time "
-                        "counts from %d comparisons on, of all traces together" % study.DECIDING)  # fmt: skip
+                        "counts from %d comparisons on, of all traces together" % DECIDING)  # fmt: skip
     parser.add_argument("--wait", action="store_true", help="wait where the program waited, by the real clock")
     parser.add_argument("--core", type=int, metavar="N", help="which processor (any)")
     parser.add_argument("--csv", metavar="FILE", help="write the table there")
@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     status = 0
     try:
         with progress_bar("ablate") as progress:
-            for row in study.ablate(traces, source=arguments.source, rounds=arguments.rounds,
+            for row in ablate(traces, source=arguments.source, rounds=arguments.rounds,
                                     fast=not arguments.wait, core=arguments.core, progress=progress):  # fmt: skip
                 rows.append(row)
     except KeyboardInterrupt:

@@ -16,10 +16,14 @@ from typing import Iterator, List, NamedTuple, Optional
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.enums import ENUM_DT_FLAGS
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from .. import abi_version, hosts, preload, version
+from ..console import new_table, print_out
 from ..errors import Failure
-from ..render import doctor, print_out
+
+STYLES = {"ok": "green", "note": "yellow", "bad": "bold red"}
 
 
 class Row(NamedTuple):
@@ -58,8 +62,24 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({name: [row._asdict() for row in rows] for name, rows in vars(findings).items()}, indent=2))
     else:
-        print_out(doctor(findings))
+        print_out(screen(findings))
     return 0 if findings.healthy() else 1
+
+
+def screen(findings: Findings) -> Group:
+    """Three tables: what is installed, the hosts, what stands in the way."""
+    parts: List[RenderableType] = []
+    for title, rows, columns, marks in (
+        ("Installed", findings.installed, ["", "what", "found"], {"bad": "bad"}),
+        ("Hosts, each started on ACE", findings.hosts, ["entered", "program", "result"], {"ok": "yes", "bad": "no"}),
+        ("This machine", findings.machine, ["", "what", "found"], {"bad": "bad"}),
+    ):
+        table = new_table(title, columns, numbers=False)
+        for row in rows:
+            mark = Text(marks.get(row.state, row.state), style=STYLES[row.state])
+            table.add_row(mark, Text(row.what), Text(row.found))
+        parts.append(table)
+    return Group(*parts)
 
 
 def collect() -> Findings:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import List
 
-from .. import options
-from ..render import options_table, print_out
+from rich.table import Table
+from rich.text import Text
+
+from .. import Option, options
+from ..console import new_table, print_out
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,8 +24,16 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         print(markdown())
     else:
-        print_out(options_table(options()))
+        print_out(as_table(options()))
     return 0
+
+
+def as_table(options: List[Option]) -> Table:
+    table = new_table("", ["option", "environment", "default", "values", "what it does"], numbers=False)
+    for option in options:
+        # The command line takes it as --name; brackets would be markup.
+        table.add_row(*map(Text, (option.name, option.environment, option.default, option.values, option.description)))
+    return table
 
 
 def markdown() -> str:

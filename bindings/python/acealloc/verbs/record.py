@@ -11,8 +11,8 @@ import zlib
 from typing import List, Optional
 
 from .. import preload, program, supervise
+from ..console import print_error, warning
 from ..errors import Failure
-from ..render import print_error, warning
 from ..render_experiments import recording
 from ..tables import require_place
 from ..trace import Trace, pack

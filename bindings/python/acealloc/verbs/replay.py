@@ -7,8 +7,8 @@ import math
 from typing import List, Optional, Tuple, Union
 
 from ..allocators import Policy
+from ..console import print_out, progress_bar
 from ..errors import Failure
-from ..render import print_out, progress_bar
 from ..render_experiments import opened, replayed
 from ..replaying import replay
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import List, Union
 
 from ..allocators import Policy, usual
+from ..console import print_error, print_out, progress_bar, warning
 from ..errors import Failure
 from ..page import Page, make_folder
-from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import opened, replayed
 from ..replaying import replay
 from ..tables import require_place

@@ -11,8 +11,9 @@ import time
 from typing import Any, Dict, List, Optional
 
 from .. import option_set, options, preload, program, report, supervise
+from ..console import print_error, warning
 from ..errors import Failure
-from ..render import print_error, run_report, warning
+from ..render_report import run_report
 from ..tables import require_place
 
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
@@ -41,8 +42,9 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="run a program on ACE",
         usage=USAGE,
         allow_abbrev=False,
-        description="Runs COMMAND and the programs it starts on ACE: each CPython and Lua among them gets "
-        "heaps of its own; every other program runs as always, or, with --malloc, on ACE as well. Signals and the exit status pass through.",
+        description="Runs COMMAND and the programs it starts on ACE: each CPython and Lua among them gets heaps of its "
+        "own; every other program runs as always, or, with --malloc, on ACE as well. Signals and the exit status pass "
+        "through.",
         epilog="The options' defaults and values are also listed by `ace options`.",
     )
     table = parser.add_argument_group("options of the table")

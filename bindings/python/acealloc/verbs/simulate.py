@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.progress import track
 
 from .. import simulate
+from ..console import print_out
 from ..errors import Failure
-from ..render import print_out
 from ..render_experiments import simulation
 from ..tables import require_place, write_csv
 

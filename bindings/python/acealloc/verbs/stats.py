@@ -7,8 +7,9 @@ import json
 import sys
 from typing import Any, Dict, List, Tuple
 
+from ..console import print_error, print_out, warning
 from ..errors import Failure
-from ..render import print_error, print_out, process_view, warning
+from ..render_watched import process_view
 from ..watched import CannotWatch, WatchedProcess, watch_each, watchable
 
 NOBODY = "no process has a statistics page: start one by `ace run --stats-page on -- COMMAND`"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from .. import study
+from ..console import print_error, print_out, progress_bar, warning
 from ..errors import Failure
-from ..render import print_error, print_out, progress_bar, warning
 from ..render_experiments import opened, swept
+from ..searching import parse_space, sweep
 from ..tables import require_place
 
 
@@ -40,10 +40,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise Failure("--trials and --rounds must be at least 1", 2)
     if arguments.csv:
         require_place(arguments.csv)
-    space = study.parse_space(arguments.option)
+    space = parse_space(arguments.option)
     try:
         with progress_bar("sweep") as progress:
-            done = study.sweep(
+            done = sweep(
                 list(map(opened, arguments.traces)), trials=arguments.trials, space=space, storage=arguments.storage,
                 name=arguments.study, rounds=arguments.rounds, fast=not arguments.wait, core=arguments.core,
                 progress=progress,

@@ -15,8 +15,9 @@ from typing import Callable, Iterator, List
 from rich.console import Group, RenderableType
 from rich.live import Live
 
+from ..console import print_out, warning
 from ..errors import Failure
-from ..render import print_out, process_list, process_view, warning
+from ..render_watched import process_list, process_view
 from ..watched import CannotWatch, WatchedProcess, watch_each, watchable
 from .stats import NOBODY, add_pids, ask
 

@@ -1,4 +1,4 @@
-"""Searches over ACE's options with Optuna, and ablations: recorded runs are replayed, and compared with the default.
+"""Searches over ACE's options with Optuna: recorded runs are replayed with each, beside the default.
 
     study = acealloc.sweep(["run.ace"], trials=40, storage="sqlite:///sweep.db")
     print(study.frame())
@@ -6,27 +6,21 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
-import statistics
-import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .allocators import Policy
+from .comparing import compare, mean_ratio, opened
 from .errors import Failure
-from .replaying import Progress, Replay, Run, replay, require_core
-from .tables import write_csv
+from .replaying import Progress, require_core
+from .tables import AnyPath, write_csv
 from .trace import Trace
 
-TracePath = Union[str, "os.PathLike[str]"]
-DEFAULT = "default"
 OPEN_ATTEMPTS = 4
-DECIDING = 6  # comparisons; as many lie on one side by chance once in 32 times, three once in four
 
 
 # ---- what is searched
@@ -144,13 +138,13 @@ class Study:
             raise Failure("frames need pandas: pip install 'acealloc[experiments]'") from None
         return pandas.DataFrame(self.trials)
 
-    def write_csv(self, path: TracePath) -> None:
+    def write_csv(self, path: AnyPath) -> None:
         """The trials as CSV. Failure where it cannot be written."""
         write_csv(path, self.trials)
 
 
 def sweep(
-    traces: Sequence[Union[TracePath, Trace]],
+    traces: Sequence[Union[AnyPath, Trace]],
     *,
     trials: int = 40,
     space: Space = SPACE,
@@ -172,7 +166,7 @@ def sweep(
     optuna = _optuna()
     require_core(core)
     _require_values(space)
-    recorded = _opened(traces)
+    recorded = opened(traces)
     if not recorded:
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
@@ -228,14 +222,6 @@ def _require_values(space: Space) -> None:
             Policy("checked", **{name: value})
 
 
-def _opened(traces: Sequence[Union[TracePath, Trace]]) -> List[Trace]:
-    """Failure where one holds nothing to replay."""
-    recorded = [trace if isinstance(trace, Trace) else Trace(trace) for trace in traces]
-    for trace in recorded:
-        trace.require_events()
-    return recorded
-
-
 def _is_interruption(error: Optional[BaseException]) -> bool:
     """An interrupt that comes while a storage writes is another error by the time it is here."""
     while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -287,131 +273,3 @@ def _suggested(trial: Any, space: Space) -> Dict[str, str]:
             continue
         options[name] = values.suggest(trial, name)
     return options
-
-
-# ---- comparing with the default
-
-
-@dataclass(frozen=True)
-class Compared:
-    """One allocator beside the default, as ratios: medians over the rounds; least and most of the times."""
-
-    name: str
-    seconds: float
-    least: float
-    most: float
-    peak: float
-    mean: float
-    faults: float
-
-
-def compare(
-    trace: Trace,
-    policies: Sequence[Policy],
-    rounds: int,
-    fast: bool,
-    core: Optional[int] = None,
-    progress: Optional[Progress] = None,
-) -> List[Compared]:
-    """Replays each policy and the default, in turn."""
-    result = replay(trace, [Policy(DEFAULT), *policies], rounds=rounds, detail=False, fast=fast, core=core,
-                    progress=progress)  # fmt: skip
-    return [_compared(result, policy.name) for policy in policies]
-
-
-def _compared(result: Replay, name: str) -> Compared:
-    pairs = list(zip(result.timed(name), result.timed(DEFAULT)))
-
-    def ratios(value: Callable[[Run], float]) -> List[float]:
-        return [value(one) / max(value(base), 1e-9) for one, base in pairs]
-
-    seconds = ratios(lambda run: run.seconds)
-    medians = [statistics.median(ratios(value)) for value in (
-        lambda run: float(run.peak_bytes), lambda run: run.byte_seconds, lambda run: float(run.faults))]  # fmt: skip
-    return Compared(name, statistics.median(seconds), min(seconds), max(seconds), *medians)
-
-
-def mean_ratio(ratios: Sequence[float]) -> float:
-    """The geometric mean."""
-    return math.exp(sum(math.log(max(ratio, 1e-9)) for ratio in ratios) / len(ratios))
-
-
-# ---- ablation
-
-# What the seed paper proposes, and which variants do without it or have it: options, or designs that the table of
-# bench/ablation names and a build folder of the source has.
-FEATURES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
-    ("the loop that learns", ("mode=static", "mode=off")),
-    ("idle trim", ("idle_delay=1s", "idle_delay=10ms", "worker=off")),
-    ("kinds of objects", ("kinds=on",)),
-    ("huge pages", ("huge_pages=off",)),
-    ("two-speed front with a cache", ("cache-16", "cache-64", "cache-128")),
-    ("refill of one", ("refill-one",)),
-    ("route profiles", ("tiny-only", "pool-only")),
-    ("tiering", ("no-tiers",)),
-    ("eager free", ("no-eager-free",)),
-    ("warm pool", ("warm-1", "warm-4")),
-    ("hints", ("no-hints",)),
-    ("prefix at the slab's tail", ("tail",)),
-    ("header before each block", ("header",)),
-    ("front and prefix together", ("seed",)),
-)
-
-
-@dataclass(frozen=True)
-class Ablated:
-    """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds of
-    all traces, at least DECIDING in all, lie on one side of 1."""
-
-    feature: str
-    variant: str
-    seconds: float
-    peak: float
-    mean: float
-    faults: float
-    decides: bool
-
-
-def ablate(
-    traces: Sequence[Union[TracePath, Trace]],
-    *,
-    source: Optional[TracePath] = None,
-    rounds: int = 6,
-    fast: bool = True,
-    core: Optional[int] = None,
-    progress: Optional[Progress] = None,
-) -> Iterator[Ablated]:
-    """Exchanges one of the seed paper's features at a time, and yields what each gains or costs as it is known.
-
-    source: a checkout of ACE, in which the designs that no option changes are built (its build/ablation); without it
-    those are left out. Failure where one cannot be built.
-    """
-    recorded = _opened(traces)
-    rows = [(feature, variant) for feature, variants in FEATURES for variant in variants
-            if source is not None or "=" in variant]  # fmt: skip
-    for number, (feature, variant) in enumerate(rows):
-
-        def tell(share: float, what: str, number: int = number, variant: str = variant) -> None:
-            if progress is not None:
-                progress((number + share) / len(rows), variant)
-
-        tell(0, variant)
-        policy = Policy.parse(variant) if "=" in variant else _design(variant, Path(os.fspath(source or ".")))
-        compared = [compare(trace, [policy], rounds, fast, core, tell)[0] for trace in recorded]
-        yield Ablated(
-            feature, variant, mean_ratio([one.seconds for one in compared]), mean_ratio([one.peak for one in compared]),
-            mean_ratio([one.mean for one in compared]), mean_ratio([one.faults for one in compared]),
-            rounds * len(compared) >= DECIDING
-            and (all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared)),
-        )  # fmt: skip
-
-
-def _design(name: str, source: Path) -> Policy:
-    """The replayer of a design, built where it is not."""
-    script = source / "bench" / "ablation"
-    if not script.is_file():
-        raise Failure("%s is no checkout of ACE: it has no bench/ablation" % source)
-    done = subprocess.run([str(script), "--replayer", name], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Failure("the design '%s' cannot be built: %s" % (name, (done.stderr or done.stdout).strip()[-500:]))
-    return Policy(name).built_as(done.stdout.split()[-1])
