@@ -14,7 +14,9 @@ namespace ace {
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 // What a sweep does all the time. `p` is a block of this heap.
 void free_swept(Heap &heap, void *p, size_t size);
-[[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);  // 0, and counted, where p is foreign
+// What is foreign is counted: 0, or free_foreign's.
+[[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);
+[[gnu::noinline]] void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *));
 // Frees a block of a slab of another heap than the caller's (nullptr: it has none). False, with nothing done,
 // where it is not surely a live one. `p` is ours.
 bool free_into_others_slab(const Heap *heap, void *p);

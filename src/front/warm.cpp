@@ -142,18 +142,30 @@ bool free_into_others_slab(const Heap *heap, void *p) {
   return 1;
 }
 
-int try_free_outside_window(Heap &heap, void *p) {
-  const OnPath path(Path::kWarm);
+// Frees what is a block of one of the heap's slabs. False, with nothing done, where it is not that.
+[[gnu::always_inline]] inline bool free_into_own_slab(Heap &heap, void *p) {
   if (!is_ours(p)) [[unlikely]]
-    return try_free_otherwise(heap, p);
+    return false;
   SlabPrefix &prefix = prefix_of(p);
   if (prefix.owner != &heap) [[unlikely]]
-    return try_free_otherwise(heap, p);
+    return false;
   if (free_into_slab(heap, prefix, p, 1)) [[likely]]
-    return 1;
-  if (!is_hardened(heap)) return try_free_otherwise(heap, p);
+    return true;
+  if (!is_hardened(heap)) return false;
   free_hardened(heap, prefix, p);
-  return 1;
+  return true;
+}
+
+int try_free_outside_window(Heap &heap, void *p) {
+  const OnPath path(Path::kWarm);
+  return free_into_own_slab(heap, p) ? 1 : try_free_otherwise(heap, p);
+}
+
+void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
+  const OnPath path(Path::kWarm);
+  if (free_into_own_slab(heap, p)) [[likely]]
+    return;
+  if (!try_free_otherwise(heap, p)) free_foreign(p);
 }
 
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.

@@ -85,20 +85,13 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
 }
 
 // Any pointer, of any thread's heap, or of none.
-[[gnu::noinline]] void free_anywhere(Heap *heap, void *p) {
-  if (heap != nullptr) {
-    if (!try_free_outside_window(*heap, p)) free_outside(p);
-    return;
-  }
+[[gnu::noinline]] void free_slowly(void *p) {
+  note_free(p);
+  if (Heap *heap = known_thread_heap(); heap != nullptr) return free_outside_window_or(*heap, p, free_outside);
   if (p == nullptr) return;
   if (is_ours(p) && free_into_others_slab(nullptr, p)) return;
   if (is_foreign(p)) return free_outside(p);
   free_outside_window(nullptr, p);
-}
-
-[[gnu::noinline]] void free_slowly(void *p) {
-  note_free(p);
-  free_anywhere(known_thread_heap(), p);
 }
 
 // A block outside all heaps moves into one.
@@ -149,7 +142,7 @@ ACE_API void free(void *p) noexcept {
   if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
     if (push_by_address(*heap, p)) [[likely]]
       return;
-    return free_anywhere(heap, p);
+    return free_outside_window_or(*heap, p, free_outside);
   }
   free_slowly(p);
 }
