@@ -141,6 +141,43 @@ thread.join()
     assert result.stdout == "0\n"
 
 
+@pytest.mark.parametrize("interpreters", [1, 2])
+def test_a_fork_without_the_gil(run, python, tmp_path, interpreters):
+    """From C code: another thread is inside the heap, which must be left alone. After a second interpreter CPython's own
+    question, PyGILState_Check, is answered with yes by every thread."""
+    source, library = tmp_path / "forks.c", tmp_path / "forks.so"
+    source.write_text("""
+#include <sys/wait.h>
+#include <unistd.h>
+void forks(int count) {
+  for (int i = 0; i < count; ++i) {
+    pid_t child = fork();
+    if (child == 0) _exit(0);
+    waitpid(child, 0, 0);
+  }
+}
+""")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    program = script(
+        tmp_path,
+        """
+import ctypes, random, sys, threading
+if sys.argv[1] == '2':
+    try: import _interpreters as interpreters
+    except ImportError: import _xxsubinterpreters as interpreters
+    interpreters.destroy(interpreters.create())
+forking = threading.Thread(target=ctypes.CDLL(sys.argv[2]).forks, args=(100,))  # it is called without the GIL
+forking.start()
+while forking.is_alive():
+    records = [(i, str(i), [i] * random.randrange(40)) for i in range(30000)]
+    random.shuffle(records)
+    kept = records[:1000]; del records
+print('done')
+""",
+    )
+    assert run([python.path, program, str(interpreters), str(library)]).check_sound().stdout == "done\n"
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(run, python, tmp_path, method):
     program = script(

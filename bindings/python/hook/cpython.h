@@ -68,6 +68,7 @@ struct ace_py_module {
 
 // By which interpreters are told apart, from 3.12 on; one of the first two is there.
 extern "C" {
+[[gnu::weak]] void *PyGILState_GetThisThreadState(void);
 [[gnu::weak]] void *PyThreadState_GetUnchecked(void);
 [[gnu::weak]] void *_PyThreadState_UncheckedGet(void);
 [[gnu::weak]] void *PyThreadState_GetInterpreter(void *thread_state);
@@ -80,9 +81,6 @@ extern "C" {
 [[gnu::weak]] void *PyInterpreterState_Head(void);
 [[gnu::weak]] void *PyInterpreterState_Next(void *interpreter);
 }
-
-// Does the calling thread hold the GIL? Asked before a fork; where it is missing forks are not told of.
-extern "C" [[gnu::weak]] int PyGILState_Check(void);
 
 // What the built-in module needs besides; without it the interpreter is entered all the same.
 #define ACE_CPYTHON_MODULE_FUNCTIONS(X)                                \

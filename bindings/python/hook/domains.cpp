@@ -212,7 +212,8 @@ void listening_original_release(void *context, void *p) {
 
 // ---- fork: no lock may stay taken in the child
 
-// A fork from C code may come without the GIL, when another thread is inside the heap. Written before the fork.
+// A fork from C code may come without the GIL, when another thread is inside the heap: then nothing is told.
+// Written before the fork.
 thread_local bool g_fork_has_gil;
 
 void tell_of_fork(ace_hint_code code) {
@@ -224,7 +225,7 @@ void tell_of_fork(ace_hint_code code) {
 
 // What is free goes back, so that it need not be copied page by page.
 void before_fork() {
-  g_fork_has_gil = &PyGILState_Check != nullptr && PyGILState_Check() != 0;
+  g_fork_has_gil = runs_main_interpreter();
   tell_of_fork(ACE_HINT_FORK_BEFORE);
   lock_interpreters();
   pthread_mutex_lock(&g_stray_lock);

@@ -93,6 +93,9 @@ void tell_near_limit(void (*tell)());
 // Does this build have what is needed?
 bool can_tell_interpreters();
 
+// Does the calling thread run the main interpreter, and hold its GIL?
+bool runs_main_interpreter();
+
 // The heap of the interpreter that the calling thread runs, made where it has none yet; `main_heap` is the main
 // interpreter's. nullptr: the thread runs none, or there is no memory.
 ace_heap *heap_of_this_interpreter(ace_heap *main_heap);

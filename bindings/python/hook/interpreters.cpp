@@ -85,9 +85,14 @@ struct Known {
 };
 thread_local Known t_known;
 
+// From 3.12 on the calling thread's, before that whose has the GIL.
+void *current_state() {
+  if (&PyThreadState_GetUnchecked != nullptr) return PyThreadState_GetUnchecked();
+  return &_PyThreadState_UncheckedGet != nullptr ? _PyThreadState_UncheckedGet() : nullptr;
+}
+
 const void *this_interpreter() {
-  void *state =
-      &PyThreadState_GetUnchecked != nullptr ? PyThreadState_GetUnchecked() : _PyThreadState_UncheckedGet();
+  void *state = current_state();
   return state == nullptr ? nullptr : PyThreadState_GetInterpreter(state);
 }
 
@@ -112,6 +117,14 @@ ace_heap *find_or_make(const void *interpreter) {
 }
 
 }  // namespace
+
+// PyGILState_Check says yes to everybody once there was a second interpreter.
+bool runs_main_interpreter() {
+  if (found().minor >= 12) return can_tell_interpreters() && this_interpreter() == PyInterpreterState_Main();
+  const void *state = current_state();
+  return state != nullptr && &PyGILState_GetThisThreadState != nullptr &&
+         state == PyGILState_GetThisThreadState();
+}
 
 bool can_tell_interpreters() {
   return (&PyThreadState_GetUnchecked != nullptr || &_PyThreadState_UncheckedGet != nullptr) &&
