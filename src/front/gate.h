@@ -40,7 +40,7 @@ Route route(const void *p);
 bool has_free_bit(const Route &route);
 // ... or its tag, or in a hardened heap that it was wiped?
 bool is_free(const Route &route, const void *p);
-// The same where the caller may be the holder, who knows it exactly.
+// The same where the caller may be the holder, who knows of a hardened heap's blocks exactly.
 bool is_free_here(const Heap *caller, const Route &route, const void *p);
 
 // Reports a misuse (misuse.cpp): to the host's handler, else to standard error; aborts where the policy says

@@ -115,6 +115,22 @@ TEST_F(Remote, AUsersOwnTagIsNoSecondFree) {
   EXPECT_EQ(stats().live_blocks, 9u);
 }
 
+TEST_F(Remote, WhatIsCopiedFromUnwrittenMemoryIsNoTag) {
+  const auto once = fill(4 * blocks_per_slab(class_of(64)), 64);
+  free_elsewhere(once);
+  drain_remote_frees(*heap);
+  MisuseLog misuse;
+  void *block = ace_heap_alloc(heap, 64);
+  for (int n = 0; n < 40; ++n) {
+    const auto *unwritten = static_cast<std::byte *>(ace_heap_alloc(heap, 4096));
+    for (size_t i = 0; i < 4096; i += 64) {
+      memcpy(block, unwritten + i, 64);
+      ASSERT_EQ(ace_usable_size(block), 64u);
+    }
+  }
+  EXPECT_TRUE(misuse.take().empty());
+}
+
 TEST_F(Remote, TheLimitTakesThemOver) {
   ace_heap_set_limit(heap, 1 << 20);
   std::vector<void *> blocks;
