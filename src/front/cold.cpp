@@ -102,6 +102,7 @@ void *allocate_aligned(Heap &heap, size_t alignment, size_t size, unsigned group
   if (!is_power_of_two(alignment) || alignment > ACE_ALIGNMENT_MAX || size > kRequestMax) return nullptr;
   if (alignment <= kGranule) return allocate(heap, size, group);
   if (heap.nature == Nature::kHardened) return allocate_hardened_aligned(heap, alignment, size, group);
+  if (heap.nature != Nature::kPlain) return allocate_other(heap, size, group);
   if (size == 0) size = 1;
   if (kHeader == 0 && size <= kSlabsMax) {
     unsigned c = aligned_class(size, alignment);
@@ -154,8 +155,9 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (way.pool == Pool::kLarge && way.owner == &heap && size > kMidMax) return nullptr;
 
   if (way.pool == Pool::kTiny && way.owner == &heap) group = way.row->prefix.kind_group;
-  void *moved = way.pool == Pool::kMid && size > way.size && size <= kMidMax ? allocate_growing(heap, size)
-                                                                             : allocate(heap, size, group);
+  void *moved = way.pool == Pool::kMid && way.owner == &heap && size > way.size && size <= kMidMax
+                    ? allocate_growing(heap, size)
+                    : allocate(heap, size, group);
   return move_block(heap, p, way.size, moved, size);
 }
 

@@ -106,7 +106,7 @@ void *resize_block(Heap &heap, const Route &way, void *p, size_t needed, size_t 
     }
     case Pool::kLarge:
       if (needed <= kMidMax) return nullptr;
-      if (pages_for(needed) * kPage == gross) return p;
+      if (round_up(needed, kPage) == gross) return p;
       p = resize_large(heap, way.superslab, needed);
       if (p != nullptr) gross = large_block_size(superslab_of(p));
       return p;

@@ -61,6 +61,16 @@ TEST_F(HardenedTest, AlignedAndZeroedBlocks) {
   EXPECT_TRUE(misuse.take().empty());
 }
 
+TEST_F(HardenedTest, WhatNoSystemHasIsRefused) {
+  auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, (1 << 20) - kSeal));
+  memset(p, 0x5a, 100);
+  // A number of pages that does not fit into 32 bits, and whose lower bits are the block's own.
+  EXPECT_EQ(ace_heap_realloc(heap, p, (size_t{1} << 44) + (1 << 20) - kSeal, 0), nullptr);
+  EXPECT_EQ(std::count(p, p + 100, 0x5a), 100);
+  ace_heap_free(heap, p);
+  EXPECT_TRUE(misuse.take().empty());
+}
+
 TEST_F(HardenedTest, ResizedBlocksKeepTheirContents) {
   for (size_t from : kSizes) {
     for (size_t to : kSizes) {
@@ -283,11 +293,19 @@ TEST(Hardened, AnEndedHeapGivesNothing) {
     config.flags = flags | ACE_HEAP_NO_WORKER;
     ace_heap *heap = ace_heap_create(&config);
     void *p = ace_heap_alloc(heap, 100);
+    ace_heap *other = ace_heap_create(&config);
+    void *of_other = ace_heap_alloc(other, 50'000);
     ace_heap_destroy(heap);
     EXPECT_EQ(ace_heap_alloc(heap, 100), nullptr);
     EXPECT_EQ(ace_heap_alloc(heap, 100000), nullptr);
+    for (size_t size : {size_t{100}, size_t{100'000}, size_t{1'000'000}})
+      EXPECT_EQ(ace_heap_aligned_alloc(heap, 4096, size, 0), nullptr);
+    EXPECT_EQ(misuse.take(), std::vector<int>(5, ACE_ERROR_ENDED_HEAP));
     ace_heap_free(heap, p);
-    EXPECT_EQ(misuse.take(), (std::vector<int>{ACE_ERROR_ENDED_HEAP, ACE_ERROR_ENDED_HEAP, ACE_ERROR_FOREIGN}));
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_FOREIGN});
+    EXPECT_EQ(ace_heap_realloc(heap, of_other, 100'000, 0), nullptr);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_ENDED_HEAP});
+    ace_heap_destroy(other);
     ace_heap_destroy(heap);
     EXPECT_EQ(misuse.take(), (std::vector<int>{ACE_ERROR_ENDED_HEAP}));
   }
