@@ -21,7 +21,7 @@ constexpr size_t kKeptShare = 4;
 // that starts small would lie beside those that it has grown to before.
 constexpr unsigned kKeptTries = 8;
 
-uint32_t pages_of(size_t size) { return static_cast<uint32_t>(size / kPage); }
+uint32_t pages_of(size_t size) { return static_cast<uint32_t>(std::min(size / kPage, size_t{UINT32_MAX})); }
 size_t mapping_size(size_t offset, size_t size) { return round_up(offset + size, os().page_size); }
 
 // A mapping for a block of `size` bytes at `offset`, with its head filled in; nullptr where there is none.
@@ -270,14 +270,15 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     if (target == nullptr) return nullptr;
     const size_t moved = std::min(old_size, new_size);
     if (is_watched(heap)) forget_memory(large_block(superslab), old_size);
+    leave_address(superslab);  // what is moved away others may have at once
     if (!os().move(large_block(superslab), moved, large_block(target))) {
+      enter_address(superslab, old_mapped);
       leave_address(target);
       end_mapping(target, new_mapped + guard_of(target));
       return nullptr;
     }
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
-    leave_address(superslab);
     end_mapping(superslab, offset, large_block(superslab) + moved, old_size - moved + guard_of(superslab));
     link_large(heap, target);
     count_mapping(heap, target);

@@ -265,6 +265,26 @@ TEST_F(Large, MovesWhereItCannotGrowInPlace) {
   for (size_t i = kMiB; i < 4 * kMiB; ++i) ASSERT_EQ(q[i], 0);
 }
 
+TEST_F(Large, WhatItMovesFromIsNotOursAtAnyMoment) {
+  static bool was_ours;
+  for (size_t size : {kMiB, 3 * kMiB}) {
+    unsigned char *p = alloc(size);
+    OsTable table = real_os();
+    table.resize = [](void *, size_t, size_t) { return false; };
+    table.move = [](void *start, size_t moved, void *target) {
+      const bool done = real_os().move(start, moved, target);
+      was_ours = !is_foreign(start);  // others may have got it by now
+      return done;
+    };
+    replace_os(&table);
+    was_ours = true;
+    unsigned char *q = realloc(p, 8 * kMiB);
+    replace_os(&real_os());
+    EXPECT_FALSE(was_ours);
+    EXPECT_TRUE(intact(q, size));
+  }
+}
+
 TEST_F(Large, AFailedGrowthLeavesTheBlockAsItWas) {
   unsigned char *p = alloc(kMiB);
   FakeOs fake;
