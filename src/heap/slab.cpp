@@ -225,7 +225,7 @@ void seal_slabs(Heap &heap) {
     for (unsigned i = 1; i < kSlabsPerSuperslab; ++i) {
       SlabRow &row = s->row(i);
       if (row.prefix.pool != Pool::kTiny) continue;
-      if (row.prefix.state != SlabState::kPartial && row.prefix.state != SlabState::kSparse) continue;
+      if (row.prefix.used == 0) continue;
       unlist(heap, row);
       row.prefix.state = SlabState::kFull;
       row.prefix.due = row.prefix.used;

@@ -22,8 +22,9 @@ bool refill_bin(Heap &heap, unsigned bin);
 // The same for a free of the host's; retires the current slabs where that was asked for (Heap::retire_asked).
 [[gnu::noinline]] void settle_after_free(Heap &heap, SlabRow &row);
 
-// In the child of a fork, which shares its pages with the parent until one of them writes: slabs that are
-// partly used are passed over until they are empty, since a block in a hole of theirs copies the whole page.
+// In the child of a fork, which shares its pages with the parent until one of them writes: slabs in use, also
+// those that are full yet, are passed over until they are empty, since a block in a hole of theirs copies the
+// whole page.
 // What is freed there meanwhile is written down outside of them.
 void seal_slabs(Heap &heap);
 // Their holes are used again.

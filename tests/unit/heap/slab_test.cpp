@@ -63,6 +63,15 @@ TEST_F(SealedSlab, ItsHolesArePassedOver) {
   for (void *p : fill(3 * kBlocks, kSize)) ASSERT_FALSE(is_of_old_slab(p));
 }
 
+TEST_F(SealedSlab, SoAreTheHolesOfWhatWasFullThen) {
+  slabs = fill_slabs(2);
+  EXPECT_EQ(ace_hint(heap, ACE_HINT_FORK_CHILD, 0), 0);
+  for (auto &slab : slabs) {
+    for (size_t i = 0; i < slab.size(); i += 2) ace_heap_free(heap, slab[i]);
+  }
+  for (void *p : fill(3 * kBlocks, kSize)) ASSERT_FALSE(is_of_old_slab(p));
+}
+
 TEST_F(SealedSlab, WhatIsFreedThereIsSeen) {
   make_sealed();
   for (size_t i = 1; i < slabs[0].size(); i += 2) {
