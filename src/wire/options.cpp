@@ -48,8 +48,9 @@ bool parse_bytes(const char *text, Setting<size_t> Options::*field, Options &opt
 bool parse_duration(const char *text, Setting<uint64_t> Options::*field, Options &options) {
   static constexpr const char *kUnits[] = {"us", "ms", "s", nullptr};
   static constexpr uint64_t kFactors[] = {1'000, 1'000'000, 1'000'000'000};
+  constexpr uint64_t kLongest = uint64_t{1} << 58;  // nine years: what is added to the time stays in range
   uint64_t n;
-  if (!parse_number(text, kUnits, kFactors, &n)) return false;
+  if (!parse_number(text, kUnits, kFactors, &n) || n > kLongest) return false;
   options.*field = n;
   return true;
 }

@@ -75,6 +75,7 @@ TEST(Options, BadValuesByParser) {
              {"idle_delay", "ms"},
              {"idle_delay", "-1ms"},
              {"idle_delay", "1h"},
+            {"idle_delay", "18446744073s"},
              {"worker", "yes"},
              {"worker", "ON "},
              {"mode", "learned"},
