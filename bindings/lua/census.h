@@ -1,4 +1,4 @@
-// What lives in a heap, by the size of its blocks and their kind.
+// What lives in a heap, by the size class of its blocks and their kind.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -11,7 +11,7 @@
 namespace ace::lua {
 
 struct CensusRow {
-  size_t size;  // 0: whole pages
+  size_t size;  // up to; 0: whole pages
   ace_kind kind;
   uint64_t blocks, bytes, pages;
   uintptr_t last_page;
@@ -28,10 +28,10 @@ class Census {
   const CensusRow *end() const { return rows_ + count_; }
 
  private:
-  static constexpr size_t kPage = 4096, kSlabsMax = 16384;
+  static constexpr size_t kPage = 4096, kSlabsMax = 16384, kClasses = 64;
 
   void add(uintptr_t at, size_t usable, ace_kind kind) {
-    CensusRow *row = row_of(usable <= kSlabsMax ? usable : 0, kind);
+    CensusRow *row = row_of(usable <= kSlabsMax ? class_size(usable) : 0, kind);
     if (row == nullptr) return;
     const uintptr_t first = at / kPage, last = (at + usable - 1) / kPage;
     ++row->blocks;
@@ -41,18 +41,28 @@ class Census {
     row->last_page = last;
   }
 
+  // A hardened heap tells what was asked for, of which there may be thousands.
+  static size_t class_size(size_t usable) {
+    size_t step = 16;
+    while (usable > 16 * step) step *= 2;
+    return std::max((usable + step - 1) / step * step, step);
+  }
+
   CensusRow *row_of(size_t size, ace_kind kind) {
     if (count_ != 0 && recent_->size == size && recent_->kind == kind) return recent_;
     recent_ = std::find_if(rows_, rows_ + count_,
                            [&](const CensusRow &row) { return row.size == size && row.kind == kind; });
     if (recent_ != rows_ + count_) return recent_;
-    if (count_ == std::size(rows_)) return nullptr;
+    if (count_ == std::size(rows_)) {
+      recent_ = rows_;
+      return nullptr;
+    }
     *recent_ = {size, kind, 0, 0, 0, 0};
     ++count_;
     return recent_;
   }
 
-  CensusRow rows_[256];  // more than classes times kinds
+  CensusRow rows_[(kClasses + 1) * ACE_KIND_GROUPS_MAX];
   CensusRow *recent_ = rows_;
   size_t count_ = 0;
 };

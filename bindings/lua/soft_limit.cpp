@@ -29,7 +29,9 @@ bool is_stopped(const ace_lua_vm &vm) { return *vm.stopped == vm.stopped_value; 
 }  // namespace
 
 void learn_how_it_stops(ace_lua_vm &vm) {
-  if (vm.api.control == nullptr) return;
+  // Of a state that was taken over the block is another allocator's; and its program may have stopped it
+  // already.
+  if (vm.api.control == nullptr || vm.first_size == 0) return;
   const size_t words = vm.first_size / sizeof(uintptr_t);
   auto *state = static_cast<uintptr_t *>(vm.first_block);
   auto *running = static_cast<uintptr_t *>(malloc(3 * words * sizeof(uintptr_t)));

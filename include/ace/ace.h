@@ -79,7 +79,8 @@ ACE_API void *ace_aligned_alloc(size_t alignment, size_t size) ACE_NOEXCEPT ACE_
  * heap, or of any explicit heap, travels to its owner by the remote-free queue. */
 ACE_API void ace_free(void *p) ACE_NOEXCEPT;
 
-/* As ace_free; `size` is what was asked for and is checked against the block's class. */
+/* As ace_free; `size` is what was asked for last (0: not known). One that is larger than the block is reported
+ * as misuse, in a hardened heap any but the one asked for. */
 ACE_API void ace_free_sized(void *p, size_t size) ACE_NOEXCEPT;
 
 /* How many bytes of `p` may be used; 0 for NULL. Any thread. */
@@ -131,8 +132,8 @@ ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
  * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other
- * uses the heap or frees its blocks. NULL is ignored; a heap that was destroyed before is reported, unless another
- * lies where it was. */
+ * uses the heap or frees its blocks. NULL is ignored; a heap that was destroyed before is reported, unless
+ * another lies where it was. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
@@ -152,8 +153,7 @@ ACE_API void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind ki
 /* Frees a block of this heap; NULL is ignored. A block of another heap is passed on to its owner. */
 ACE_API void ace_heap_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
 
-/* As ace_heap_free; `size` is what was asked for last (alloc or realloc). A size that cannot belong to the
- * block is reported as an error. */
+/* As ace_heap_free; `size` as for ace_free_sized. */
 ACE_API void ace_heap_free_sized(ace_heap *heap, void *p, size_t size) ACE_NOEXCEPT;
 
 /* As ace_heap_free_sized, made for what a collector sweeps: blocks from all over the heap. `p` must be a block

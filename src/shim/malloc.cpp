@@ -115,10 +115,11 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
     reallocate(*heap, p, size, 0);  // reports it
     return no_memory();
   }
+  const size_t before = usable_size(p);
   note_free(p);
   void *moved = reallocate(*heap, p, size, 0);
   if (moved == nullptr && make_room(*heap, size)) moved = reallocate(*heap, p, size, 0);
-  note_allocation(false, moved != nullptr ? moved : p, size);
+  note_allocation(false, moved != nullptr ? moved : p, moved != nullptr ? size : before);
   return moved != nullptr ? moved : no_memory();
 }
 

@@ -91,6 +91,21 @@ def test_census(program):
     program(code).check_sound()
 
 
+def test_census_of_a_hardened_heap(program):
+    """Of thousands of sizes: each block is in one of the rows."""
+    code = """
+    local kept = {} for i = 1, 3000 do kept[i] = ("x"):rep(i) end
+    local blocks, bytes = 0, 0
+    for _, row in ipairs(ace.census()) do
+      blocks, bytes = blocks + row.blocks, bytes + row.bytes
+      assert(row.size == 0 or row.bytes <= row.size * row.blocks)
+    end
+    local live = ace.stats().live_blocks  -- the census, which is a table of tables, among them
+    assert(blocks > 3000 and live - blocks < 300, blocks .. " of " .. live)
+    """
+    program(code, env={"ACE_HARDENED": "on"}).check_sound()
+
+
 def test_limit(program):
     code = """
     local function hoard() local t = {} for i = 1, 1e7 do t[i] = {i} end end
@@ -147,6 +162,17 @@ ace.limit(64 * 2 ^ 20)
 print(pcall(function() local t = {} for i = 1, 1e7 do t[i] = {i} end end))
 ace.limit(0)
 """
+
+
+def test_a_collector_that_was_stopped_stays_so(program):
+    code = """
+    collectgarbage "stop"
+    ace.install()
+    local before = collectgarbage "count"
+    for i = 1, 200000 do garbage = {i, tostring(i)} end
+    print(collectgarbage "count" - before > 10000)
+    """
+    assert program(code, stock=True).stdout == "true\n"
 
 
 @pytest.mark.parametrize("kinds", ["off", "on"])

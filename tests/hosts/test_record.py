@@ -10,6 +10,8 @@ import zlib
 import pytest
 from conftest import PRELOAD
 
+MALLOC = PRELOAD.parents[2] / "src/shim/libace-malloc.so"
+
 pytestmark = pytest.mark.skipif(
     subprocess.run([sys.executable, "-c", "import acealloc"], capture_output=True).returncode != 0,
     reason="the package acealloc is not installed here",
@@ -72,6 +74,35 @@ def test_cpython(python, tmp_path):
     most = max(moment.live_bytes for moment in trace.live())
     assert 0.5 * t["peak_live_bytes"] < most <= t["peak_live_bytes"]
     assert {"COLLECT_BEGIN", "COLLECT_END"} <= {hint.hint.name for hint in trace.hints()}
+
+
+def test_a_realloc_that_fails_keeps_the_size(python, tmp_path):
+    code = """
+import ctypes
+resize = ctypes.pythonapi.PyMem_RawRealloc
+resize.restype, resize.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t)
+print(resize(resize(None, 100), 1 << 45))
+"""
+    trace, _ = recorded(python.path, code, tmp_path)
+    assert trace.totals["peak_live_bytes"] < 1 << 30
+
+
+def test_a_realloc_of_malloc_that_fails_keeps_the_size(tmp_path):
+    from acealloc import Trace
+
+    source, program, file = tmp_path / "fails.c", tmp_path / "fails", tmp_path / "run.ace"
+    source.write_text("""
+#include <stdlib.h>
+volatile size_t too_much = (size_t)1 << 45;
+int main(void) {
+  void *kept = malloc(100);
+  return realloc(kept, too_much) != NULL;
+}
+""")
+    subprocess.run(["cc", "-w", "-o", program, source], check=True)
+    env = dict(os.environ, LD_PRELOAD=str(MALLOC), ACE_RECORD=str(file))
+    subprocess.run([program], env=env, check=True, timeout=60)
+    assert Trace(file).totals["peak_live_bytes"] < 1 << 30
 
 
 def test_lua(lua, tmp_path):

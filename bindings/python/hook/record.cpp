@@ -50,13 +50,15 @@ struct Recorded {
     // Another thread may be given the old block before this one could say that it has moved: there it counts as
     // freed, and what it moves to as new. Of mem and obj only who holds the heap could be.
     constexpr bool kMayBeReused = kDomain == kRaw;
+    size_t before = size;
     if (kMayBeReused && p != nullptr) {
+      if (ace_owner_of(p) != nullptr) before = ace_usable_size(p);
       Turn turn;
       stream->note_free(p);
     }
     void *moved = inner.reallocate(inner.context, p, size);
     if (kMayBeReused || p == nullptr) {
-      note(false, moved != nullptr ? moved : p, size);
+      note(false, moved != nullptr ? moved : p, moved != nullptr ? size : before);
     } else if (moved != nullptr) {
       Turn turn;
       stream->note_realloc(p, moved, size);
