@@ -20,7 +20,7 @@ struct VmLibrary {
   size_t luaL_newstate_size;
   const char *name;     // "LuaJIT", "Lua 5.4"
   const char *label;    // "luajit", "lua5.4"
-  const char *version;  // "", "5.4"
+  const char *version;  // "2", "5.4"
   bool is_luajit;
   bool is_5_1;  // by its API: LuaJIT, too
   void *(*touserdata)(lua_State *, int);

@@ -18,7 +18,7 @@ struct Entry {
 
 }  // namespace ace::preload
 
-// Each host gives two functions. `enter` runs in the constructor, before main and before any other thread: no
+// What each host gives. `enter` runs in the constructor, before main and before any other thread: no
 // side effect and next to no time where it is not this host. `report` runs in the destructor, only where
 // `enter` did not say kNotThisHost or the host was met later, or when a host's own code asks for it (`held`:
 // under the GIL): it writes to `fd`, as JSON lines or as text, how the host stands and then (ace_heap_report)

@@ -13,7 +13,8 @@
  *     holder" unless its description says "any thread".
  *
  * Sizes are in bytes, times in nanoseconds. Every block is aligned to 16 bytes. A block stays valid until
- * it is freed or its heap is destroyed. Errors are reported by return value; errno is not touched.
+ * it is freed or its heap is destroyed. Errors are reported by return value; errno is not touched, but by
+ * ace_report, ace_heap_report and what else says so.
  *
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
@@ -147,7 +148,8 @@ ACE_API void *ace_heap_calloc(ace_heap *heap, size_t count, size_t size, ace_kin
 ACE_API void *ace_heap_aligned_alloc(ace_heap *heap, size_t alignment, size_t size,
                                      ace_kind kind) ACE_NOEXCEPT ACE_MALLOC;
 
-/* As ace_realloc, within `heap`. `kind` is used where `p` is NULL; a moved block keeps its kind group. */
+/* As ace_realloc, within `heap`. `kind` is used where `p` is NULL or above 16 KiB; a smaller block that
+ * moves keeps its kind group. */
 ACE_API void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind) ACE_NOEXCEPT;
 
 /* Frees a block of this heap; NULL is ignored. A block of another heap is passed on to its owner. */
@@ -168,7 +170,8 @@ ACE_API int ace_heap_try_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
 ACE_API int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind,
                                  void **result) ACE_NOEXCEPT;
 
-/* The heap that `p` belongs to; NULL where ACE never handed out memory there. Never reads memory that is
+/* The heap that the block at `p` belongs to, also where `p` points to within 2 MiB behind its beginning; NULL
+ * elsewhere, and where ACE never handed out memory. Never reads memory that is
  * not ACE's. Any thread. */
 ACE_API ace_heap *ace_owner_of(const void *p) ACE_NOEXCEPT;
 
@@ -189,7 +192,7 @@ ACE_API int ace_heap_walk_next(ace_heap *heap, uintptr_t *position, ace_visit_fn
                                void *context) ACE_NOEXCEPT;
 
 /* Checks every invariant of the heap (lists, states, counts, bytes that add up). 0 where all hold; otherwise
- * 1, and the first broken one is described in `message` (NULL or `length` bytes). */
+ * 1, and the first broken one is described in `message` (NULL or `length` bytes; untouched where all hold). */
 ACE_API int ace_heap_audit(ace_heap *heap, char *message, size_t length) ACE_NOEXCEPT;
 
 /* -------------------------------------------------------------------------------------- phases ---- */
@@ -314,7 +317,8 @@ typedef enum ace_block_state { ACE_BLOCK_UNKNOWN, ACE_BLOCK_LIVE, ACE_BLOCK_FREE
 typedef struct ace_error {
   ace_error_code code;
   const char *message; /* one sentence */
-  /* The kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc". */
+  /* The kind of call: "free", "free_sized", "free_swept", "realloc", "usable_size", "alloc",
+   * "destroy". */
   const char *function;
   const void *pointer;
   size_t block_size;     /* of the block concerned; 0 where unknown */

@@ -1,7 +1,4 @@
 // The library itself, in C: version, options, errors.
-#include <stdio.h>
-#include <unistd.h>
-
 #include "ace/ace.h"
 #include "base/check.h"
 #include "base/say.h"

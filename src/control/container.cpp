@@ -1,6 +1,5 @@
 #include "control/container.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "base/kept_errno.h"
 #include "os/lock.h"
+#include "os/process.h"
 
 namespace ace {
 namespace {
@@ -32,14 +32,7 @@ std::atomic<bool> g_is_short{false};
 
 // The file's beginning, with a final zero; false where it cannot be read.
 bool read_text(const char *path, char *text, size_t size) {
-  if (path[0] == '\0') return false;
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  const ssize_t length = read(file, text, size - 1);
-  close(file);
-  if (length < 0) return false;
-  text[length] = '\0';
-  return true;
+  return path[0] != '\0' && read_proc(path, text, size) != 0;
 }
 
 bool exists(const char *path) { return access(path, R_OK) == 0; }

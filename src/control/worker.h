@@ -30,10 +30,10 @@ void cancel_trim(Heap &heap);
 void schedule_released();
 
 // Does what is due, for about `budget` nanoseconds at most; what is left stays due. Returns the nanoseconds
-// until the next trim is due, UINT64_MAX where none is. Any thread.
+// until the next trim is due: 0 where time ran out, UINT64_MAX where none is. Any thread.
 uint64_t run_due_trims(uint64_t budget);
 
-// Ends the worker, if there is one, and waits for it; the next deferred trim starts another.
+// Ends the worker, if there is one, and waits for it; the next deferred trim starts another. For tests.
 void stop_worker();
 
 // Around fork. Before it the worker ends, so that a process of one thread is one again: CPython warns of

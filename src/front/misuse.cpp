@@ -1,10 +1,9 @@
 // What is said of a misuse, and what follows it.
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/kept_errno.h"
+#include "base/text.h"
 #include "front/gate.h"
 #include "heap/heap.h"
 #include "heap/red_zone.h"
@@ -68,33 +67,12 @@ ace_error describe(int code, const char *function, const void *p, const Route &w
   return error;
 }
 
-// A line of text that grows, and is cut where it is full.
-class Line {
- public:
-  __attribute__((format(printf, 2, 3))) void add(const char *format, ...) {
-    va_list values;
-    va_start(values, format);
-    const int n = vsnprintf(text_ + length_, sizeof text_ - length_, format, values);
-    va_end(values);
-    if (n > 0)
-      length_ =
-          length_ + static_cast<size_t>(n) < sizeof text_ ? length_ + static_cast<size_t>(n) : sizeof text_ - 1;
-  }
-  void print() {
-    text_[length_ < sizeof text_ - 1 ? length_ : length_ - 1] = '\n';
-    (void)!write(STDERR_FILENO, text_, length_ < sizeof text_ - 1 ? length_ + 1 : length_);
-  }
-
- private:
-  char text_[400];
-  size_t length_ = 0;
-};
-
 // For example: ace: free(0x7f..28): the pointer does not point to the start of a block; block size 64, live, 8
 // bytes from its start, heap "lua"
 void print(const ace_error &error) {
   const KeptErrno kept;
-  Line line;
+  char text[400];
+  TextBuffer line(text, sizeof text - 1);
   line.add("ace: %s(%p): %s", error.function, error.pointer, error.message);
   if (error.block_size != 0) line.add("; block size %zu", error.block_size);
   if (error.state != ACE_BLOCK_UNKNOWN) line.add(", %s", error.state == ACE_BLOCK_LIVE ? "live" : "free");
@@ -102,7 +80,8 @@ void print(const ace_error &error) {
   if (error.block != nullptr && error.offset != 0) line.add(", %zu bytes from its start", error.offset);
   if (error.kind_group != 0) line.add(", kind group %u", error.kind_group);
   if (error.owner != nullptr) line.add(", heap \"%s\"", error.owner->name);
-  line.print();
+  text[line.length()] = '\n';  // cut off where there was too much
+  (void)!write(STDERR_FILENO, text, line.length() + 1);
 }
 
 }  // namespace

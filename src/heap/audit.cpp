@@ -71,7 +71,7 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
     a.expect(length < count, "a cache is longer than it says");
   }
   a.equal(count, length, "cached blocks");
-  a.expect(count <= a.heap.front_cache->cap, "a cache holds more than it may");
+  a.expect(count <= kFrontCache, "a cache holds more than it may");
 }
 
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {

@@ -42,22 +42,15 @@ inline void shrink_cache(Heap &heap, unsigned bin, uint32_t count) {
   put_back(heap, bin, std::exchange(*end, nullptr));
 }
 
-// The most blocks that each bin may cache; 0: none.
-inline void set_cache_cap(Heap &heap, uint32_t cap) {
-  heap.front_cache->cap = cap;
-  for (unsigned bin = 0; bin < kBins; ++bin) shrink_cache(heap, bin, cap);
-}
-
-// As free_to_bitmap, by way of the cache. Above the cap the older half of it is spilled.
+// As free_to_bitmap, by way of the cache. Above the most the older half of it is spilled.
 inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
   const unsigned index = row.prefix.bin;
   Bin &bin = heap.bins[index];
   auto *block = static_cast<Block *>(p);
   if (is_in_bitmap(superslab, p) || (block->tag == &bin && is_on_list(bin, p))) return false;
-  const uint32_t cap = heap.front_cache->cap;
   block->tag = &bin;
   block->next = std::exchange(heap.front_cache->first[index], block);
-  if (++heap.slabs[index].cached > cap) shrink_cache(heap, index, cap / 2);
+  if (++heap.slabs[index].cached > kFrontCache) shrink_cache(heap, index, kFrontCache / 2);
   return true;
 }
 

@@ -150,7 +150,6 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   heap->is_watched = hardened && has_watcher();
   if (is_watched(*heap)) tell_heap_begins(*heap, kSeal);
   strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
-  if constexpr (kFrontCache != 0) heap->front_cache->cap = kFrontCache;
   heap->phases.since.set(os().now());
   heap->reuse.look_at = UINT64_MAX;
   heap->phases.entries[0].set(1);

@@ -71,8 +71,7 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 
 // Experiment front_cache: blocks that were freed outside the bin's window, see heap/front_cache.h.
 struct FrontCache {
-  Block *first[kBins];
-  uint32_t cap;  // the most blocks of each bin
+  Block *first[kBins];  // at most kFrontCache of each
 };
 
 // Experiment warm_pool.
@@ -243,6 +242,17 @@ inline void count_faulted(Heap &heap, size_t bytes) {
   heap.counters.faulted_bytes.add(bytes);
   uint64_t resident = heap.counters.resident_bytes();
   if (resident > heap.counters.peak_resident_bytes.get()) heap.counters.peak_resident_bytes.set(resident);
+}
+
+// A bitmap of the slab with that number in its superslab is touched: those of eight slabs lie in one page.
+enum class Bitmap { kFree, kRemote };
+inline void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned slab, Bitmap bitmap) {
+  const unsigned first = bitmap == Bitmap::kFree ? 1u : 16u;
+  const auto page = static_cast<uint8_t>(first << slab / (kSlabsPerSuperslab / 4));
+  if (superslab->head.bitmap_pages & page) return;
+  superslab->head.bitmap_pages |= page;
+  superslab->head.head_pages += 1;
+  heap.counters.metadata_bytes.add(kPage);
 }
 
 // Bytes in live blocks, those kept on allocation lists included. Any thread.

@@ -76,15 +76,6 @@ void clear_tags(std::byte *first, uint64_t blocks) {
   }
 }
 
-// The remote bitmap of eight slabs lies in one page.
-void count_remote_page(Heap &heap, Superslab *superslab, unsigned index) {
-  auto page = static_cast<uint8_t>(16u << index / (kSlabsPerSuperslab / 4));
-  if (superslab->head.bitmap_pages & page) return;
-  superslab->head.bitmap_pages |= page;
-  superslab->head.head_pages += 1;
-  heap.counters.metadata_bytes.add(kPage);
-}
-
 // Those of the slab; says in `to_bitmap` how many went there.
 unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t announced,
                      unsigned *to_bitmap) {
@@ -110,7 +101,7 @@ unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t 
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
     local.store((bits | freed) & ~waiting, std::memory_order_relaxed);
   });
-  if (found != 0) count_remote_page(heap, superslab, index);
+  if (found != 0) count_bitmap_page(heap, superslab, index, Bitmap::kRemote);
   return found;
 }
 

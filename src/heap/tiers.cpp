@@ -47,15 +47,6 @@ void change_tier(Heap &heap, Superslab *superslab, Tier tier) {
   if (head.free_slabs != 0) open_superslab(heap, superslab);
 }
 
-// The bitmap of eight slabs lies in one page.
-void count_bitmap_page(Heap &heap, Superslab *superslab, unsigned index) {
-  auto bit = static_cast<uint8_t>(1u << index / (kSlabsPerSuperslab / 4));
-  if (superslab->head.bitmap_pages & bit) return;
-  superslab->head.bitmap_pages |= bit;
-  superslab->head.head_pages += 1;
-  heap.counters.metadata_bytes.add(kPage);
-}
-
 // Experiment prefix: the row lies in a page of the slab's own.
 [[maybe_unused]] void count_tail_page(Heap &heap, SlabRow &row) {
   const uint16_t present = row.present.load(std::memory_order_relaxed);
@@ -212,7 +203,7 @@ void take_slab(Heap &heap, SlabRow &row) {
   head.free_slabs &= ~(uint32_t{1} << index);
   if (head.free_slabs == 0) close_superslab(heap, superslab);
   if (head.tier == Tier::kFree) change_tier(heap, superslab, Tier::kHot);
-  count_bitmap_page(heap, superslab, index);
+  count_bitmap_page(heap, superslab, index, Bitmap::kFree);
   heap.counters.slabs_in_use.add(1);
 }
 
