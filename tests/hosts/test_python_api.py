@@ -250,6 +250,18 @@ for call in (vm.census, vm.pinned, vm.trim, vm.stats, lambda: vm.on_pressure(Non
     assert all("ace run -- python3" in line for line in lines[1:])
 
 
+def test_a_limit_that_is_none_is_refused(answer):
+    code = VM + """
+said = []
+for wrong in ({'extra': -5}, {'limit': -1}, {'extra': '1g'}, {'limit': 1.5}):
+    try: vm.memory_limit(**wrong).__enter__()
+    except ValueError as error: said.append(str(error))
+print(json.dumps(said))
+"""
+    said = answer(code)
+    assert len(said) == 4 and all("takes bytes as an int" in text for text in said)
+
+
 def test_another_allocator_is_seen(run, python):
     result = run([python.path, "-X", "dev", "-W", "ignore", "-c", VM + "print(vm.active())"])
     assert result.returncode == 0 and result.stdout == "False\n", result

@@ -444,6 +444,7 @@ def test_the_text_file(program, tmp_path):
 
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     assert any(sample.name == "ace_live_bytes" and sample.labels["pid"] == str(program.pid) for sample in samples)
+    assert "only files that end in .prom" in ace("stats", "--textfile", "ace.txt", status=2)
     assert "cannot be written: No such file" in ace("stats", "--textfile", tmp_path / "no" / "ace.prom", status=1)
 
 

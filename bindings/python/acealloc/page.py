@@ -363,7 +363,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise Failure("pictures need matplotlib: pip install 'acealloc[experiments]'") from None
+        raise Failure("pictures need matplotlib: pip install 'matplotlib>=3.5'") from None
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ace", "font.family": "sans-serif"})
     import matplotlib.pyplot as plt

@@ -183,7 +183,7 @@ def histogram_of(counts: Mapping[int, int]) -> Any:
     try:
         from hdrh.histogram import HdrHistogram
     except ImportError:
-        raise Failure("latencies need hdrhistogram: pip install 'acealloc[experiments]'") from None
+        raise Failure("latencies need hdrhistogram: pip install 'hdrhistogram>=0.10'") from None
     histogram = HdrHistogram(1, 60_000_000_000, 3)
     for value, count in counts.items():
         histogram.record_value(max(value, 1), count)
@@ -194,7 +194,7 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise Failure("frames need pandas: pip install 'acealloc[experiments]'") from None
+        raise Failure("frames need pandas: pip install 'pandas>=1.3'") from None
     return pandas
 
 

@@ -135,7 +135,7 @@ class Study:
         try:
             import pandas
         except ImportError:
-            raise Failure("frames need pandas: pip install 'acealloc[experiments]'") from None
+            raise Failure("frames need pandas: pip install 'pandas>=1.3'") from None
         return pandas.DataFrame(self.trials)
 
     def write_csv(self, path: AnyPath) -> None:
@@ -233,7 +233,7 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise Failure("searching needs Optuna: pip install 'acealloc[experiments]'") from None
+        raise Failure("searching needs Optuna: pip install 'optuna>=3'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial ends the search with its own error
     import warnings
 

@@ -147,11 +147,12 @@ def memory_limit(limit: Optional[int] = None, *, extra: Optional[int] = None) ->
     if (limit is None) == (extra is None):
         raise TypeError("memory_limit takes either limit or extra")
     entered = _entered("memory_limit")
+    for value in (limit, extra):
+        if value is not None and (not hasattr(value, "__index__") or operator.index(value) < 0):
+            raise ValueError("memory_limit takes bytes as an int, not %r" % (value,))
     if extra is not None:
         limit = _held(entered, operator.index(extra) // 4) + extra
     assert limit is not None
-    if operator.index(limit) < 0:
-        raise ValueError("a limit is a number of bytes, 0 for none")
     mine = [limit]
     with _limits_lock:
         former = entered.set_limit(limit)

@@ -88,14 +88,18 @@ def collect() -> Findings:
         library = preload.library()
     except Failure as failure:
         return Findings(installed + [Row("bad", "preloaded library", str(failure))], [], list(machine()))
-    installed.append(library_row(library))
+    installed.append(library_row("preloaded library", library))
+    try:
+        installed.append(library_row("library for malloc", preload.malloc_library(library)))
+    except Failure as failure:
+        installed.append(Row("note", "library for malloc", str(failure)))
     # The hosts are other programs: two at a time keep a small machine busy.
     with ThreadPoolExecutor(max_workers=2) as pool:
         tried = list(pool.map(lambda candidate: host_row(candidate, library), hosts.candidates()))
     return Findings(installed, tried, list(machine()))
 
 
-def library_row(path: str) -> Row:
+def library_row(what: str, path: str) -> Row:
     source = " (from ACE_PRELOAD)" if os.environ.get("ACE_PRELOAD") else ""
     try:
         with open(path, "rb") as file:
@@ -104,9 +108,9 @@ def library_row(path: str) -> Row:
             if isinstance(dynamic, DynamicSection):
                 flags = sum(tag.entry.d_val for tag in dynamic.iter_tags("DT_FLAGS"))
     except Exception as error:  # whatever the file is, the answer is that it is no library
-        return Row("bad", "preloaded library", "%s%s is no shared library: %s" % (path, source, error))
+        return Row("bad", what, "%s%s is no shared library: %s" % (path, source, error))
     tls = "; it carries the static-TLS flag" if flags & ENUM_DT_FLAGS["DF_STATIC_TLS"] else ""
-    return Row("ok", "preloaded library", path + source + tls)
+    return Row("ok", what, path + source + tls)
 
 
 def host_row(candidate: hosts.Candidate, library: str) -> Row:

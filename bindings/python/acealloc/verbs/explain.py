@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         log = decisions.read(arguments.log)
     except FileNotFoundError:
-        raise Failure("there is no log %s" % arguments.log) from None
+        raise Failure("there is no log %s (a run in which no memory fell free writes none)" % arguments.log) from None
     except OSError as error:
         raise Failure("%s cannot be read: %s" % (arguments.log, error.strerror)) from None
     except decisions.NoLog as error:

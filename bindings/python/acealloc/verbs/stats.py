@@ -45,6 +45,8 @@ def address(text: str) -> Tuple[str, int]:
 
 
 def main(arguments: argparse.Namespace) -> int:
+    if arguments.textfile and not arguments.textfile.endswith(".prom"):
+        raise Failure("%s: node_exporter reads only files that end in .prom" % arguments.textfile, 2)
     if arguments.serve:
         host, port = arguments.serve
         return serve(host, port, arguments.pids)
