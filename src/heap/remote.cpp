@@ -68,14 +68,6 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   return freed;
 }
 
-// The blocks go to the bitmap, so their memory may become another class's. Who gets it then may copy it
-// unwritten to where a live block has its tag, and that block would look freed.
-void clear_tags(std::byte *first, uint64_t blocks) {
-  for (; blocks != 0; blocks &= blocks - 1) {
-    set_shared_tag(first + static_cast<unsigned>(std::countr_zero(blocks)) * kGranule, nullptr);
-  }
-}
-
 // Those of the slab; says in `to_bitmap` how many went there.
 unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t announced,
                      unsigned *to_bitmap) {
@@ -94,9 +86,6 @@ unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t 
     for (uint64_t twice = freed & bits; twice != 0; twice &= twice - 1) {  // by their holder, too
       const auto granule = w * 64 + static_cast<unsigned>(std::countr_zero(twice));
       report_late(ACE_ERROR_DOUBLE_FREE, user_part(superslab->slab(index) + granule * kGranule));
-    }
-    if (heap.nature != Nature::kHardened) {
-      clear_tags(superslab->slab(index) + w * kBytesPerWord, freed & ~bits);
     }
     *to_bitmap += static_cast<unsigned>(std::popcount(freed & ~bits));
     local.store((bits | freed) & ~waiting, std::memory_order_relaxed);
@@ -159,6 +148,7 @@ void drain_remote_frees(Heap &heap) {
                   : take_runs(heap, superslab, announced);
     if (to_bitmap != 0) {
       SlabRow &row = superslab->row(index);
+      row.prefix.has_old_tags = heap.nature != Nature::kHardened;
       count_freed(heap, row, to_bitmap);
       if (row.prefix.due == 0) settle_freed(heap, row);  // last: an emptied superslab may be released
     }

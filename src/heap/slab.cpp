@@ -36,8 +36,21 @@ void list_partial(Heap &heap, SlabRow &row) {
 
 // ---- slabs, from state to state
 
+// The slab goes from one class to another. Who gets its memory may copy it unwritten to where a live block of
+// the old class has its tag, and that block would look freed. In the same class each block loses its tag as it
+// is issued.
+void remove_old_tags(SlabRow &row) {
+  const uint16_t present = row.present.load(std::memory_order_relaxed);
+  const uint32_t size = block_size_of(row.prefix), end = blocks_end(row.prefix);
+  for (uint32_t at = 0; at < end; at += size) {
+    if (present >> at / kPage & 1) set_shared_tag(slab_of(row) + at, nullptr);
+  }
+  row.prefix.has_old_tags = false;
+}
+
 // The slab is free, and its claim is taken.
 void assign_slab(Heap &heap, SlabRow &row, unsigned bin) {
+  if (row.prefix.has_old_tags && row.prefix.bin != bin) remove_old_tags(row);
   take_slab(heap, row);
   const unsigned size_class = class_of_bin(bin);
   SlabPrefix &prefix = row.prefix;

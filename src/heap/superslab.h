@@ -60,6 +60,7 @@ struct SlabPrefix {
   SlabState state;
   uint8_t index;            // in its superslab
   bool fills_absent_pages;  // while current: resident holes are used up
+  bool has_old_tags;        // blocks that other threads have freed, and whose tag nobody has removed
 };
 static_assert(sizeof(SlabPrefix) == 32);
 
