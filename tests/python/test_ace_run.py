@@ -297,7 +297,7 @@ def test_the_screen_says_that_nothing_was_entered():
 
 def test_the_screen_says_why_a_host_is_inactive():
     done = ace("run", "--report", "--", PYTHON, "-X", "dev", "-c", "pass")
-    assert done.returncode == 0 and "not active" in done.stderr
+    assert done.returncode == 0 and "inactive" in done.stderr
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path):

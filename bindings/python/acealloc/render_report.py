@@ -38,14 +38,14 @@ def _distinct(hosts: List[Host]) -> List[str]:
     """One line for all processes that say the same."""
     counts: Dict[str, int] = {}
     for host in hosts:
-        state = "active" if host.active else "not active: %s" % (host.reason or "no reason given")
+        state = "active" if host.active else "inactive: %s" % (host.reason or "no reason given")
         line = "%s: %s" % (host.title, state)
         counts[line] = counts.get(line, 0) + 1
     return ["%s (%d processes)" % (line, count) if count > 1 else line for line, count in counts.items()]
 
 
 def _host_line(line: str) -> Text:
-    return Text("  host  ").append(line, style="yellow" if "not active" in line else "green")
+    return Text("  host  ").append(line, style="yellow" if ": inactive" in line else "green")
 
 
 def _heaps(report: Report) -> Table:
