@@ -165,20 +165,30 @@ void note_raw_use() {
   if (!g_raw_used) g_raw_used = Py_IsInitialized();
 }
 
+// CPython puts its own raw allocator back for moments, for the whole process (_PyMem_SetDefaultAllocator). With
+// one GIL nobody is there to notice; with several, another interpreter's block may be freed by it in such a
+// moment. So from the second GIL on raw memory comes from the original. What is older and freed just then is
+// still at risk. Is `p` the original's, or null, and to come from there?
+bool is_original(const void *p) { return g_many_gils && (p == nullptr || ace_owner_of(p) == nullptr); }
+
 void *raw_allocate(void *, size_t size) {
+  if (g_many_gils) [[unlikely]]
+    return g_original[kRaw].allocate(g_original[kRaw].context, size);
   Locked locked(g_raw_lock);
   note_raw_use();
   return ace_heap_alloc(g_raw_heap, size);
 }
 
 void *raw_allocate_zeroed(void *, size_t count, size_t size) {
+  if (g_many_gils) [[unlikely]]
+    return g_original[kRaw].allocate_zeroed(g_original[kRaw].context, count, size);
   Locked locked(g_raw_lock);
   note_raw_use();
   return ace_heap_calloc(g_raw_heap, count, size, 0);
 }
 
 void *raw_reallocate(void *, void *p, size_t size) {
-  {
+  if (!is_original(p)) {
     Locked locked(g_raw_lock);
     void *result;
     if (ace_heap_try_realloc(g_raw_heap, p, size, 0, &result)) [[likely]]
@@ -189,7 +199,7 @@ void *raw_reallocate(void *, void *p, size_t size) {
 
 void raw_release(void *, void *p) {
   if (g_many_gils && p != nullptr) end_interpreter(p);
-  {
+  if (!is_original(p)) {
     Locked locked(g_raw_lock);
     if (ace_heap_try_free(g_raw_heap, p)) [[likely]]
       return;
