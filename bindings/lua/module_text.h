@@ -50,13 +50,13 @@ end
 -- Calls f(...): many allocations that belong together, a frame, a request. Returns what it returns. The name is for
 -- the reader alone.
 function ace.phase(name, f, ...)
-  if type(name) ~= "string" or type(f) == "nil" then error("ace.phase takes a name, a function and its arguments", 2) end
+  if type(name) ~= "string" or f == nil then error("ace.phase takes a name, a function and its arguments", 2) end
   return between("burst_begin", "burst_end", f, ...)
 end
 
 -- Calls f(...), in which the program waits, for about a second or longer: free memory may go back.
 function ace.idle(f, ...)
-  if type(f) == "nil" then error("ace.idle takes a function and its arguments", 2) end
+  if f == nil then error("ace.idle takes a function and its arguments", 2) end
   return between("idle_begin", "idle_end", f, ...)
 end
 

@@ -14,7 +14,7 @@ namespace ace {
 [[gnu::noinline]] void free_sized_outside_window(Heap *heap, void *p, size_t size);
 // What a sweep does all the time. `p` is a block of this heap.
 void free_swept(Heap &heap, void *p, size_t size);
-// What is foreign is counted: 0, or free_foreign's.
+// Where p is foreign it is counted, and left alone: 0; or given to free_foreign.
 [[gnu::noinline]] int try_free_outside_window(Heap &heap, void *p);
 [[gnu::noinline]] void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *));
 // Frees a block of a slab of another heap than the caller's (nullptr: it has none). False, with nothing done,

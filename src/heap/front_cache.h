@@ -42,7 +42,7 @@ inline void shrink_cache(Heap &heap, unsigned bin, uint32_t count) {
   put_back(heap, bin, std::exchange(*end, nullptr));
 }
 
-// As free_to_bitmap, by way of the cache. Above the most the older half of it is spilled.
+// As free_to_bitmap, by way of the cache. Beyond kFrontCache blocks the older half is spilled.
 inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
   const unsigned index = row.prefix.bin;
   Bin &bin = heap.bins[index];
