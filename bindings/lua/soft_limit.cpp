@@ -3,6 +3,9 @@
 // the rest, and the collector is told to do a whole cycle at its next step, which the VM takes where that is
 // safe.
 //
+// A limit that is lowered may lie below what the state holds already, garbage included. It counts from the end
+// of the next whole cycle on.
+//
 // A collector that the program has stopped stays so. 5.1 has no function that tells, so we look at how it is
 // done: `collectgarbage "stop"` sets a threshold beyond all memory, and that word lies in the state's own
 // block.
@@ -25,6 +28,42 @@ constexpr size_t kReserveMin = size_t{64} << 10;
 
 bool collects_late(const ace_lua_vm &vm) { return vm.stopped != nullptr; }
 bool is_stopped(const ace_lua_vm &vm) { return *vm.stopped == vm.stopped_value; }
+
+bool is_collecting(const ace_lua_vm &vm) {
+  Stage stage;
+  return vm.layout != nullptr && stage_of(*vm.layout, vm.collector, stage) && stage != Stage::kRests;
+}
+
+// Has the collector do a whole cycle at its next step.
+void urge(ace_lua_vm &vm) {
+  vm.urged = true;
+  vm.urged_midway = is_collecting(vm);
+  vm.step_multiplier = vm.api.control(vm.state, kSetStepMultiplier, kUnbounded);
+  vm.api.control(vm.state, kRestart, 0);
+}
+
+void give(ace_lua_vm &vm, size_t limit) {
+  ace_heap_set_limit(vm.heap, limit);
+  vm.armed = limit;
+}
+
+size_t reserve_beside(const ace_lua_vm &vm, size_t used) {
+  const size_t left = vm.cap > used ? vm.cap - used : 0;
+  // A state that is full of live data comes closer step by step.
+  return left / 2 < vm.cap / kReserveShare ? left / 2 : vm.cap / kReserveShare;
+}
+
+// Gives the heap the cap less the reserve, where there is one of at least `least` bytes. Returns what is
+// resident.
+size_t arm(ace_lua_vm &vm, size_t least) {
+  ace_stats stats;
+  ace_heap_stats(vm.heap, &stats, sizeof stats);
+  size_t reserve = reserve_beside(vm, stats.resident_bytes);
+  // Free blocks count as resident. Who needs another page has filled them, with garbage perhaps.
+  if (reserve < least) reserve = reserve_beside(vm, stats.live_bytes);
+  give(vm, reserve < least ? vm.cap : vm.cap - reserve);
+  return stats.resident_bytes;
+}
 
 }  // namespace
 
@@ -59,39 +98,40 @@ void learn_how_it_stops(ace_lua_vm &vm) {
 
 void arm_limit(ace_lua_vm &vm) {
   if (vm.shares) return;
-  size_t soft = vm.limit;
-  if (collects_late(vm) && vm.limit != 0) {
-    ace_stats stats;
-    ace_heap_stats(vm.heap, &stats, sizeof stats);
-    const size_t left = vm.limit > stats.resident_bytes ? vm.limit - stats.resident_bytes : 0;
-    // A state that is full of live data comes closer step by step.
-    const size_t reserve = left / 2 < vm.limit / kReserveShare ? left / 2 : vm.limit / kReserveShare;
-    if (reserve >= kReserveMin) soft -= reserve;
-  }
-  ace_heap_set_limit(vm.heap, soft);
-  vm.armed = soft;
+  vm.cap = vm.limit;
+  if (!collects_late(vm) || vm.limit == 0) return give(vm, vm.limit);
+  const auto is_tight = [&] { return arm(vm, kReserveMin) + 2 * kReserveMin > vm.limit; };
+  if (!is_tight() || is_stopped(vm)) return;
+  ace_trim(vm.heap, SIZE_MAX);
+  if (!is_tight()) return;
+  // The new limit lies within what the state holds, garbage included. A collection here would call finalizers,
+  // and throw their errors, where nothing need catch them: the next step does it, and has to be reached.
+  ace_stats stats;
+  ace_heap_stats(vm.heap, &stats, sizeof stats);
+  if (stats.resident_bytes > vm.limit) vm.cap = stats.resident_bytes + kReserveMin;
+  if (!vm.urged) urge(vm);
+  give(vm, vm.cap);
 }
 
 int near_limit(ace_heap *heap, size_t, void *context) {
   auto &vm = *static_cast<ace_lua_vm *>(context);
   if (!vm.attached || vm.closing || !collects_late(vm)) return 0;
-  const size_t present = ace_heap_set_limit(heap, vm.limit);
+  const size_t present = ace_heap_set_limit(heap, vm.cap);
   if (present != vm.armed) {
     ace_heap_set_limit(heap, present);  // the host's own
     return 0;
   }
-  const bool has_reserve = present != vm.limit;
-  vm.armed = vm.limit;
-  if (!vm.urged && !is_stopped(vm)) {
-    vm.urged = true;
-    vm.step_multiplier = vm.api.control(vm.state, kSetStepMultiplier, kUnbounded);
-    vm.api.control(vm.state, kRestart, 0);
-  }
-  return has_reserve;
+  vm.armed = vm.cap;
+  if (!vm.urged && !is_stopped(vm)) urge(vm);
+  return present < vm.cap;
 }
 
 void after_collection(ace_lua_vm &vm) {
   if (!collects_late(vm) || vm.limit == 0) return;
+  // A cycle that had begun before we asked for it leaves what died since: there is to be another one, however
+  // little is left.
+  const bool again = vm.urged && vm.urged_midway;
+  if (!again) vm.cap = vm.limit;
   if (vm.urged) {
     vm.urged = false;
     const int present = vm.api.control(vm.state, kSetStepMultiplier, vm.step_multiplier);
@@ -99,7 +139,7 @@ void after_collection(ace_lua_vm &vm) {
     if (present != kUnbounded) vm.api.control(vm.state, kSetStepMultiplier, present);
     ace_trim(vm.heap, SIZE_MAX);  // so that what is resident tells what is live
   }
-  arm_limit(vm);
+  arm(vm, again ? 1 : kReserveMin);
 }
 
 }  // namespace ace::lua

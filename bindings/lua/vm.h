@@ -63,10 +63,12 @@ struct ace_lua_vm {
 
   // soft_limit.cpp
   size_t limit;              // what was asked for; 0: none
+  size_t cap;                // the same, or more for a cycle where that is less than the state holds
   size_t armed;              // what the heap has been given of it
   const uintptr_t *stopped;  // a word of the VM's that is `stopped_value` while its collector is stopped
   uintptr_t stopped_value;
   bool urged;           // its collector was told to do a whole cycle at once
+  bool urged_midway;    // while it was in one
   int step_multiplier;  // what it had before
 };
 

@@ -81,6 +81,7 @@ static void life(void (*close)(lua_State *)) {
   lua_State *L = new_state(0, &ending);
   luaL_openlibs(L);
   run(L, "kept = {} for i = 1, 20000 do kept[i] = {tostring(i), function() return i end} end");
+  run(L, "collectgarbage()"); /* one that has begun is counted already */
   ace_stats full = stats_of(L);
   CHECK(strcmp(ace_heap_name(ace_lua_heap(L)), "tested") == 0);
   CHECK(full.live_blocks > 60000);
@@ -159,6 +160,33 @@ static void garbage_within_a_limit(void) {
   lua_gc(L, LUA_GCCOLLECT, 0);
   CHECK(set_step_multiplier(L, 200) == slow);
   CHECK(stats_of(L).resident_bytes <= 6 << 20);
+  lua_close(L);
+  CHECK(ending.stats.live_blocks == 0);
+}
+
+/* A limit below what the state holds counts as soon as its garbage is collected; live data does not fit in. */
+static void lowered_limit(void) {
+  static const char hoard[] = "kept = {} for i = 1, 20000 do kept[i] = {i} end "
+                              "hoard = {} for i = 1, 200000 do hoard[i] = {i} end hoard = nil";
+  static const char goes_on[] = "for i = 1, 300000 do last = {i} end assert(#kept == 20000)";
+  const size_t limit = 6 << 20;
+  struct ending ending;
+  lua_State *L = new_state(0, &ending);
+  luaL_openlibs(L);
+  for (int round = 1; round <= 5; ++round) {
+    run(L, hoard);
+    CHECK(stats_of(L).resident_bytes > 2 * limit);
+    CHECK(ace_lua_set_limit(L, limit) == 0);
+    run(L, goes_on);
+    CHECK(stats_of(L).resident_bytes <= limit);
+    CHECK(ace_lua_set_limit(L, 0) == limit);
+  }
+  run(L, "hoard = {} for i = 1, 200000 do hoard[i] = {i} end");
+  ace_lua_set_limit(L, limit);
+  CHECK(luaL_loadstring(L, goes_on) == LUA_ERRMEM || lua_pcall(L, 0, 0, 0) == LUA_ERRMEM);
+  ace_lua_set_limit(L, 0);
+  lua_settop(L, 0);
+  run(L, "hoard = nil");
   lua_close(L);
   CHECK(ending.stats.live_blocks == 0);
 }
@@ -448,6 +476,7 @@ int main(void) {
   life(lua_close);
   limits();
   garbage_within_a_limit();
+  lowered_limit();
   stopped_collector();
   quick_close();
   many_states();
