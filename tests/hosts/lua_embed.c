@@ -166,8 +166,9 @@ static void garbage_within_a_limit(void) {
 
 /* A limit below what the state holds counts as soon as its garbage is collected; live data does not fit in. */
 static void lowered_limit(void) {
-  static const char hoard[] = "kept = {} for i = 1, 20000 do kept[i] = {i} end "
-                              "hoard = {} for i = 1, 200000 do hoard[i] = {i} end hoard = nil";
+  static const char hoard[] =
+      "kept = {} for i = 1, 20000 do kept[i] = {i} end "
+      "hoard = {} for i = 1, 200000 do hoard[i] = {i} end hoard = nil";
   static const char goes_on[] = "for i = 1, 300000 do last = {i} end assert(#kept == 20000)";
   const size_t limit = 6 << 20;
   struct ending ending;
