@@ -76,10 +76,13 @@ void look_for_writes(Heap &heap, Superslab *superslab, unsigned from, unsigned t
 // Takes [from, to), which is free, into use; the superslab's claim is held. False at the limit.
 bool take_pages(Heap &heap, Superslab *superslab, unsigned from, unsigned to, LimitTalk &talk) {
   MidBody &body = superslab->mid();
-  look_for_writes(heap, superslab, from, to);
+  size_t fresh = 0;
   if (!are_set(body.present, from, to)) {
-    const size_t fresh = (to - from - PageSet::load(body.present).count(from, to)) * kPage;
+    fresh = (to - from - PageSet::load(body.present).count(from, to)) * kPage;
     if (!may_grow(heap, fresh, talk)) return false;
+  }
+  look_for_writes(heap, superslab, from, to);
+  if (fresh != 0) {
     set_bits(body.present, from, to);
     count_faulted(heap, fresh);
   }

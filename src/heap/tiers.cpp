@@ -228,8 +228,9 @@ size_t release_empty_superslabs(Heap &heap, size_t budget) {
   for (Superslab *s = open_list(heap, Tier::kFree), *next; s != nullptr; s = next) {
     next = s->head.open_next;
     if (s->head.tier != Tier::kFree) continue;
-    size_t bytes = resident_pages(s) * kPage;
-    if (bytes <= budget - given && release(heap, s)) given += bytes;
+    if (resident_pages(s) * kPage > budget - given) continue;
+    const uint64_t before = heap.counters.released_bytes.get();  // a purger may have come first
+    if (release(heap, s)) given += heap.counters.released_bytes.get() - before;
   }
   return given;
 }

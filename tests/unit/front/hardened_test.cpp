@@ -212,6 +212,18 @@ TEST_F(HardenedTest, WhatWasWrittenToFreeMemoryIsInNoNewBlock) {
   }
 }
 
+TEST_F(HardenedTest, ARefusedRunLeavesNoBlameToTheNextBlock) {
+  auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, 60000));
+  ace_heap_free(heap, p);
+  p[20] = 0xff;
+  ace_heap_set_limit(heap, stats().resident_bytes);
+  EXPECT_EQ(ace_heap_alloc(heap, 400000), nullptr);  // p's pages and more
+  ace_heap_set_limit(heap, 0);
+  void *innocent = ace_heap_alloc(heap, 3000000);
+  EXPECT_TRUE(misuse.take().empty());
+  ace_heap_free(heap, innocent);
+}
+
 TEST_F(HardenedTest, AnErrorTellsWhatIsKnown) {
   auto *p = static_cast<unsigned char *>(ace_heap_alloc(heap, 41));
   p[41] ^= 1;
