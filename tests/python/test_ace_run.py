@@ -77,8 +77,14 @@ def test_a_report_to_a_device_is_not_read_back():
     assert done.returncode == 0 and "/dev/full is no file" in done.stderr
 
 
-@pytest.mark.parametrize("place, said", [("none", "active"), ("stderr", "--report-to stderr: what was reported"),
-                                         ("/nowhere/lines", "there is no folder /nowhere")])  # fmt: skip
+@pytest.mark.parametrize("option", ["--log", "--playbook", "--record", "--report-to"])
+def test_files_that_cannot_be_written_are_told_before_the_program_runs(option, tmp_path):
+    for place, said in [("/nowhere/file", "there is no folder /nowhere"), (tmp_path, "is a folder")]:
+        done = ace("run", option, place, "--", PYTHON, "-c", "print('it ran')")
+        assert (done.returncode, done.stdout) == (1, "") and said in done.stderr
+
+
+@pytest.mark.parametrize("place, said", [("none", "active"), ("stderr", "--report-to stderr: what was reported")])
 def test_a_screen_says_nothing_wrong(place, said):
     done = ace("run", "--report", "--report-to", place, "--", PYTHON, "-c", "raise SystemExit(4)")
     assert done.returncode == 4 and said in done.stderr and "nothing was reported" not in done.stderr

@@ -96,7 +96,7 @@ def command_of(arguments: argparse.Namespace, usage: str) -> List[str]:
 
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
-    """The options that were given, as the variables that carry them."""
+    """The options that were given, as the variables that carry them. Failure where a file cannot be written."""
     settings = {}
     for option in options():
         if option.name not in chosen:
@@ -104,6 +104,9 @@ def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
         value = chosen[option.name]
         *words, last = option.values.split("|")
         if last == "a file's path" and value not in words:
+            # A playbook that may only be read is of use, too.
+            if option.name != "playbook" or not os.path.isfile(value):
+                require_place(value)
             value = os.path.abspath(value)  # the processes may change their working folder before they write
         settings[option.environment] = value
     return settings
@@ -148,10 +151,6 @@ def why_not_shown(lines: str) -> Optional[str]:
         return "--report-to stderr"
     if os.path.exists(lines) and not os.path.isfile(lines):
         return "%s is no file" % lines
-    try:
-        require_place(lines)
-    except Failure as failure:
-        return str(failure)
     return None
 
 
