@@ -17,24 +17,34 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the rest
 HeapCounts g_counts;
 OpenHeap *g_open;
 
-// Whether only this thread can be inside a heap: ACE's own, which give memory back and publish statistics, do
-// not count.
-bool is_only_thread() {
+// How many threads may be inside a heap: ACE's own, which give memory back and publish statistics, do not
+// count.
+unsigned count_threads() {
   DIR *tasks = opendir("/proc/self/task");
-  if (tasks == nullptr) return false;
+  if (tasks == nullptr) return 0;
   unsigned count = 0;
   while (const dirent *task = readdir(tasks)) {
     if (task->d_name[0] == '.') continue;
     char path[300], name[32] = "";
     snprintf(path, sizeof path, "/proc/self/task/%s/comm", task->d_name);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-      if (read(fd, name, sizeof name - 1) < 0) name[0] = '\0';
-      close(fd);
-    }
-    count += strcmp(name, "ace-worker\n") != 0 && strcmp(name, "ace-publisher\n") != 0;
+    if (fd < 0) continue;  // it has just ended
+    const bool is_there = read(fd, name, sizeof name - 1) > 0;
+    close(fd);
+    count += is_there && strcmp(name, "ace-worker\n") != 0 && strcmp(name, "ace-publisher\n") != 0;
   }
   closedir(tasks);
+  return count;
+}
+
+bool is_only_thread() {
+  constexpr unsigned kTries = 20, kMicroseconds = 1000;
+  unsigned count = count_threads();
+  // One of ACE's own that has just begun still has the program's name.
+  for (unsigned n = 1; n < kTries && count > 1; ++n) {
+    usleep(kMicroseconds);
+    count = count_threads();
+  }
   return count == 1;
 }
 

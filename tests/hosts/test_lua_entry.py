@@ -53,6 +53,19 @@ def test_state_that_is_never_closed_is_reported(run, lua):
     assert result.heap(host["host"])["live_blocks"] > 50_000
 
 
+def test_a_worker_that_has_no_name_yet_is_not_the_programs(run, lua, preload, free_watch, tmp_path):
+    source, slow = tmp_path / "slow.c", tmp_path / "libslow.so"
+    source.write_text(
+        "#define _GNU_SOURCE\n#include <pthread.h>\n#include <sys/prctl.h>\n#include <unistd.h>\n"
+        "int pthread_setname_np(pthread_t thread, const char *name) {\n"
+        "  (void)thread;\n  usleep(8000);\n  return prctl(PR_SET_NAME, name);\n}\n"
+    )
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, source], check=True)
+    code = "local t = {} for i = 1, 30000 do t[i] = {i} end t = nil collectgarbage() os.exit(0)"
+    for _ in range(3):
+        run([lua, "-e", code], env={"LD_PRELOAD": "%s %s %s" % (preload, free_watch, slow)}).check_sound()
+
+
 def test_exit_status_and_errors_pass_through(run, lua):
     assert run([lua, "-e", "os.exit(7)"]).returncode == 7
     failed = run([lua, "-e", "error('on purpose')"])
