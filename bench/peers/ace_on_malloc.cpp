@@ -4,6 +4,7 @@
 //
 // There are no heaps: a "heap" here only counts. Every pointer is malloc's, so none is ever foreign.
 #include <dlfcn.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,7 @@ void ace_heap_destroy(ace_heap *heap) noexcept {
   free(heap);
 }
 
+size_t ace_usable_size(const void *p) noexcept { return malloc_usable_size(const_cast<void *>(p)); }
 void *ace_heap_alloc(ace_heap *, size_t size) noexcept { return malloc(at_least_one(size)); }
 void *ace_heap_alloc_kind(ace_heap *, size_t size, ace_kind) noexcept { return malloc(at_least_one(size)); }
 void *ace_heap_calloc(ace_heap *, size_t count, size_t size, ace_kind) noexcept {

@@ -57,6 +57,7 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   }
   vm->has_kinds = config.kind_groups != 0;
   vm->collector = &vm->no_collector;
+  vm->size_mask = SIZE_MAX;
   update_watch(*vm);
   vm->limit = options->limit;
   vm->on_close = options->on_close;
@@ -109,7 +110,7 @@ void free_first_block(ace_lua_vm &vm, size_t size) {
   if (block == vm.first_block) {
     free_first_block(vm, size);
   } else {
-    ace_heap_free_sized(vm.heap, block, size);
+    ace_heap_free_sized(vm.heap, block, size & vm.size_mask);
   }
   return nullptr;
 }
@@ -136,9 +137,9 @@ void free_first_block(ace_lua_vm &vm, size_t size) {
   if (++vm.frees == kFreesOfASweep || block == vm.first_block) [[unlikely]]
     return free_watched(vm, block, size);
   if (vm.frees > kFreesOfASweep) {
-    ace_heap_free_swept(vm.heap, block, size);
+    ace_heap_free_swept(vm.heap, block, size & vm.size_mask);
   } else {
-    ace_heap_free_sized(vm.heap, block, size);
+    ace_heap_free_sized(vm.heap, block, size & vm.size_mask);
   }
   return nullptr;
 }

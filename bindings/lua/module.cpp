@@ -140,7 +140,11 @@ struct Core {
   static int limit(lua_State *L) {
     ace_lua_vm *vm = vm_of(L);
     size_t former = vm->limit;
-    if (f().type(L, 1) > kNil) former = ace_lua_vm_set_limit(vm, static_cast<size_t>(number(L, 1)));
+    if (f().type(L, 1) > kNil) {
+      const double asked = number(L, 1);
+      const auto whole = static_cast<size_t>(asked);
+      former = ace_lua_vm_set_limit(vm, whole + (static_cast<double>(whole) < asked));  // 0.5 is not none
+    }
     push_number(L, former);
     return 1;
   }

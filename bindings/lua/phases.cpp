@@ -127,6 +127,16 @@ bool finalize_once_more(const ace_lua_vm &vm, void *block) {
   return true;
 }
 
+// LuaJIT that is refused memory for a closure's upvalues frees the closure by too small a size, which hardened
+// heaps judge: what they say of a block is what was asked for.
+size_t size_mask_of(const ace_lua_vm &vm) {
+  constexpr size_t kAsked = 5;
+  void *block = vm.api.finalizes_in_rounds != 0 ? ace_heap_alloc(vm.heap, kAsked) : nullptr;
+  const bool is_hardened = block != nullptr && ace_usable_size(block) == kAsked;
+  ace_heap_free(vm.heap, block);
+  return is_hardened ? 0 : SIZE_MAX;
+}
+
 }  // namespace
 
 namespace ace::lua {
@@ -234,6 +244,7 @@ void ace_lua_attach(ace_lua_vm *vm, lua_State *L, const ace_lua_api *api) {
   anchor_end(*vm, L);
   push_mark(*vm, L, vm->sentinel);
   api->settop(L, -2);
+  vm->size_mask = size_mask_of(*vm);
   learn_how_it_stops(*vm);
   vm->attached = true;
   update_watch(*vm);

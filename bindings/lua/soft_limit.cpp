@@ -1,7 +1,7 @@
 // LuaJIT and Lua 5.1 do not collect before they fail: at its limit a state would get "not enough memory" while
-// it is full of garbage. For them the heap's limit lies below the one that was asked for. Who reaches it gets
-// the rest, and the collector is told to do a whole cycle at its next step, which the VM takes where that is
-// safe.
+// it is full of garbage. For them the heap's limit lies below the one that was asked for. Who reaches it gets a
+// part of the rest, and the collector is told to do a whole cycle at its next step, which the VM takes where
+// that is safe.
 //
 // A limit that is lowered may lie below what the state holds already, garbage included. It counts from the end
 // of the next whole cycle on.
@@ -11,6 +11,8 @@
 // block.
 #include <stdlib.h>
 #include <string.h>
+
+#include <algorithm>
 
 #include "lua/vm.h"
 
@@ -24,22 +26,32 @@ constexpr int kUnbounded = 0;  // a step with this multiplier ends with the cycl
 // What a VM may take beyond, between our word to its collector and the step that hears it.
 constexpr size_t kReserveShare = 4;
 // With less than this to go it is not worth a cycle.
-constexpr size_t kReserveMin = size_t{64} << 10;
+constexpr size_t kReserveMin = size_t{16} << 10;
+// So much may be taken beyond a limit that is less than what is held, for the step to be reached.
+constexpr size_t kGrace = size_t{64} << 10;
 
 bool collects_late(const ace_lua_vm &vm) { return vm.stopped != nullptr; }
 bool is_stopped(const ace_lua_vm &vm) { return *vm.stopped == vm.stopped_value; }
 
-bool is_collecting(const ace_lua_vm &vm) {
-  Stage stage;
-  return vm.layout != nullptr && stage_of(*vm.layout, vm.collector, stage) && stage != Stage::kRests;
-}
+// What it finalizes was found dead before, so that it counts as a part of the cycle here.
+bool is_collecting(const ace_lua_vm &vm) { return vm.layout != nullptr && *vm.collector != 0; }
 
-// Has the collector do a whole cycle at its next step.
+// Has the collector do a whole cycle at its next step. Again and again, where something came between: VMs put a
+// former threshold back after a finalizer, and programs set a multiplier of their own.
 void urge(ace_lua_vm &vm) {
+  const int former = vm.api.control(vm.state, kSetStepMultiplier, kUnbounded);
+  if (!vm.urged || former != kUnbounded) vm.step_multiplier = former;
   vm.urged = true;
   vm.urged_midway = is_collecting(vm);
-  vm.step_multiplier = vm.api.control(vm.state, kSetStepMultiplier, kUnbounded);
-  vm.api.control(vm.state, kRestart, 0);
+  *vm.stopped = 0;  // so much memory is to be allocated for the next step; `restart` would set the present size
+}
+
+void end_urge(ace_lua_vm &vm) {
+  if (!vm.urged) return;
+  vm.urged = false;
+  const int present = vm.api.control(vm.state, kSetStepMultiplier, vm.step_multiplier);
+  // The program may have set another since.
+  if (present != kUnbounded) vm.api.control(vm.state, kSetStepMultiplier, present);
 }
 
 void give(ace_lua_vm &vm, size_t limit) {
@@ -50,19 +62,23 @@ void give(ace_lua_vm &vm, size_t limit) {
 size_t reserve_beside(const ace_lua_vm &vm, size_t used) {
   const size_t left = vm.cap > used ? vm.cap - used : 0;
   // A state that is full of live data comes closer step by step.
-  return left / 2 < vm.cap / kReserveShare ? left / 2 : vm.cap / kReserveShare;
+  return std::min(left / 2, vm.cap / kReserveShare);
 }
 
-// Gives the heap the cap less the reserve, where there is one of at least `least` bytes. Returns what is
-// resident.
-size_t arm(ace_lua_vm &vm, size_t least) {
+size_t resident_bytes(const ace_lua_vm &vm) {
+  ace_stats stats;
+  ace_heap_stats(vm.heap, &stats, sizeof stats);
+  return stats.resident_bytes;
+}
+
+// Gives the heap the cap less the reserve, where there is one of at least `least` bytes.
+void arm(ace_lua_vm &vm, size_t least) {
   ace_stats stats;
   ace_heap_stats(vm.heap, &stats, sizeof stats);
   size_t reserve = reserve_beside(vm, stats.resident_bytes);
   // Free blocks count as resident. Who needs another page has filled them, with garbage perhaps.
   if (reserve < least) reserve = reserve_beside(vm, stats.live_bytes);
   give(vm, reserve < least ? vm.cap : vm.cap - reserve);
-  return stats.resident_bytes;
 }
 
 }  // namespace
@@ -99,46 +115,52 @@ void learn_how_it_stops(ace_lua_vm &vm) {
 void arm_limit(ace_lua_vm &vm) {
   if (vm.shares) return;
   vm.cap = vm.limit;
-  if (!collects_late(vm) || vm.limit == 0) return give(vm, vm.limit);
-  const auto is_tight = [&] { return arm(vm, kReserveMin) + 2 * kReserveMin > vm.limit; };
-  if (!is_tight() || is_stopped(vm)) return;
-  ace_trim(vm.heap, SIZE_MAX);
-  if (!is_tight()) return;
-  // The new limit lies within what the state holds, garbage included. A collection here would call finalizers,
-  // and throw their errors, where nothing need catch them: the next step does it, and has to be reached.
-  ace_stats stats;
-  ace_heap_stats(vm.heap, &stats, sizeof stats);
-  if (stats.resident_bytes > vm.limit) vm.cap = stats.resident_bytes + kReserveMin;
-  if (!vm.urged) urge(vm);
-  give(vm, vm.cap);
+  if (!collects_late(vm)) return give(vm, vm.limit);
+  if (vm.limit == 0) {
+    end_urge(vm);
+    return give(vm, 0);
+  }
+  const auto is_tight = [&] { return resident_bytes(vm) + 2 * kReserveMin > vm.limit; };
+  if (is_tight() && !is_stopped(vm)) {
+    ace_trim(vm.heap, SIZE_MAX);
+    if (is_tight()) {
+      // The new limit lies within what the state holds, garbage included. A collection here would call
+      // finalizers, and throw their errors, where nothing need catch them: the next step does it, and has to be
+      // reached.
+      const size_t resident = resident_bytes(vm);
+      if (resident > vm.limit) vm.cap = resident + kGrace;
+      urge(vm);
+      return give(vm, vm.cap);
+    }
+  }
+  arm(vm, kReserveMin);
 }
 
-int near_limit(ace_heap *heap, size_t, void *context) {
+int near_limit(ace_heap *heap, size_t missing, void *context) {
   auto &vm = *static_cast<ace_lua_vm *>(context);
-  if (!vm.attached || vm.closing || !collects_late(vm)) return 0;
-  const size_t present = ace_heap_set_limit(heap, vm.cap);
+  if (!vm.attached || !collects_late(vm)) return 0;
+  const size_t present = ace_heap_set_limit(heap, vm.armed);
   if (present != vm.armed) {
     ace_heap_set_limit(heap, present);  // the host's own
     return 0;
   }
-  vm.armed = vm.cap;
-  if (!vm.urged && !is_stopped(vm)) urge(vm);
-  return present < vm.cap;
+  if (!vm.closing && !is_stopped(vm)) urge(vm);
+  // What is too large for the rest fails, and leaves it as it is. Where the collector was not heard yet there
+  // is another part of it for who comes next.
+  if (missing > vm.cap - vm.armed) return 0;
+  give(vm, vm.armed + missing + (vm.cap - vm.armed - missing) / 2);
+  return 1;
 }
 
 void after_collection(ace_lua_vm &vm) {
-  if (!collects_late(vm) || vm.limit == 0) return;
+  if (!collects_late(vm)) return;
   // A cycle that had begun before we asked for it leaves what died since: there is to be another one, however
   // little is left.
-  const bool again = vm.urged && vm.urged_midway;
-  if (!again) vm.cap = vm.limit;
-  if (vm.urged) {
-    vm.urged = false;
-    const int present = vm.api.control(vm.state, kSetStepMultiplier, vm.step_multiplier);
-    // The program may have set another since.
-    if (present != kUnbounded) vm.api.control(vm.state, kSetStepMultiplier, present);
-    ace_trim(vm.heap, SIZE_MAX);  // so that what is resident tells what is live
-  }
+  const bool was_urged = vm.urged, again = vm.urged && vm.urged_midway;
+  end_urge(vm);
+  if (vm.limit == 0) return;
+  if (was_urged) ace_trim(vm.heap, SIZE_MAX);  // so that what is resident tells what is live
+  vm.cap = again ? std::max(vm.limit, std::min(vm.cap, resident_bytes(vm) + kGrace)) : vm.limit;
   arm(vm, again ? 1 : kReserveMin);
 }
 

@@ -28,6 +28,8 @@ struct ace_lua_vm {
   void *first_block;  // the state itself: allocated first, and freed last
   int frees;          // in a row; kUntouched: nothing was allocated or freed since a mark was armed
 
+  size_t size_mask;  // 0: what the VM says of a block's size is not told to the heap
+
   // phases.cpp. An allocation takes the longer way where the collector's state is not what was seen last.
   const uint8_t *collector;  // the VM's own where its place is known, else `no_collector`
   uint8_t seen;              // kNoState: it always takes that way
@@ -62,10 +64,10 @@ struct ace_lua_vm {
   void *former_ud;
 
   // soft_limit.cpp
-  size_t limit;              // what was asked for; 0: none
-  size_t cap;                // the same, or more for a cycle where that is less than the state holds
-  size_t armed;              // what the heap has been given of it
-  const uintptr_t *stopped;  // a word of the VM's that is `stopped_value` while its collector is stopped
+  size_t limit;        // what was asked for; 0: none
+  size_t cap;          // the same, or more for a cycle where that is less than the state holds
+  size_t armed;        // what the heap has been given of it
+  uintptr_t *stopped;  // the VM's threshold for its next step; `stopped_value` while its collector is stopped
   uintptr_t stopped_value;
   bool urged;           // its collector was told to do a whole cycle at once
   bool urged_midway;    // while it was in one

@@ -19,7 +19,8 @@ pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 // A finalizer gets nothing but its state and must know by itself whose API it may call: one for each library.
 template <int kLibrary>
 int collected(lua_State *L) {
-  return ace_lua_collected(*static_cast<ace_lua_mark **>(g_libraries[kLibrary].touserdata(L, 1)), L);
+  auto *mark = static_cast<ace_lua_mark **>(g_libraries[kLibrary].touserdata(L, 1));
+  return mark != nullptr ? ace_lua_collected(*mark, L) : 0;
 }
 constexpr ace_lua_function kCollected[kLibraries] = {collected<0>, collected<1>, collected<2>, collected<3>};
 
