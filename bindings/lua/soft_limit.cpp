@@ -30,8 +30,8 @@ constexpr size_t kReserveMin = size_t{16} << 10;
 // So much may be taken beyond a limit that is less than what is held, for the step to be reached.
 constexpr size_t kGrace = size_t{64} << 10;
 
-bool collects_late(const ace_lua_vm &vm) { return vm.stopped != nullptr; }
-bool is_stopped(const ace_lua_vm &vm) { return *vm.stopped == vm.stopped_value; }
+bool collects_late(const ace_lua_vm &vm) { return vm.threshold != nullptr; }
+bool is_stopped(const ace_lua_vm &vm) { return *vm.threshold == vm.stopped_threshold; }
 
 // What it finalizes was found dead before, so that it counts as a part of the cycle here.
 bool is_collecting(const ace_lua_vm &vm) { return vm.layout != nullptr && *vm.collector != 0; }
@@ -43,7 +43,7 @@ void urge(ace_lua_vm &vm) {
   if (!vm.urged || former != kUnbounded) vm.step_multiplier = former;
   vm.urged = true;
   vm.urged_midway = is_collecting(vm);
-  *vm.stopped = 0;  // so much memory is to be allocated for the next step; `restart` would set the present size
+  *vm.threshold = 0;  // `restart` would set the present size, and what is freed first would put the step off
 }
 
 void end_urge(ace_lua_vm &vm) {
@@ -105,8 +105,8 @@ void learn_how_it_stops(ace_lua_vm &vm) {
     word = i;
   }
   if (found == 1) {  // else it is none of the VMs that we know
-    vm.stopped = &state[word];
-    vm.stopped_value = stopped[word];
+    vm.threshold = &state[word];
+    vm.stopped_threshold = stopped[word];
     state[word] = running[word];  // when it would have collected next
   }
   free(running);

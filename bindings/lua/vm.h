@@ -64,14 +64,14 @@ struct ace_lua_vm {
   void *former_ud;
 
   // soft_limit.cpp
-  size_t limit;        // what was asked for; 0: none
-  size_t cap;          // the same, or more for a cycle where that is less than the state holds
-  size_t armed;        // what the heap has been given of it
-  uintptr_t *stopped;  // the VM's threshold for its next step; `stopped_value` while its collector is stopped
-  uintptr_t stopped_value;
-  bool urged;           // its collector was told to do a whole cycle at once
-  bool urged_midway;    // while it was in one
-  int step_multiplier;  // what it had before
+  size_t limit;                 // what was asked for; 0: none
+  size_t cap;                   // the same, or more for a cycle where that is less than the state holds
+  size_t armed;                 // what the heap has been given of it
+  uintptr_t *threshold;         // the VM's own: so much memory is to be allocated for its collector's next step
+  uintptr_t stopped_threshold;  // what it is while the program has stopped the collector
+  bool urged;                   // its collector was told to do a whole cycle at once
+  bool urged_midway;            // while it was in one
+  int step_multiplier;          // what it had before
 };
 
 namespace ace::lua {
