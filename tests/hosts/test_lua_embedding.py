@@ -35,17 +35,19 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
 
 
-def execute(*command):
+def execute(*command, **settings):
     return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=300, env=clean_environment()
+        list(map(str, command)), capture_output=True, text=True, timeout=300, env=dict(clean_environment(), **settings)
     )
 
 
 def test_embedding(package, tmp_path):
     is_luajit = ["-DLUAJIT"] if package == "luajit" else []
     host = build(["cc", "-std=c99"], HERE / "lua_embed.c", tmp_path / "host", package, *is_luajit)
-    result = execute(host)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "all holds\n", "")
+    # On hardened heaps the blocks of 5.1 do not fit its limits, and 5.3 has no room for a finalizer below them.
+    for settings in [{}] + [{"ACE_HARDENED": "on"}] * (package in ("luajit", "lua5.4")):
+        result = execute(host, **settings)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "all holds\n", ""), settings
 
 
 def test_header_is_cpp(package, tmp_path):
