@@ -12,6 +12,7 @@ A process publishes nothing while nobody asks, and a thread of its own answers: 
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import pwd
 import re
@@ -105,7 +106,7 @@ def watch(pid: int, timeout: float = PATIENCE) -> WatchedProcess:
     CannotWatch where there is no such process, it has no statistics page (it was started without option `stats_page`),
     the page is another user's or another release's, or nobody answers within `timeout` seconds.
     """
-    return WatchedProcess(pid, timeout)
+    return WatchedProcess(operator.index(pid), timeout)
 
 
 def watchable() -> List[int]:
