@@ -29,8 +29,8 @@ def library(build, name=PRELOAD):
 
 
 def environment(preloaded=(), report=None, **settings):
-    """The environment of a program: stock without libraries to preload; with them ACE reports to the file. Settings
-    of ours and of the interpreters that we have ourselves are not passed on."""
+    """The environment of a program: stock without libraries to preload; with them ACE reports to the file. What is set
+    here for ACE and the interpreters is left out."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LUA_", "PYTHON", "LD_PRELOAD"))}
     if preloaded:
         env.update(LD_PRELOAD=" ".join(map(str, preloaded)), ACE_REPORT=str(report))
@@ -43,11 +43,13 @@ class Reports:
     def __init__(self, path):
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         self.hosts = [line for line in lines if "host" in line]
+        self.heaps = [line for line in lines if "host" not in line]
         self.active = sum(host["active"] for host in self.hosts)
         self.foreign = sum(host.get("foreign", 0) for host in self.hosts)
         self.leaked = sum(host.get("leaked", 0) for host in self.hosts)
-        self.broken = sorted({"%s: %s" % (line["name"], line["audit"]) for line in lines
-                              if line.get("audit", "ok") != "ok"})  # fmt: skip
+        # A heap in which other threads may still be has no audit.
+        self.broken = sorted({"%s: %s" % (heap["name"], heap["audit"]) for heap in self.heaps
+                              if heap.get("audit", "ok") != "ok"})  # fmt: skip
 
     def why_inactive(self):
         """Empty where ACE was active in every process that wrote."""
@@ -58,6 +60,8 @@ class Reports:
     def problems(self):
         """What is wrong, in words; nothing where ACE was active and its heaps are sound."""
         found = ["ACE was not active: %s" % self.why_inactive()] if self.why_inactive() else []
+        if not found and not self.heaps:
+            found.append("no heap was reported")
         found += ["audit of heap %s" % line for line in self.broken]
         if self.foreign or self.leaked:
             found.append("%d foreign pointers, %d leaked blocks" % (self.foreign, self.leaked))
