@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from harness import cpython, machine, matrix, measure, peers, pictures, programs, report, service
-from harness.errors import Trouble
+from harness import cpython, machine, matrix, measure, peers, pictures, programs, report, service, session
+from harness.errors import Failed, Skipped, Trouble
 from harness.results import Store, good_rows, key_of, write
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -197,7 +197,7 @@ class Session:
         self.built = machine.build_options(options.build)
         self.found, self.missing = peers.find(options.build, options.peer)
         self.extra = [peer for peer in self.found if peer in {text.partition("=")[0] for text in options.peer}]
-        self.bench = measure.Bench(options.build, measure.choose_core(options.core), options.timeout)
+        self.bench = session.Bench(options.build, session.choose_core(options.core), options.timeout)
         self.store = Store(options.output, self.warn)
         self.outputs = {}  # program key: (hash, peer) of the first good run
         self.failed = 0
@@ -311,11 +311,11 @@ class Session:
             row.update(measured, status="ok")
             if samples:
                 self.store.add_samples(cell.key, samples)
-        except measure.Skipped as reason:
+        except Skipped as reason:
             row.update(status="skipped", note=str(reason))
             self.skipped.add(cell.key[:-1])
             self.say("skipped: %s on %s: %s" % (cell.program.title, cell.peer.name, reason))
-        except measure.Failed as reason:
+        except Failed as reason:
             row.update(status="failed", note=str(reason))
             self.failed += 1
             self.console.print("failed: %s on %s: %s" % (cell.program.title, cell.peer.name, escape(str(reason))),
@@ -329,7 +329,7 @@ class Session:
         if output:
             known, peer = self.outputs.setdefault(cell.program.key, (output, cell.peer.name))
             if output != known:
-                raise measure.Failed("its output differs from that on %s" % peer)
+                raise Failed("its output differs from that on %s" % peer)
         return measured, samples
 
     def loops_of(self, program):

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import measure, peers
+from harness import figures, measure, peers, session
 from harness.errors import Trouble
 from harness.programs import BENCH
 
@@ -33,7 +33,7 @@ class Service:
         self.host, self.length, self.peer = host, length, peer
         script = BENCH / "vm" / ("rhythm.py" if kind == "cpython" else "rhythm.lua")
         name = "-".join((host, length, peer.name))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(measure.FOREIGN_SETTINGS)}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(session.FOREIGN_SETTINGS)}
         environment.update(peer.environment(kind, build, scratch / (name + ".report")))
         # Its rest is longer than anybody looks: it is ended from here.
         command = [interpreter, script, records, 1, 3600 + seconds, 1, CYCLES[length], 1]
@@ -80,7 +80,7 @@ class Service:
             upto = [(at, held) for at, held in beyond if at <= until]
             if upto and beyond[-1][0] >= until * 0.98:
                 row["at %d s" % until] = round(upto[-1][1], 2)
-                row["mean of %d s" % until] = round(measure.integral(upto) / upto[-1][0], 2) if len(upto) > 1 else None
+                row["mean of %d s" % until] = round(figures.integral(upto) / upto[-1][0], 2) if len(upto) > 1 else None
         return row
 
 

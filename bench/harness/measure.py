@@ -5,7 +5,6 @@ the address space and the loaded libraries. In the part `swell` resident memory 
 A run that was not on the allocator that it should be on has failed, whatever its times.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,82 +15,21 @@ import threading
 import time
 from pathlib import Path
 
-from harness import peers
-from harness.errors import Trouble
+from harness import peers, service
+from harness.errors import Failed, Skipped
+from harness.figures import heap_figures, read_lines, reported, swell_figures
 from harness.programs import steady
 
 SAMPLE_SECONDS = 0.01
-# A little before the end of a rest: what follows must not be in it yet.
-REST_MARGIN_SECONDS = 0.05
 PAGE = os.sysconf("SC_PAGESIZE")
-# Nothing that steers an allocator or an interpreter may come in from outside.
-FOREIGN_SETTINGS = ("ACE_", "LUA_", "LD_", "PYTHON", "VIRTUAL_ENV", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_")
-
-
 # How libpeer-bump.so ends a program whose garbage does not fit (bench/peers/bump.cpp).
 TOO_MUCH = 97
-
-
-class Failed(Exception):
-    """The run does not count; the text says why."""
-
-
-class Skipped(Exception):
-    """The program cannot be run on this peer, and it is not worth while to try again."""
-
-
-class Bench:
-    """What all runs share. core: where programs run; None: anywhere."""
-
-    def __init__(self, build, core, timeout):
-        self.build = build = build.resolve()
-        self.core = core
-        self.timeout = timeout
-        self.launcher = build / "bench" / "launch"
-        if not self.launcher.exists():
-            raise Trouble("there is no bench/launch in the build folder: configure it with -Dbench=true and build, or "
-                          "start by bench/run, which does so")  # fmt: skip
-        self.lock = lock_core(core)
-        self.base = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
-        # Hash values decide the order of sets: the same in all runs.
-        self.base["PYTHONHASHSEED"] = "0"
-
-    def stay_aside(self):
-        """The harness itself keeps off the core of the programs."""
-        others = os.sched_getaffinity(0) - {self.core}
-        if others:
-            os.sched_setaffinity(0, others)
-
-
-def lock_core(core):
-    """Two sessions on one core would measure each other. Returns what holds the lock."""
-    path = Path(tempfile.gettempdir()) / ("ace-bench-core-%s.lock" % core)
-    try:
-        file = open(path, "a")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise Trouble("another bench/run uses core %s: wait for its end, or choose another by --core" % core) from None
-    except OSError:
-        return None  # somebody else's file: no lock is better than no run
-    return file
-
-
-def choose_core(wanted):
-    """The core for the programs: the last of those that may be used, or what the user says."""
-    usable = os.sched_getaffinity(0)
-    if wanted is None:
-        return max(usable)
-    if wanted not in usable:
-        raise Trouble("--core %d cannot be used here; there are %s" % (wanted, ", ".join(map(str, sorted(usable)))))
-    return wanted
 
 
 def run(program, peer, bench, loops=None):
     """Runs it once. Returns the row's measured columns and the samples. Raises Failed."""
     with tempfile.TemporaryDirectory(prefix="ace-bench-") as scratch:
         if program.way == "service":
-            from harness import service
-
             return service.run(program, peer, bench, Path(scratch))
         return _Run(program, peer, bench, Path(scratch), loops).result()
 
@@ -311,29 +249,6 @@ class _Run:
         }  # fmt: skip
 
 
-def reported(peer, kind, report_file):
-    """What the library inside wrote at the end, if it writes anything. Raises Failed where it was not active."""
-    if not peer.reports(kind):
-        return {}
-    lines = read_lines(report_file)
-    hosts = [line for line in lines if "host" in line]
-    heaps = [line for line in lines if "name" in line]
-    if not hosts or not all(host["active"] for host in hosts):
-        reasons = "; ".join(host["reason"] for host in hosts if host["reason"]) or "no host was entered"
-        raise Failed("%s was not active: %s" % (peer.name, reasons))
-    broken = [heap["audit"] for heap in heaps if heap["audit"] not in ("ok", "not audited")]
-    if broken:
-        raise Failed("a heap is damaged: %s" % broken[0])
-    if peer.hinted and any(heap["purge_by"] != peer.purge for heap in heaps):
-        raise Failed("it was not purged by %s" % peer.purge)
-    if not peer.hinted and peer.kind != "ace":
-        return {}
-    return {
-        "purges": sum(heap.get("purges", 0) for heap in heaps),
-        "purge_seconds": sum(heap.get("purge_ns", 0) for heap in heaps) / 1e9,
-    }
-
-
 def resident_bytes(pid):
     """0 where it has ended."""
     try:
@@ -358,65 +273,3 @@ def worker_seconds(pid, known):
 
 def kilobytes(number):
     return number * 1024 if number >= 0 else None
-
-
-def read_lines(path):
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError):
-        return []
-
-
-def swell_figures(samples, marks):
-    """Busy time, memory at the end of the last rest, and memory integrated over time."""
-    ends = [after for (_, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest"]
-    resting = sum(after - at for (at, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest")
-    if not ends or not samples:
-        raise Failed("it told of no rest")
-    until = ends[-1] - REST_MARGIN_SECONDS
-    rest = [resident for at, resident in samples if at <= until][-1]
-    live = [live for _, phase, live in marks if phase == "rest"][-1]
-    return {
-        "value_seconds": samples[-1][0] - resting,
-        "rss_rest": rest,
-        "area": integral(samples),
-        **excess(samples, marks),
-        "live": live or None,
-        "fragmentation": rest / live if live else None,
-    }
-
-
-def excess(samples, marks):
-    """Byte seconds beyond what the process had before it built anything, while it rests; less than that counts as less.
-    Allocators begin with more or less, so that this and how long it rested are kept as well: compare.py takes all from
-    the same start."""
-    before = [resident for at, resident in samples if at <= marks[0][0]]
-    start = before[-1] if before else samples[0][1]
-    rests = [(at, after) for (at, phase, _), (after, _, _) in zip(marks, marks[1:]) if phase == "rest"]
-    beyond = sum(integral([(at, resident - start) for at, resident in samples if begin <= at <= end])
-                 for begin, end in rests)  # fmt: skip
-    return {"excess": beyond, "start": start, "rest_seconds": sum(end - begin for begin, end in rests)}
-
-
-def heap_figures(heaps):
-    """What ACE counted by itself; the sums over a process's heaps."""
-
-    def total(name):
-        return sum(heap.get(name, 0) for heap in heaps)
-
-    return {
-        "purges": total("purges"),
-        "purge_seconds": total("purge_ns") / 1e9,
-        "walk_seconds": (total("purge_ns") - total("purge_call_ns")) / 1e9,
-        "walked_bytes": total("walked_bytes"),
-        "returned_bytes": total("trimmed_bytes"),
-        "rest_heap": total("resident_bytes"),
-        "rest_live_pages": total("live_page_bytes"),
-        "metadata": total("peak_metadata_bytes"),
-        "heap_peak": total("peak_resident_bytes"),
-    }
-
-
-def integral(samples):
-    """Byte seconds, by the trapezoidal rule."""
-    return sum((later - at) * (before + after) / 2 for (at, before), (later, after) in zip(samples, samples[1:]))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import acealloc
 
-from harness import machine, measure, peers
+from harness import machine, measure, peers, session
 from harness.errors import Trouble
 from harness.programs import BENCH, Program, interpreter, matching
 
@@ -69,7 +69,7 @@ def live(program, chosen, bench, rounds):
 
 
 def recorded(program, build, path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(measure.FOREIGN_SETTINGS)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(session.FOREIGN_SETTINGS)}
     environment.update(LD_PRELOAD=str(build / "bindings/preload/libace-preload.so"), ACE_RECORD=str(path))
     environment["PYTHONHASHSEED"] = "0"
     subprocess.run(program.command, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -119,8 +119,8 @@ def main():
     parser.add_argument("--core", type=int)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    core = measure.choose_core(options.core)
-    bench = measure.Bench(options.build, core, 900)
+    core = session.choose_core(options.core)
+    bench = session.Bench(options.build, core, 900)
     found, missing = peers.find(bench.build)
     chosen = peers.choose([name for name in PEERS if name in found], found, missing)
     print("compared: %s" % ", ".join(peer.name for peer in chosen))
@@ -138,9 +138,9 @@ def main():
     text = "\n".join(verdicts(rows)) + "\n"
     (options.folder / "predict.txt").write_text(text)
     hosts = sorted({(host, interpreter(name, None)) for host, _, name, *_ in PROGRAMS if interpreter(name, None)})
-    session = machine.describe(BENCH.parent, chosen, hosts, None, core, machine.build_options(bench.build))
-    session["command"] = session["command"].replace("bench/run", "bench/predict", 1)
-    (options.folder / "machine.json").write_text(json.dumps(session, indent=1) + "\n")
+    described = machine.describe(BENCH.parent, chosen, hosts, None, core, machine.build_options(bench.build))
+    described["command"] = described["command"].replace("bench/run", "bench/predict", 1)
+    (options.folder / "machine.json").write_text(json.dumps(described, indent=1) + "\n")
     print(text)
 
 

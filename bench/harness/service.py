@@ -18,8 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import measure
 from harness.cpython import environment
+from harness.errors import Failed
+from harness.figures import reported, swell_figures
 from harness.programs import BENCH, Program, Selection
 
 SERVICES = BENCH / "services"
@@ -69,7 +70,7 @@ class Load:
 
 
 def run(program, peer, bench, scratch):
-    """Starts it, loads it, ends it. Returns the row's measured columns and the samples. Raises measure.Failed."""
+    """Starts it, loads it, ends it. Returns the row's measured columns and the samples. Raises Failed."""
     load = Load.of(program.args)
     server = Server(program, peer, bench, scratch)
     try:
@@ -104,13 +105,13 @@ class Server:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise measure.Failed("it ended at its start: %s" % self.last_words())
+                raise Failed("it ended at its start: %s" % self.last_words())
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1):
                     return
             except OSError:
                 time.sleep(0.05)
-        raise measure.Failed("it does not answer after %d s: %s" % (START_SECONDS, self.last_words()))
+        raise Failed("it does not answer after %d s: %s" % (START_SECONDS, self.last_words()))
 
     def last_words(self):
         lines = self.error_file.read_text(errors="replace").strip().splitlines()
@@ -127,7 +128,7 @@ class Server:
     def require_peer(self):
         for pid in self.pids():
             if self.peer.path and self.peer.path not in Path("/proc/%d/maps" % pid).read_text():
-                raise measure.Failed("%s was not loaded into process %d of it" % (Path(self.peer.path).name, pid))
+                raise Failed("%s was not loaded into process %d of it" % (Path(self.peer.path).name, pid))
 
     # ---- measuring
 
@@ -147,13 +148,13 @@ class Server:
             stop.set()
             sampler.join()
         if known != sorted(self.pids()):
-            raise measure.Failed("processes of it ended or were started under load: %s" % self.last_words())
+            raise Failed("processes of it ended or were started under load: %s" % self.last_words())
         self.end()
         histogram = histogram_of(times)
-        figures = measure.swell_figures(self.samples, self.marks)
+        figures = swell_figures(self.samples, self.marks)
         busy = sum(after - at for (at, phase, _), (after, _, _) in zip(self.marks, self.marks[1:]) if phase == "build")
         return {
-            **measure.reported(self.peer, self.program.host_kind, self.report_file),
+            **reported(self.peer, self.program.host_kind, self.report_file),
             **figures,
             "seconds_cpu": cpu,
             "value_seconds": busy,
@@ -205,7 +206,7 @@ class Server:
                     begin = time.monotonic_ns()
                     client("large" if number % LARGE_EVERY == 0 else "small", number)
                     times.append(time.monotonic_ns() - begin)
-            except (OSError, http.client.HTTPException, measure.Failed) as reason:
+            except (OSError, http.client.HTTPException, Failed) as reason:
                 troubles.append(reason)
 
         threads = [threading.Thread(target=work, args=(numbers[i::CLIENTS],)) for i in range(CLIENTS)]
@@ -214,7 +215,7 @@ class Server:
         for thread in threads:
             thread.join()
         if troubles:
-            raise measure.Failed("a request failed: %s; %s" % (troubles[0], self.last_words()))
+            raise Failed("a request failed: %s; %s" % (troubles[0], self.last_words()))
         return times
 
     def held(self):
@@ -237,7 +238,7 @@ class Server:
                 file.flush()
                 answer = file.readline()
                 if not answer.endswith(b"\n"):
-                    raise measure.Failed("it ended in the middle of an answer")
+                    raise Failed("it ended in the middle of an answer")
                 return answer
         else:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -247,7 +248,7 @@ class Server:
                 response = connection.getresponse()
                 body = response.read()
                 if response.status != 200 or not body:
-                    raise measure.Failed("HTTP status %d" % response.status)
+                    raise Failed("HTTP status %d" % response.status)
                 return body
 
         return ask

@@ -13,8 +13,22 @@ import subprocess
 import sys
 
 import pytest
-from harness import cli, compare, cpython, machine, matrix, measure, peers, programs, report, results, targets
-from harness.errors import Trouble
+from harness import (
+    cli,
+    compare,
+    cpython,
+    figures,
+    machine,
+    matrix,
+    measure,
+    peers,
+    programs,
+    report,
+    results,
+    session,
+    targets,
+)
+from harness.errors import Failed, Skipped, Trouble
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("ACE_BUILD", REPOSITORY / "build"))
@@ -35,7 +49,7 @@ def row(name, peer, number, seconds, peak=1000, **more):
 @pytest.fixture(autouse=True)
 def unlocked(monkeypatch):
     """A real session may be at work meanwhile."""
-    monkeypatch.setattr(measure, "lock_core", lambda core: None)
+    monkeypatch.setattr(session, "lock_core", lambda core: None)
 
 
 # ---- order
@@ -130,20 +144,20 @@ def test_the_mean_ratio_to_the_best_peer_takes_each_programs_own():
 def test_swell_figures():
     samples = [(n / 10, 100 if n < 20 else 40) for n in range(41)]
     marks = [(0.0, "build", 90), (1.0, "drop", 90), (2.0, "rest", 20), (4.0, "end", 20)]
-    figures = measure.swell_figures(samples, marks)
-    assert figures["rss_rest"] == 40 and figures["live"] == 20 and figures["fragmentation"] == 2.0
-    assert figures["value_seconds"] == pytest.approx(2.0)
-    assert figures["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
-    assert figures["excess"] == pytest.approx(-60 * 2.0), "less than at the start"
-    assert (figures["start"], figures["rest_seconds"]) == (100, 2.0)
-    with pytest.raises(measure.Failed, match="no rest"):
-        measure.swell_figures(samples, marks[:2])
+    seen = figures.swell_figures(samples, marks)
+    assert seen["rss_rest"] == 40 and seen["live"] == 20 and seen["fragmentation"] == 2.0
+    assert seen["value_seconds"] == pytest.approx(2.0)
+    assert seen["area"] == pytest.approx(100 * 1.9 + 70 * 0.1 + 40 * 2.0)
+    assert seen["excess"] == pytest.approx(-60 * 2.0), "less than at the start"
+    assert (seen["start"], seen["rest_seconds"]) == (100, 2.0)
+    with pytest.raises(Failed, match="no rest"):
+        figures.swell_figures(samples, marks[:2])
 
 
 def test_excess_is_what_is_held_while_resting_beyond_the_start():
     samples = [(0.0, 10), (0.9, 10), (1.0, 100), (2.0, 100), (2.1, 30), (4.0, 30), (4.1, 500)]
     marks = [(0.5, "build", 0), (2.1, "rest", 0), (4.0, "build", 0), (4.1, "end", 0)]
-    assert measure.swell_figures(samples, marks)["excess"] == pytest.approx(20 * 1.9)
+    assert figures.swell_figures(samples, marks)["excess"] == pytest.approx(20 * 1.9)
 
 
 def test_excess_counts_from_the_least_start_of_all():
@@ -466,7 +480,7 @@ def test_a_report_from_raw_files(tmp_path, capsys):
 
 def test_a_core_that_is_not_there():
     with pytest.raises(Trouble, match="--core 4096 cannot be used here"):
-        measure.choose_core(4096)
+        session.choose_core(4096)
 
 
 # ---- one real run, where it is possible
@@ -504,7 +518,7 @@ def test_ace_tells_how_its_heap_stands_at_rest(host, interpreter):
         pytest.skip("no libace-preload.so, or no %s" % interpreter)
     (program,) = programs.swell_programs([(host, host, shutil.which(interpreter))], True).programs
     small = (*program.command[:2], "30000", "1", "0.3", "100")
-    measured, samples = measure.run(dataclasses.replace(program, command=small), ace, measure.Bench(BUILD, None, 60))
+    measured, samples = measure.run(dataclasses.replace(program, command=small), ace, session.Bench(BUILD, None, 60))
     assert len(samples) > 5 and measured["purges"] > 0
     assert 0 < measured["walk_seconds"] < measured["purge_seconds"]
     assert 0 < measured["returned_bytes"] < measured["walked_bytes"]
@@ -522,7 +536,7 @@ def test_rhythm(host, interpreter):
     own = peers.find(BUILD)[0]["own"]
     program, _ = programs.rhythm_programs([(host, host, shutil.which(interpreter))], True).programs
     small = (*program.command[:2], "2000", "1", "0.05", "1")
-    measured, samples = measure.run(dataclasses.replace(program, command=small), own, measure.Bench(BUILD, None, 60))
+    measured, samples = measure.run(dataclasses.replace(program, command=small), own, session.Bench(BUILD, None, 60))
     assert measured["excess"] is not None and measured["area"] > 0
 
 
@@ -542,7 +556,7 @@ def test_the_rhythm_is_the_same_in_all_languages():
 @needs_build
 def test_the_limit_that_never_frees(tmp_path):
     library = BUILD / "bench" / "peers" / "libpeer-bump.so"
-    bump, bench = peers.Peer("bump", "bump", os.path.realpath(library)), measure.Bench(BUILD, None, 60)
+    bump, bench = peers.Peer("bump", "bump", os.path.realpath(library)), session.Bench(BUILD, None, 60)
 
     def run(code):
         command = (shutil.which("luajit"), "-e", code)
@@ -552,7 +566,7 @@ def test_the_limit_that_never_frees(tmp_path):
     churn = "local t for i = 1, 300000 do t = tostring(i) .. 'x' end print(t)"
     measured = run(churn)
     assert measured["seconds_cpu"] > 0 and measured["peak_rss"] is None
-    with pytest.raises(measure.Skipped, match="more than fits without freeing"):
+    with pytest.raises(Skipped, match="more than fits without freeing"):
         run("local t for i = 1, 100 do t = string.rep('x', 9e6 + i) end")
 
 
@@ -567,9 +581,9 @@ def test_the_limit_that_never_frees(tmp_path):
     ],
 )
 def test_what_makes_a_run_fail(peer, code, wrong):
-    bench = measure.Bench(BUILD, None, 2)
+    bench = session.Bench(BUILD, None, 2)
     broken = programs.Program("luajit", "luajit", "lua", "x", "", (shutil.which("luajit"), "-e", code))
-    with pytest.raises(measure.Failed, match=wrong):
+    with pytest.raises(Failed, match=wrong):
         measure.run(broken, peer, bench)
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 pytest.importorskip("hdrh")
-from harness import cli, measure, peers, programs, service  # noqa: E402
+from harness import cli, measure, peers, programs, service, session  # noqa: E402
+from harness.errors import Failed  # noqa: E402
 
 
 def jobs(args="2 cycles of 50 requests, rests of 0.4 s", command=("jobs.py", "{port}")):
@@ -18,7 +19,7 @@ def jobs(args="2 cycles of 50 requests, rests of 0.4 s", command=("jobs.py", "{p
 
 @pytest.fixture
 def bench(build):
-    bench = measure.Bench(build, None, 60)
+    bench = session.Bench(build, None, 60)
     yield bench
     if bench.lock:
         bench.lock.close()
@@ -47,14 +48,14 @@ def test_a_service_is_measured(bench, build, name):
 
 def test_a_service_that_does_not_start_is_told(bench, build):
     found, _ = peers.find(build)
-    with pytest.raises(measure.Failed, match="it ended at its start: .*no_such_file"):
+    with pytest.raises(Failed, match="it ended at its start: .*no_such_file"):
         measure.run(jobs(command=("no_such_file.py",)), found["own"], bench)
 
 
 def test_a_peer_that_is_not_in_it_fails(bench, build):
     found, _ = peers.find(build)
     absent = peers.Peer("absent", "library", "/no/such/library.so")
-    with pytest.raises(measure.Failed, match="was not loaded into process"):
+    with pytest.raises(Failed, match="was not loaded into process"):
         measure.run(jobs(), absent, bench)
     assert found["own"].why_not("cpython", "services") == ""
 
