@@ -1,9 +1,13 @@
 // The preloaded library's way in and out. It is loaded into every process that a command starts (shells,
 // shims, `taskset`), so where no known host is found it does nothing at all.
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include <atomic>
 
 #include "ace/ace.h"
 #include "api/report_file.h"
@@ -26,6 +30,11 @@ constexpr unsigned kHostCount = sizeof kHosts / sizeof kHosts[0];
 
 Entry g_entries[kHostCount];
 
+// This process, where a host was entered in it or in whom it was forked from. The child of a vfork, which has
+// no memory of its own, has another number.
+pid_t g_process;
+std::atomic<bool> g_has_left;
+
 // Asked before anything else is read: a process that is no host shall not even parse the options.
 bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_number("verbose") != 0; }
 
@@ -35,7 +44,10 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     const Entry &entry = g_entries[i] = kHosts[i].enter();
     if (entry.result == Entry::kNotThisHost) continue;
     found = true;
-    if (entry.result == Entry::kEntered) name_host(entry.host);
+    if (entry.result == Entry::kEntered) {
+      name_host(entry.host);
+      g_process = getpid();
+    }
     if (entry.result == Entry::kEntered && kHosts[i].record != nullptr) kHosts[i].record(entry.host);
     if (!entry.say && !may_be_verbose()) continue;
     dprintf(STDERR_FILENO, "ace: process %d: %s: %s: %s\n", getpid(), entry.host,
@@ -45,6 +57,7 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     dprintf(STDERR_FILENO, "ace: process %d: not entered: %s is none of the hosts that can be entered here\n",
             getpid(), program_invocation_name);
   }
+  if (g_process != 0) pthread_atfork(nullptr, nullptr, [] { g_process = getpid(); });
 }
 
 // Writes the report where the option says, a file's name with `suffix`.
@@ -64,10 +77,13 @@ void write_report(bool held, const char *suffix) {
 }
 
 // Nothing is freed: other destructors may still free our blocks.
-[[gnu::destructor]] void leave() {
+void leave(bool held) {
+  if (g_has_left.exchange(true)) return;
   trace::end_recording();
-  write_report(false, "");
+  write_report(held, "");
 }
+
+[[gnu::destructor]] void leave_at_exit() { leave(false); }
 
 }  // namespace
 }  // namespace ace::preload
@@ -78,4 +94,12 @@ void write_report(bool held, const char *suffix) {
 extern "C" ACE_API int ace_report_now(void *) {
   ace::preload::write_report(true, ".now");
   return 0;
+}
+
+// In place of the C library's. No destructor runs, and yet a process that Python code ends by os._exit, as
+// multiprocessing's do, has a report and a recording to end. Who else calls this (signal handlers, children
+// that failed to become another program) goes at once.
+extern "C" [[noreturn]] ACE_API void _exit(int status) {
+  if (ace::preload::g_process == getpid() && ace::python::in_python_code()) ace::preload::leave(true);
+  for (;;) syscall(SYS_exit_group, status);
 }

@@ -30,6 +30,9 @@ namespace ace::python {
 preload::Entry enter_cpython();
 void record_cpython(const char *host);
 bool report_cpython(int fd, bool json, bool held);
+
+// Does the calling thread run Python code, of the main interpreter, under the GIL?
+bool in_python_code();
 }  // namespace ace::python
 
 namespace ace::lua {

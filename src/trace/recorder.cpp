@@ -302,11 +302,11 @@ void lock_recording() { g_lock.lock(); }
 void unlock_recording() { g_lock.unlock(); }
 
 void record_anew_in_child() {
+  g_began = os().now();        // before the chunks
   Recorder::begin_all_anew();  // hosts take the streams' locks even when the recording has ended
   if (!is_recording()) return;
   leave_file();
   g_awaits = true;
-  g_began = os().now();
 }
 
 }  // namespace ace::trace

@@ -90,6 +90,29 @@ print('done')
     assert len(result.hosts) == 11
 
 
+def test_processes_that_run_no_destructors_have_their_reports(run, python, tmp_path):
+    """multiprocessing ends its processes by os._exit."""
+    program = script(
+        tmp_path,
+        """
+import multiprocessing, os, subprocess
+multiprocessing.set_start_method('fork')
+with multiprocessing.Pool(2) as pool: pool.map(work, [2000] * 4, chunksize=1); pool.close(); pool.join()
+try: subprocess.run(['/absent/program'])
+except FileNotFoundError: pass
+print(os.getpid(), flush=True)
+os._exit(3)
+""",
+    )
+    result = run([python.path, program])
+    assert (result.returncode, result.stderr) == (3, "")
+    # Before 3.10 the child of a fork that cannot become a program is an ordinary one.
+    assert len(result.hosts) == 3 if python.version >= (3, 10) else len(result.hosts) in (3, 4)
+    assert result.hosts[-1]["pid"] == int(result.stdout)
+    assert all(host["active"] and host["foreign"] == 0 for host in result.hosts), result.hosts
+    assert all(heap["audit"] == "ok" for heap in result.heaps), result.heaps
+
+
 def test_a_fork_finds_no_other_thread(run, python, tmp_path):
     """Memory that goes back later is the worker's; CPython 3.12 and later warn of it, were it there at a fork."""
     program = script(

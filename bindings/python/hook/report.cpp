@@ -79,4 +79,6 @@ bool report_cpython(int fd, bool json, bool held) {
   return where.whole;
 }
 
+bool in_python_code() { return &Py_IsInitialized != nullptr && Py_IsInitialized() && runs_main_interpreter(); }
+
 }  // namespace ace::python
