@@ -1,6 +1,6 @@
 /* ACE-Alloc: an embeddable memory allocator for language VMs.
  *
- * The C interface, usable from C99 and C++. After the seed paper "ACE-Alloc: Agentic Context
+ * The C interface, usable from C99 and C++11 on. After the seed paper "ACE-Alloc: Agentic Context
  * Engineering for runtime-adaptive small-object allocation".
  *
  * There are two ways in:
@@ -97,7 +97,7 @@ typedef unsigned ace_kind;
 
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
- * limit; it must not destroy the heap. Non-zero: room was made, try once more; zero: the allocation succeeds
+ * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made, try once more; zero: the allocation succeeds
  * only if a free block is there already. Called by the holder, in the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
@@ -132,7 +132,8 @@ typedef struct ace_heap_config {
 ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
- * heap where a worker serves it, a moment later, so that this takes microseconds. Any thread, while no other
+ * heap where a worker serves it, a moment later, so that this takes microseconds: up to 256 MiB of all heaps wait
+ * for that, what is beyond goes back at once. Any thread, while no other
  * uses the heap or frees its blocks. NULL is ignored; a heap that was destroyed before is reported, unless
  * another lies where it was. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
@@ -170,16 +171,16 @@ ACE_API int ace_heap_try_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
 ACE_API int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind,
                                  void **result) ACE_NOEXCEPT;
 
-/* The heap that the block at `p` belongs to, also where `p` points to within 2 MiB behind its beginning; NULL
- * elsewhere, and where ACE never handed out memory. Never reads memory that is
- * not ACE's. Any thread. */
+/* The heap whose memory `p` points into: of a block that is live or free, also where `p` points to within 1 MiB
+ * behind its beginning, or of what the heap has for itself. NULL where ACE has no memory of a heap's. `p` may be any
+ * number: what it points to need not be there, nor stay. Any thread. */
 ACE_API ace_heap *ace_owner_of(const void *p) ACE_NOEXCEPT;
 
 /* Sets the most bytes that may be resident; 0: none. Lowering it below what is in use does not free
  * anything: the next growth fails. Returns the former limit. */
 ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
 
-/* Calls `visit` for each live block with its usable size and kind group; stops when it returns non-zero.
+/* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it returns non-zero.
  * `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
 typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
 ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
@@ -266,7 +267,8 @@ typedef struct ace_field_info {
 ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
 
 /* Writes the statistics of every living heap to `fd`: `format` "text" (for people) or "json" (one object a
- * line, one line and one write a heap). 0, or -1 for an unknown format or a failed write. Any thread. */
+ * line, one line and one write a heap). 0, or -1 for an unknown format or a failed write. Any thread; while it
+ * writes, threads that destroy a heap wait. */
 ACE_API int ace_report(int fd, const char *format) ACE_NOEXCEPT;
 
 /* The same for one heap, with what ace_heap_audit says of it and the bytes of the pages that hold some of a

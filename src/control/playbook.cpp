@@ -21,8 +21,9 @@
 namespace ace {
 namespace {
 
-Lock g_playbook_lock;  // guards the rest
-bool g_is_read, g_has_news;
+Lock g_playbook_lock;           // guards the rest
+char g_path[kOptionTextMax];    // of the playbook that was read; "": none so far
+bool g_has_news;                // that is not in the file
 bool g_is_other;                // what lies at the playbook's path is something else, which is not to be lost
 Context g_contexts[kContexts];  // the file's, and what was learned since
 char g_text[kPlaybookMax + 1];
@@ -59,22 +60,6 @@ bool read_file(const char *path) {
   return length != 0;  // an empty one is as good as none
 }
 
-// The lock is held.
-void read_once() {
-  if (g_is_read) return;
-  g_is_read = true;
-  const KeptErrno kept;
-  const Learner fresh;
-  for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
-  char path[kOptionTextMax];
-  unsigned line;
-  if (!copy_file_name(path) || !read_file(path)) return;
-  if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line)) {
-    g_is_other = true;
-    say("ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n", path, wrong, line);
-  }
-}
-
 // False where nothing was learned.
 bool add_learner(Context (&contexts)[kContexts], const Learner &learner) {
   bool has_news = false;
@@ -106,13 +91,40 @@ bool write_file(const char *path, const char *text, size_t length) {
   return false;
 }
 
+bool write_contexts(const char *path, const Context (&contexts)[kContexts]) {
+  const KeptErrno kept;
+  char text[kPlaybookMax];
+  const size_t length = format_playbook(text, sizeof text, fit(), contexts);
+  if (length != 0 && write_file(path, text, length)) return true;
+  say("ace: the playbook %s cannot be written: %s\n", path, error_text(errno));
+  return false;
+}
+
+// The lock is held. Another playbook than before is begun as in a new process; the former one first gets what
+// ended loops have learned for it.
+void read_once(const char *path) {
+  if (strcmp(path, g_path) == 0) return;
+  const KeptErrno kept;
+  if (g_has_news && !g_is_other) write_contexts(g_path, g_contexts);
+  strcpy(g_path, path);
+  g_has_news = g_is_other = false;
+  const Learner fresh;
+  for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
+  unsigned line;
+  if (!read_file(path)) return;
+  if (const char *wrong = parse_playbook(g_text, fit(), g_contexts, &line)) {
+    g_is_other = true;
+    say("ace: the playbook %s %s (line %u): it is ignored; delete it to have a new one\n", path, wrong, line);
+  }
+}
+
 }  // namespace
 
 void start_loop(const LoopName &loop, Learner &learner) {
   char path[kOptionTextMax];
   if (!copy_file_name(path)) return log_start(loop, "");
   Locked locked(g_playbook_lock);
-  read_once();
+  read_once(path);
   bool knows = false;
   for (const Context &context : g_contexts) knows |= context.samples != 0 || context.pinned;
   if (!knows || format_playbook(g_text, kPlaybookMax, fit(), g_contexts) == 0) return log_start(loop, "");
@@ -124,7 +136,7 @@ void add_to_playbook(const Learner &learner) {
   char path[kOptionTextMax];
   if (!copy_file_name(path)) return;
   Locked locked(g_playbook_lock);
-  read_once();
+  read_once(path);
   g_has_news |= add_learner(g_contexts, learner);
 }
 
@@ -140,10 +152,13 @@ bool write_playbook() {
   } sum;
   {
     Locked locked(g_playbook_lock);
-    read_once();
+    read_once(path);
     memcpy(sum.contexts, g_contexts, sizeof sum.contexts);
     sum.has_news = g_has_news;
-    if (g_is_other) return false;
+    if (g_is_other) {
+      say("ace: the playbook %s is not written: what lies there is something else\n", path);
+      return false;
+    }
     visit_heaps(
         [](Heap &heap, void *context) {
           auto &all = *static_cast<Sum *>(context);
@@ -152,19 +167,13 @@ bool write_playbook() {
         },
         &sum);
   }
-  if (!sum.has_news) return true;
-  const KeptErrno kept;
-  char text[kPlaybookMax];
-  const size_t length = format_playbook(text, sizeof text, fit(), sum.contexts);
-  if (length != 0 && write_file(path, text, length)) return true;
-  say("ace: the playbook %s cannot be written: %s\n", path, error_text(errno));
-  return false;
+  return !sum.has_news || write_contexts(path, sum.contexts);
 }
 
 namespace {
 // A process in which no loop ever began has not even read the options.
 [[gnu::destructor]] void write_at_exit() {
-  if (g_is_read) write_playbook();
+  if (g_path[0] != '\0' && !g_is_other) write_playbook();  // that it is something else was said
 }
 }  // namespace
 

@@ -9,7 +9,9 @@ AddressMap g_address_map, g_short_mappings;
 
 namespace {
 
-Lock g_short_lock;  // held where a bit of g_short_mappings is changed, or relied on
+// Held where a bit of g_short_mappings is changed, and where any bit is taken back: under it, what a bit tells
+// of is there.
+Lock g_map_lock;
 
 void set(AddressMap &map, uintptr_t unit) {
   map[unit / 64].fetch_or(uint64_t{1} << unit % 64, std::memory_order_release);
@@ -18,11 +20,22 @@ void clear(AddressMap &map, uintptr_t unit) {
   map[unit / 64].fetch_and(~(uint64_t{1} << unit % 64), std::memory_order_release);
 }
 
+// The lock is held.
+bool lies_in_short_mapping(const void *p) {
+  return has_bit(g_short_mappings, p) && address_of(p) % kSuperslabSize < superslab_of(p)->head.mapped;
+}
+
 }  // namespace
 
 bool is_in_short_mapping(const void *p) {
-  Locked locked(g_short_lock);
-  return has_bit(g_short_mappings, p) && address_of(p) % kSuperslabSize < superslab_of(p)->head.mapped;
+  Locked locked(g_map_lock);
+  return lies_in_short_mapping(p);
+}
+
+Heap *owner_at(const void *p) {
+  if (!is_ours(p) && !has_bit(g_short_mappings, p)) return nullptr;
+  Locked locked(g_map_lock);
+  return is_ours(p) || lies_in_short_mapping(p) ? superslab_of(p)->head.prefix.owner : nullptr;
 }
 
 bool enter_address(const void *start, size_t mapped) {
@@ -31,7 +44,7 @@ bool enter_address(const void *start, size_t mapped) {
   if (mapped >= kSuperslabSize) {
     set(g_address_map, unit);
   } else {
-    Locked locked(g_short_lock);
+    Locked locked(g_map_lock);
     set(g_short_mappings, unit);
   }
   return true;
@@ -39,15 +52,14 @@ bool enter_address(const void *start, size_t mapped) {
 
 void leave_address(const void *start) {
   const uintptr_t unit = address_of(start) / kSuperslabSize;
-  if (is_ours(start)) return clear(g_address_map, unit);
-  Locked locked(g_short_lock);
-  clear(g_short_mappings, unit);
+  Locked locked(g_map_lock);
+  clear(is_ours(start) ? g_address_map : g_short_mappings, unit);
 }
 
 void move_end(Superslab *superslab, size_t mapped) {
   const uintptr_t unit = address_of(superslab) / kSuperslabSize;
   const bool was_short = superslab->head.mapped < kSuperslabSize, is_short = mapped < kSuperslabSize;
-  Locked locked(g_short_lock);
+  Locked locked(g_map_lock);
   superslab->head.mapped = mapped;
   if (was_short == is_short) return;
   // Another thread that holds the block finds it in one of them at any time.
@@ -55,7 +67,7 @@ void move_end(Superslab *superslab, size_t mapped) {
   clear(is_short ? g_address_map : g_short_mappings, unit);
 }
 
-void lock_address_map() { g_short_lock.lock(); }
-void unlock_address_map() { g_short_lock.unlock(); }
+void lock_address_map() { g_map_lock.lock(); }
+void unlock_address_map() { g_map_lock.unlock(); }
 
 }  // namespace ace

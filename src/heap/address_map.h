@@ -10,6 +10,7 @@
 
 namespace ace {
 
+struct Heap;
 struct Superslab;
 
 inline constexpr size_t kAddressMapWords = (size_t{1} << kAddressBits) / kSuperslabSize / 64;
@@ -39,6 +40,10 @@ bool is_in_short_mapping(const void *p);
 inline bool is_foreign(const void *p) {
   return !is_ours(p) && !(has_bit(g_short_mappings, p) && is_in_short_mapping(p));
 }
+
+// Whose heap's memory `p` points into, live block or not; nullptr where it is nobody's. Also where that ends in
+// this moment: what `p` points to need not be there any more.
+Heap *owner_at(const void *p);
 
 // A mapping that begins with a superslab's head, of so many bytes. False where the address is beyond the map.
 bool enter_address(const void *start, size_t mapped = kSuperslabSize);

@@ -76,9 +76,11 @@ void unmap_large(Heap &heap, Superslab *superslab) {
   end_mapping(superslab, superslab->head.mapped + guard_of(superslab));
 }
 
-// Of a hardened heap nothing is kept: who uses a block after its end gets a signal.
+// Of a hardened heap nothing is kept: who uses a block after its end gets a signal. What a trim finds freed by
+// others waits for what it gives back within its budget.
 bool may_keep(const Heap &heap, size_t block_size) {
   if (heap.nature == Nature::kHardened) return false;
+  if (heap.trimming) return true;
   const size_t peak = heap.counters.peak_resident_bytes.get();
   const size_t most = std::max(kKeptMin, peak / kKeptShare) + heap.missed_bytes;
   return heap.kept_block_bytes + block_size <= std::min(most, std::max(kKeptMin, peak));

@@ -201,6 +201,18 @@ Taken take_anywhere(Heap &heap, const Wanted &wanted, LimitTalk &talk, void **bl
   return fresh == nullptr ? Taken::kNoRun : take_from_claimed(heap, fresh, wanted, false, talk, block);
 }
 
+// Takes the pages [from, to) behind a run; at the limit once more where room was made.
+bool take_behind(Heap &heap, Superslab *superslab, unsigned from, unsigned to) {
+  LimitTalk talk;
+  do {
+    if (!superslab->head.claim.try_take()) return false;
+    const bool taken = are_set(superslab->mid().free, from, to) && take_pages(heap, superslab, from, to, talk);
+    superslab->head.claim.release();
+    if (taken) return true;
+  } while (talk.changed());
+  return false;
+}
+
 }  // namespace
 
 void *allocate_mid(Heap &heap, unsigned pages, size_t alignment, unsigned room) {
@@ -233,11 +245,7 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
   unsigned old_pages = body.run_pages[page];
   if (pages > old_pages) {
     unsigned from = page + old_pages, to = page + pages;
-    if (to > kPagesPerSuperslab || !superslab->head.claim.try_take()) return false;
-    LimitTalk talk;
-    bool taken = are_set(body.free, from, to) && take_pages(heap, superslab, from, to, talk);
-    superslab->head.claim.release();
-    if (!taken) return false;
+    if (to > kPagesPerSuperslab || !take_behind(heap, superslab, from, to)) return false;
     heap.counters.mid_live_bytes.add((pages - old_pages) * kPage);
     count_taken(heap, (pages - old_pages) * kPage);
   } else if (pages < old_pages) {

@@ -98,6 +98,7 @@ void keep(Superslab *superslab) {
   if (superslab->head.guarded) open_memory(superslab, kSuperslabSize);  // of a hardened heap, perhaps watched
   Kept &kept = superslab->head.guarded ? g_kept_guarded : g_kept;
   const bool zeroed = purge_all(superslab);
+  if (&kept == &g_kept_guarded) close_memory(superslab, kSuperslabSize);
   {
     Locked locked(g_pool_lock);
     if (zeroed && kept.count < kKept) {
@@ -108,10 +109,30 @@ void keep(Superslab *superslab) {
   end_mapping(superslab, mapped);
 }
 
+// Of a large mapping that waits, the last 2 MiB or what there is of them: a step, as each superslab is. False
+// where it is short, or the system refuses.
+bool cut_end(Superslab *superslab) {
+  if (is_of_pool(superslab) || superslab->head.mapped <= kSuperslabSize) return false;
+  const size_t left = round_down(superslab->head.mapped - 1, kSuperslabSize);
+  std::byte *end = reinterpret_cast<std::byte *>(superslab) + left;
+  const size_t size = mapped_size(superslab) - left;
+  forget_memory(end, size);
+  if (!os().unmap(end, size)) return false;
+  superslab->head.mapped = left;
+  superslab->head.guarded = false;
+  return true;
+}
+
 // nullptr where none is kept. It has been purged: its head does not say any more whether it is guarded.
 Superslab *take_pooled(Kept &kept) {
   Locked locked(g_pool_lock);
   return kept.count != 0 ? kept.superslabs[--kept.count] : nullptr;
+}
+
+void put_waiting(Superslab *superslab) {
+  superslab->head.next = g_waiting;
+  g_waiting = superslab;
+  g_waiting_bytes += mapped_size(superslab);
 }
 
 // nullptr where none waits.
@@ -146,6 +167,7 @@ Superslab *take_guarded() {
     if (g_kept_guarded.count != 0) superslab = g_kept_guarded.superslabs[--g_kept_guarded.count];
     ++g_handed_out;
   }
+  if (superslab != nullptr) open_memory(superslab, kSuperslabSize);
   if (superslab == nullptr) {
     superslab = static_cast<Superslab *>(os().map(kSuperslabSize + os().page_size, kSuperslabSize));
     if (superslab != nullptr) put_guard(superslab, kSuperslabSize);
@@ -202,12 +224,7 @@ void release_superslab_later(Superslab *superslab) {
   {
     Locked locked(g_pool_lock);
     if (is_of_pool(superslab)) --g_handed_out;
-    if (g_waiting_bytes + mapped_size(superslab) <= kWaitingMax) {
-      superslab->head.next = g_waiting;
-      g_waiting = superslab;
-      g_waiting_bytes += mapped_size(superslab);
-      return;
-    }
+    if (g_waiting_bytes + mapped_size(superslab) <= kWaitingMax) return put_waiting(superslab);
   }
   keep(superslab);
 }
@@ -215,7 +232,12 @@ void release_superslab_later(Superslab *superslab) {
 bool purge_released() {
   Superslab *superslab = take_waiting();
   if (superslab == nullptr) return false;
-  keep(superslab);
+  if (cut_end(superslab)) {
+    Locked locked(g_pool_lock);
+    put_waiting(superslab);
+  } else {
+    keep(superslab);
+  }
   return true;
 }
 

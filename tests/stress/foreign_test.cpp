@@ -47,5 +47,32 @@ TEST(ForeignStress, BesideALargeBlock) {
   ace_heap_destroy(heap);
 }
 
+// Whose a block is, is asked while its mapping ends.
+TEST(ForeignStress, WhatIsGone) {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.flags = ACE_HEAP_HARDENED | ACE_HEAP_NO_WORKER;  // keeps no freed mapping
+  ace_heap *heap = ace_heap_create(&config);
+  std::atomic<void *> block{nullptr};
+  std::atomic<bool> over{false};
+  std::atomic<unsigned> mistaken{0};
+  run_together(2, [&](unsigned who) {
+    if (who == 0) {
+      while (!over) {
+        const ace_heap *owner = ace_owner_of(block);
+        mistaken += owner != nullptr && owner != heap;
+      }
+      return;
+    }
+    for (unsigned i = 0; i < 100'000 / kSlowness; ++i) {
+      block = ace_heap_alloc(heap, 700'000);
+      ace_heap_free(heap, block);
+    }
+    over = true;
+  });
+  EXPECT_EQ(mistaken, 0u);
+  ace_heap_destroy(heap);
+}
+
 }  // namespace
 }  // namespace ace::test

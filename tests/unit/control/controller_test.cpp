@@ -277,6 +277,28 @@ TEST_F(Files, ThePlaybookIsWrittenByTwoThreadsAtOnce) {
   EXPECT_EQ(contents(folder + "/playbook").find("ace-playbook 1 page="), 0u);
 }
 
+TEST_F(Files, AnotherPlaybookIsWrittenWhereTheFirstIsSomethingElse) {
+  {
+    OptionGuard option("playbook", "/dev/full");
+    swell();
+    shrink();
+    collect();
+    testing::internal::CaptureStderr();
+    EXPECT_FALSE(write_playbook());
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("the playbook /dev/full is not written"),
+              std::string::npos);
+  }
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  for (int i = 0; i < 3; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  EXPECT_TRUE(write_playbook());
+  EXPECT_EQ(contents(folder + "/playbook").find("ace-playbook 1 page="), 0u);
+}
+
 TEST_F(Files, TheLogHasALineForEachStep) {
   OptionGuard option("log", (folder + "/log").c_str());
   for (int i = 0; i < 5; ++i) {

@@ -38,6 +38,12 @@ TEST_F(AnnotateTest, BlocksEndAtTheirLastByte) {
   }
 }
 
+TEST_F(AnnotateTest, BlocksOfADestroyedHeapAreNobodys) {
+  void *p = ace_heap_alloc(heap, 48);
+  ace_heap_destroy(std::exchange(heap, nullptr));
+  EXPECT_EQ(bytes_of_program(p, 1), 0u);
+}
+
 TEST_F(AnnotateTest, FreedBlocksAreNobodys) {
   for (size_t size : kSizes) {
     if (size + 8 > kMidMax) continue;  // a mapping, which is gone

@@ -221,6 +221,22 @@ TEST_F(Large, RemoteFreesAreTakenOverBeforeTheHeapGrows) {
   EXPECT_EQ(stats().resident_bytes, 2 * kMiB);
 }
 
+TEST_F(Large, OfWhatOthersFreedATrimGivesBackItsBudget) {
+  for (uint32_t hardened : {uint32_t{0}, uint32_t{ACE_HEAP_HARDENED}}) {
+    make(0, 0, nullptr, nullptr, ACE_HEAP_NO_WORKER | hardened);
+    std::vector<void *> blocks;
+    for (int i = 0; i < 10; ++i) blocks.push_back(alloc(2 * kMiB));
+    std::thread([&] {
+      for (void *block : blocks) ace_free(block);
+    }).join();
+    const uint64_t before = stats().resident_bytes;
+    const size_t given = ace_trim(heap, 16 * kPage);
+    EXPECT_EQ(given, before - stats().resident_bytes);
+    if (!hardened) EXPECT_EQ(given, 16 * kPage);
+    EXPECT_EQ(test::audit(heap), "");
+  }
+}
+
 TEST_F(Large, Alignment) {
   for (size_t alignment = 16; alignment <= ACE_ALIGNMENT_MAX; alignment *= 2) {
     void *p = ace_heap_aligned_alloc(heap, alignment, 700'000, 0);

@@ -87,6 +87,24 @@ TEST_F(Mid, ResizeRespectsTheLimit) {
   EXPECT_TRUE(resize(a, 1));
 }
 
+TEST_F(Mid, AtTheLimitARunGrowsIntoTheRoomThatTheHostMakes) {
+  static std::vector<void *> others;
+  static std::vector<size_t> asked;
+  asked.clear();
+  make(0, 6 * kPage, [](ace_heap *asking, size_t missing, void *) {
+    asked.push_back(missing);
+    for (void *block : others) ace_heap_free(asking, block);
+    others.clear();
+    return 1;
+  });
+  std::byte *a = alloc(4);
+  others = fill(2, kPage);
+  EXPECT_TRUE(resize(a, 6));
+  EXPECT_EQ(asked, std::vector<size_t>{2 * kPage});
+  EXPECT_EQ(stats().limit_failures, 0u);
+  EXPECT_FALSE(resize(a, 7));
+}
+
 TEST_F(Mid, FreedPagesAreReusedBeforeFreshOnesAreTaken) {
   std::byte *a = alloc(64);
   alloc(1);
