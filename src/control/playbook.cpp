@@ -21,9 +21,9 @@
 namespace ace {
 namespace {
 
-Lock g_playbook_lock;           // guards the rest
-char g_path[kOptionTextMax];    // of the playbook that was read; "": none so far
-bool g_has_news;                // that is not in the file
+Lock g_playbook_lock;                  // guards the rest
+char g_playbook_path[kOptionTextMax];  // of the playbook that was read; "": none so far
+bool g_has_news;                       // that is not in the file
 bool g_is_other;                // what lies at the playbook's path is something else, which is not to be lost
 Context g_contexts[kContexts];  // the file's, and what was learned since
 char g_text[kPlaybookMax + 1];
@@ -103,10 +103,10 @@ bool write_contexts(const char *path, const Context (&contexts)[kContexts]) {
 // The lock is held. Another playbook than before is begun as in a new process; the former one first gets what
 // ended loops have learned for it.
 void read_once(const char *path) {
-  if (strcmp(path, g_path) == 0) return;
+  if (strcmp(path, g_playbook_path) == 0) return;
   const KeptErrno kept;
-  if (g_has_news && !g_is_other) write_contexts(g_path, g_contexts);
-  strcpy(g_path, path);
+  if (g_has_news && !g_is_other) write_contexts(g_playbook_path, g_contexts);
+  strcpy(g_playbook_path, path);
   g_has_news = g_is_other = false;
   const Learner fresh;
   for (unsigned c = 0; c < kContexts; ++c) g_contexts[c] = fresh.context(c);
@@ -173,7 +173,7 @@ bool write_playbook() {
 namespace {
 // A process in which no loop ever began has not even read the options.
 [[gnu::destructor]] void write_at_exit() {
-  if (g_path[0] != '\0' && !g_is_other) write_playbook();  // that it is something else was said
+  if (g_playbook_path[0] != '\0' && !g_is_other) write_playbook();  // that it is something else was said
 }
 }  // namespace
 

@@ -128,6 +128,17 @@ void look_before_growth(Heap &heap, uint64_t resident) {
   heap.next_look = resident + std::max({kLookStep, resident / kLookShare, given * kLookPatience});
 }
 
+// What fits, without the beginning of a UTF-8 character that does not.
+template <size_t kSize>
+void copy_name(const char *name, char (&copy)[kSize]) {
+  size_t length = strnlen(name, kSize);
+  if (length == kSize) {
+    --length;
+    while (length != 0 && (static_cast<unsigned char>(name[length]) & 0xc0) == 0x80) --length;
+  }
+  memcpy(copy, name, length);
+}
+
 }  // namespace
 
 Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
@@ -149,7 +160,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   if (hardened) begin_secret(*heap);
   heap->is_watched = hardened && has_watcher();
   if (is_watched(*heap)) tell_heap_begins(*heap, kSeal);
-  strncpy(heap->name, config.name != nullptr ? config.name : "heap", sizeof heap->name - 1);
+  copy_name(config.name != nullptr ? config.name : "heap", heap->name);
   heap->phases.since.set(os().now());
   heap->reuse.look_at = UINT64_MAX;
   heap->phases.entries[0].set(1);

@@ -111,3 +111,17 @@ vm.install(LIBRARY); print(vm.active())
 def test_malloc_instead_of_pymalloc_is_no_hindrance(started_without):
     result = started_without("kept = [[n] for n in range(1000)]" + TRY + "del kept", PYTHONMALLOC="malloc")
     assert result.returncode == 0 and result.stdout == "True\n", result
+
+
+def test_an_interpreter_that_ends_is_refused(started_without):
+    code = """
+import os
+class Late:
+    def __del__(self, install=vm.install, refusal=vm.CannotInstall, write=os.write):
+        try: install(LIBRARY)
+        except refusal as reason: write(1, str(reason).encode())
+late = sys.modules['late'] = Late()
+late.itself = late
+"""
+    result = started_without(code)
+    assert (result.returncode, result.stderr) == (0, "") and result.stdout.endswith("it is ending"), result

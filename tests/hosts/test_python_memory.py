@@ -166,8 +166,9 @@ print(n)
     result = run([python.path, "-c", code], {"ACE_LIMIT": "64m"}).check_sound()
     assert 20000 < int(result.stdout) < 64 * 1024 * 1024 // 1000
     heap = result.heap("python")
-    assert heap["limit_bytes"] == 64 << 20 and heap["limit_failures"] >= 1
-    assert heap["peak_resident_bytes"] <= 64 << 20
+    more = 1 << 20  # for what handles the error
+    assert 64 << 20 <= heap["limit_bytes"] <= (64 << 20) + more and heap["limit_failures"] >= 1
+    assert heap["peak_resident_bytes"] <= (64 << 20) + more
 
 
 def test_the_limit_in_a_thread(run, python):

@@ -406,6 +406,20 @@ def families(text):
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
+def test_openmetrics_of_any_name(tmp_path):
+    """A heap's is cut at a character; a program's may have bytes that are no UTF-8."""
+    odd = tmp_path / os.fsdecode(b"pr\xfcf.py")
+    program = "import acealloc, sys\nheap = acealloc.Heap('\u65e5' * 20)\nprint('up', flush=True)\nsys.stdin.read()\n"
+    odd.write_text(program)
+    environment = dict(os.environ, ACE_STATS_PAGE="on")
+    with subprocess.Popen([sys.executable, odd], env=environment, stdin=-1, stdout=-1) as process:
+        assert process.stdout.readline() == b"up\n"
+        text = ace("stats", process.pid, "--openmetrics")
+        process.stdin.close()
+    assert 'heap="%s"' % ("\u65e5" * 10) in text and "pr?f.py" in text
+    families(text)
+
+
 def test_openmetrics(program):
     from acealloc import stats_fields, watch
 

@@ -72,6 +72,13 @@ def test_an_interpreter_that_is_not_on_ace_is_told_so():
             call()
 
 
+def test_options_are_texts():
+    for call in (lambda: acealloc.option_get(None), lambda: acealloc.option_set(None, "off"),
+                 lambda: acealloc.option_set("mode", None)):  # fmt: skip
+        with pytest.raises(TypeError):
+            call()
+
+
 def test_a_limit_takes_one_of_two():
     for wrong in ({}, {"limit": 1, "extra": 1}):
         with pytest.raises(TypeError, match="either limit or extra"):

@@ -47,11 +47,11 @@ class HeapCollector:
         start = GaugeMetricFamily("ace_process_start_time", "when it began, in seconds since 1970",
                                   labels=["pid", "host"], unit="seconds")  # fmt: skip
         for process in processes:
-            labels = [str(process.pid), process.host]
-            info.add_metric(labels, {"command": _printable(process.command), "version": process.ace})
+            labels = [str(process.pid), _printable(process.host)]
+            info.add_metric(labels, {"command": _printable(" ".join(process.command)), "version": process.ace})
             start.add_metric(labels, process.started)
         yield from (info, start)
-        heaps = [((str(process.pid), process.host, heap.name), heap.stats)
+        heaps = [((str(process.pid), _printable(process.host), _printable(heap.name)), heap.stats)
                  for process in processes for heap in process.heaps()]  # fmt: skip
         yield _family("heaps", "count", "heaps of this name", True, LABELS, Counter(labels for labels, _ in heaps))
         for name, unit, description in stats_fields():
@@ -105,6 +105,6 @@ def _family(name: str, unit: str, description: str, is_gauge: bool, labels: List
     return family
 
 
-def _printable(words: List[str]) -> str:
-    """The words, with a question mark for each byte that is no UTF-8."""
-    return " ".join(words).encode(errors="replace").decode()
+def _printable(text: str) -> str:
+    """With a question mark for each byte that is no UTF-8."""
+    return text.encode(errors="replace").decode()

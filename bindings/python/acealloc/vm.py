@@ -18,10 +18,11 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import operator
+import os
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
@@ -78,8 +79,8 @@ def install(library: Optional[str] = None) -> None:
 def active() -> bool:
     """Does this interpreter allocate from ACE?
 
-    False, too, where the preloaded library entered but another allocator has taken its place (-X dev), and in
-    subinterpreters that have a GIL of their own, which cannot reach the library.
+    False, too, where the preloaded library entered but another allocator has taken its place (-X dev), and from CPython
+    3.12 on in subinterpreters, which have heaps of their own.
     """
     return _ace is not None and bool(_ace.active())
 
@@ -129,46 +130,53 @@ def stats() -> Dict[str, Dict[str, int]]:
     return dict(_entered("stats").stats())
 
 
-# What was before, and the limits of the `with` blocks under way, the last entered last. They need not end in turn.
-_limits: List[List[int]] = []
-_limits_lock = threading.RLock()
-
-
-@contextmanager
-def memory_limit(limit: Optional[int] = None, *, extra: Optional[int] = None) -> Iterator[None]:
+class memory_limit(ContextDecorator):
     """While it lasts the interpreter's objects may not take more memory: beyond it comes MemoryError.
 
     limit: so many resident bytes of the heap "python" in all; 0 for none. extra: so many beyond what it holds now, for
     which what is free goes back first where it is more than a quarter of that. Threads and tasks of the interpreter
     share the limit: of several that are in force the one entered last counts, and at the end of the last what was
     before, so that a program survives what was too much. What comes from elsewhere (NumPy's arrays, C libraries) does
-    not count.
+    not count. Once it has refused something, small requests may take up to 1 MiB beyond it, for the way to whoever
+    handles the MemoryError.
     """
-    if (limit is None) == (extra is None):
-        raise TypeError("memory_limit takes either limit or extra")
-    entered = _entered("memory_limit")
-    for value in (limit, extra):
-        if value is not None and (not hasattr(value, "__index__") or operator.index(value) < 0):
-            raise ValueError("memory_limit takes bytes as an int, not %r" % (value,))
-    if extra is not None:
-        limit = _held(entered, operator.index(extra) // 4) + extra
-    assert limit is not None
-    mine = [limit]
-    with _limits_lock:
-        former = entered.set_limit(limit)
-        if not _limits:
-            _limits.append([former])
-        _limits.append(mine)
+
+    def __init__(self, limit: Optional[int] = None, *, extra: Optional[int] = None):
+        if (limit is None) == (extra is None):
+            raise TypeError("memory_limit takes either limit or extra")
+        self._limit = None if limit is None else _bytes(limit)
+        self._extra = None if extra is None else _bytes(extra)
+        self._in_force: object = None
+        self._leave: Callable[[object], object] = lambda in_force: None
+
+    def _recreate_cm(self) -> memory_limit:
+        return memory_limit(self._limit, extra=self._extra)
+
+    def __enter__(self) -> None:
+        entered = _entered("memory_limit")
+        if self._in_force is not None:
+            raise RuntimeError("this memory_limit is in force already: make one for each `with`")
+        limit = self._limit
+        if self._extra is not None:
+            limit = min(_held(entered, self._extra // 4) + self._extra, sys.maxsize)
+        self._leave = entered.leave_limit
+        self._in_force = entered.enter_limit(limit)
+
+    # There may be no memory for anything here, so that this is one call which needs none. Where it is not reached, as
+    # a signal's handler may raise at any place, the limit ends with what keeps it in force.
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self._leave(self._in_force)
+        self._in_force = None
+
+
+def _bytes(value: Any) -> int:
     try:
-        yield
-    finally:
-        entered.set_limit(0)  # what follows allocates, and may be here for want of memory
-        with _limits_lock:
-            # By identity: another may be as large.
-            del _limits[next(i for i, one in enumerate(_limits) if one is mine)]
-            entered.set_limit(_limits[-1][0])
-            if len(_limits) == 1:
-                _limits.clear()
+        number = operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError("memory_limit takes bytes as an int, not %r" % (value,))
+    return min(number, sys.maxsize)
 
 
 def _held(entered: Any, bearable: int) -> int:
@@ -247,7 +255,29 @@ def table(rows: List[TypeRow], length: int = 20) -> str:
     return "\n".join(lines)
 
 
-_one_census = threading.Lock()
+class _OneCensus:
+    """There is one at a time. Who is in the midst of one cannot wait for it: a signal's handler, a listener."""
+
+    def __init__(self) -> None:
+        self._begin_anew()
+        os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Optional[int] = None  # the thread
+
+    def __enter__(self) -> None:
+        if self._counts == threading.get_ident():
+            raise RuntimeError("this thread is in the midst of a census")
+        self._lock.acquire()
+        self._counts = threading.get_ident()
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self._counts = None
+        self._lock.release()
+
+
+_one_census = _OneCensus()
 
 
 def census(pause: float = 0.005) -> Census:
@@ -259,17 +289,19 @@ def census(pause: float = 0.005) -> Census:
     called. Static objects of the interpreter and of extensions are not in the heap.
     """
     entered = _entered("census")
-    with _one_census:  # there is one at a time in a process
+    with _one_census:
         types = _all_types()
         begin = time.perf_counter()
         entered.census_begin(types)
         steps = 1
-        while entered.census_step(int(pause * 1e9)):
-            steps += 1
-            # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
-            # GIL back and mostly gets it at once.
-            time.sleep(1e-4)
-        found = entered.census_end()
+        try:
+            while entered.census_step(int(pause * 1e9)):
+                steps += 1
+                # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives
+                # the GIL back and mostly gets it at once.
+                time.sleep(1e-4)
+        finally:
+            found = entered.census_end()
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
         TypeRow(name, kind, *figures)

@@ -2,6 +2,7 @@
 // every CPython that was entered, with no package installed; the package acealloc makes of it what people use
 // (acealloc/vm.py). Interpreters with a GIL of their own cannot import it: what it keeps is one for the
 // process.
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -21,6 +22,7 @@ constexpr size_t kCollectorHeader = 16, kPointersHeader = 16;
 constexpr size_t kDebugPrefix = 16;  // what CPython's debug hooks put before each block
 
 Census *g_census;      // under way
+PyObject *g_counts;    // for this one, the module of an interpreter
 PyObject *g_listener;  // to be called when the limit comes near; owned
 
 PyObject *none() { return Py_BuildValue(""); }
@@ -60,7 +62,10 @@ PyObject *py_hint(PyObject *, PyObject *arguments) {
   return fail(PyExc_ValueError, "a hint is idle_begin, idle_end, burst_begin, burst_end or pressure");
 }
 
-PyObject *py_active(PyObject *, PyObject *) { return Py_BuildValue("i", int{standing().used}); }
+// From 3.12 on each further interpreter has a heap of its own, which nothing here speaks of.
+PyObject *py_active(PyObject *, PyObject *) {
+  return Py_BuildValue("i", int{standing().used && (found().minor < 12 || runs_main_interpreter())});
+}
 
 PyObject *py_trim(PyObject *, PyObject *) {
   return Py_BuildValue("K", static_cast<unsigned long long>(trim()));
@@ -72,11 +77,45 @@ PyObject *py_set_limit(PyObject *, PyObject *arguments) {
   return Py_BuildValue("K", static_cast<unsigned long long>(set_limit(static_cast<size_t>(limit))));
 }
 
+// enter_limit(bytes) -> what keeps it in force: not longer than that lives, whatever becomes of the program's
+// way out.
+constexpr char kLimitInForce[] = "_ace.limit_in_force";
+
+EnteredLimit *limit_in(PyObject *capsule) {
+  return static_cast<EnteredLimit *>(PyCapsule_GetPointer(capsule, kLimitInForce));
+}
+
+void end_limit(EnteredLimit *entered) {
+  leave_limit(*entered);
+  free(entered);
+}
+
+PyObject *py_enter_limit(PyObject *, PyObject *arguments) {
+  unsigned long long limit;
+  if (PyArg_ParseTuple(arguments, "K:enter_limit", &limit) == 0) return nullptr;
+  EnteredLimit *entered = enter_limit(static_cast<size_t>(limit));
+  if (entered == nullptr) return fail(PyExc_MemoryError, "no memory for a limit");
+  PyObject *capsule =
+      PyCapsule_New(entered, kLimitInForce, [](PyObject *ended) { end_limit(limit_in(ended)); });
+  if (capsule == nullptr) end_limit(entered);
+  return capsule;
+}
+
+// leave_limit(what keeps it in force). Allocates nothing: it is called where nothing may be left.
+PyObject *py_leave_limit(PyObject *, PyObject *capsule) {
+  EnteredLimit *entered = limit_in(capsule);
+  if (entered == nullptr) return nullptr;
+  leave_limit(*entered);
+  return none();
+}
+
 int call_listener(void *) {
   if (g_listener == nullptr) return 0;
   PyObject *answer = PyObject_CallObject(g_listener, nullptr);
   if (answer != nullptr) {
     Py_DecRef(answer);
+  } else if (PyErr_ExceptionMatches(PyExc_Exception) == 0) {
+    return -1;  // the main thread is interrupted, or to end
   } else {
     PyErr_WriteUnraisable(g_listener);  // nobody waits for its errors
   }
@@ -153,11 +192,14 @@ size_t header_of(PyObject *type) {
 }
 
 // census_begin(types): the types must live until the census has ended.
-PyObject *py_census_begin(PyObject *, PyObject *arguments) {
+PyObject *py_census_begin(PyObject *module, PyObject *arguments) {
   PyObject *types = PyTuple_GetItem(arguments, 0);
   const ace_py_ssize_t count = types == nullptr ? -1 : PyList_Size(types);
   if (count < 0) return nullptr;
+  if (g_census != nullptr && g_counts != module)
+    return fail(PyExc_RuntimeError, "another interpreter takes a census at the moment");
   end_census();
+  g_counts = module;
   g_census = Census::create(static_cast<size_t>(count), found().debug_hooks ? kDebugPrefix : 0);
   if (g_census == nullptr) return fail(PyExc_MemoryError, "no memory for a census");
   for (ace_py_ssize_t i = 0; i < count; ++i) {
@@ -231,6 +273,9 @@ ace_py_method g_methods[] = {
      "enter(): this interpreter allocates from ACE from now on; RuntimeError where it cannot."},
     {"trim", py_trim, kPyMethodVarArgs, "trim() -> bytes given back: all that is free."},
     {"set_limit", py_set_limit, kPyMethodVarArgs, "set_limit(bytes) -> the former limit; 0 is none."},
+    {"enter_limit", py_enter_limit, kPyMethodVarArgs,
+     "enter_limit(bytes) -> an object: the limit is in force while it lives, until leave_limit(object)."},
+    {"leave_limit", py_leave_limit, kPyMethodOne, "leave_limit(object): once more does nothing."},
     {"set_listener", py_set_listener, kPyMethodVarArgs,
      "set_listener(callable or None): called once seven eighths of the limit are in use."},
     {"stats", py_stats, kPyMethodVarArgs, "stats() -> {heap: {field: number}}."},
@@ -255,6 +300,13 @@ ace_py_module g_module{{1, nullptr, nullptr, 0, nullptr},
 PyObject *make_module() { return PyModuleDef_Init(&g_module); }
 
 }  // namespace
+
+void forget_program() {
+  g_listener = nullptr;  // an object that is not there any more
+  end_census();
+}
+
+void forget_census() { end_census(); }
 
 bool add_builtin() {
 #define ACE_CPYTHON_CHECK(result, name, parameters) \

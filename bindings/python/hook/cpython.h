@@ -24,7 +24,7 @@ struct ace_py_method {
   int flags;
   const char *description;
 };
-constexpr int kPyMethodVarArgs = 1;
+constexpr int kPyMethodVarArgs = 1, kPyMethodOne = 8;
 
 // PyModuleDef_Slot and PyModuleDef, with the object's header of a build with a GIL.
 struct ace_py_slot {
@@ -75,29 +75,35 @@ extern "C" {
 [[gnu::weak]] void *PyInterpreterState_Main(void);
 }
 
-// Whether a running interpreter can still be entered.
+// Whether a running interpreter can still be entered. One that ends is no longer initialised; one of these two
+// is there.
 extern "C" {
+[[gnu::weak]] int Py_IsFinalizing(void);
+[[gnu::weak]] int _Py_IsFinalizing(void);
 [[gnu::weak]] const char *_PyMem_GetCurrentAllocatorName(void);
 [[gnu::weak]] void *PyInterpreterState_Head(void);
 [[gnu::weak]] void *PyInterpreterState_Next(void *interpreter);
 }
 
 // What the built-in module needs besides; without it the interpreter is entered all the same.
-#define ACE_CPYTHON_MODULE_FUNCTIONS(X)                                \
-  X(int, PyImport_AppendInittab, (const char *, PyObject *(*)(void)))  \
-  X(PyObject *, PyModuleDef_Init, (ace_py_module *))                   \
-  X(int, PyArg_ParseTuple, (PyObject *, const char *, ...))            \
-  X(PyObject *, PyObject_CallObject, (PyObject *, PyObject *))         \
-  X(int, PyCallable_Check, (PyObject *))                               \
-  X(int, PyObject_IsInstance, (PyObject *, PyObject *))                \
-  X(PyObject *, PyDict_New, (void))                                    \
-  X(int, PyDict_SetItemString, (PyObject *, const char *, PyObject *)) \
-  X(PyObject *, PyList_New, (ace_py_ssize_t))                          \
-  X(ace_py_ssize_t, PyList_Size, (PyObject *))                         \
-  X(PyObject *, PyList_GetItem, (PyObject *, ace_py_ssize_t))          \
-  X(unsigned long, PyType_GetFlags, (PyObject *))                      \
-  X(void, PyErr_SetString, (PyObject *, const char *))                 \
-  X(void, PyErr_WriteUnraisable, (PyObject *))                         \
+#define ACE_CPYTHON_MODULE_FUNCTIONS(X)                                      \
+  X(int, PyImport_AppendInittab, (const char *, PyObject *(*)(void)))        \
+  X(PyObject *, PyModuleDef_Init, (ace_py_module *))                         \
+  X(int, PyArg_ParseTuple, (PyObject *, const char *, ...))                  \
+  X(PyObject *, PyObject_CallObject, (PyObject *, PyObject *))               \
+  X(int, PyCallable_Check, (PyObject *))                                     \
+  X(int, PyObject_IsInstance, (PyObject *, PyObject *))                      \
+  X(PyObject *, PyDict_New, (void))                                          \
+  X(int, PyDict_SetItemString, (PyObject *, const char *, PyObject *))       \
+  X(PyObject *, PyList_New, (ace_py_ssize_t))                                \
+  X(ace_py_ssize_t, PyList_Size, (PyObject *))                               \
+  X(PyObject *, PyList_GetItem, (PyObject *, ace_py_ssize_t))                \
+  X(unsigned long, PyType_GetFlags, (PyObject *))                            \
+  X(void, PyErr_SetString, (PyObject *, const char *))                       \
+  X(void, PyErr_WriteUnraisable, (PyObject *))                               \
+  X(int, PyErr_ExceptionMatches, (PyObject *))                               \
+  X(PyObject *, PyCapsule_New, (void *, const char *, void (*)(PyObject *))) \
+  X(void *, PyCapsule_GetPointer, (PyObject *, const char *))                \
   X(void, Py_IncRef, (PyObject *))
 
 #define ACE_CPYTHON_DECLARE(result, name, parameters) [[gnu::weak]] result name parameters;
@@ -111,6 +117,7 @@ struct PyObject {
   void *type;
 };
 [[gnu::weak]] extern PyObject PyType_Type;
-[[gnu::weak]] extern PyObject *PyExc_MemoryError, *PyExc_RuntimeError, *PyExc_TypeError, *PyExc_ValueError;
+[[gnu::weak]] extern PyObject *PyExc_Exception, *PyExc_MemoryError, *PyExc_RuntimeError, *PyExc_TypeError,
+    *PyExc_ValueError;
 
 }  // extern "C"

@@ -250,6 +250,10 @@ void after_fork() {
 
 void after_fork_in_child() {
   after_fork();
+  if (g_fork_has_gil) {
+    leave_limits_of_other_threads();
+    forget_census();
+  }
   tell_of_fork(ACE_HINT_FORK_CHILD);
 }
 
@@ -318,6 +322,8 @@ bool install(const Plan &plan) {
 }
 
 void install_again() {
+  forget_program();
+  forget_limits();
   g_vm_used = g_raw_used = false;
   ask_to_attach_anew();
   set_all();
@@ -355,6 +361,7 @@ const char *read_stats(Domain domain, ace_stats &stats) {
   if (heap == nullptr) return nullptr;
   Locked locked(g_raw_lock, domain == kRaw);
   ace_heap_stats(heap, &stats, sizeof stats);
+  if (stats.limit_bytes != 0) stats.limit_bytes = present_limit();
   return ace_heap_name(heap);
 }
 

@@ -90,6 +90,11 @@ const char *take_over(unsigned domains) {
   return nullptr;
 }
 
+bool is_ending() {
+  if (&Py_IsFinalizing != nullptr) return Py_IsFinalizing() != 0;
+  return &_Py_IsFinalizing != nullptr && _Py_IsFinalizing() != 0;
+}
+
 }  // namespace
 
 const Found &found() { return g_found; }
@@ -103,7 +108,7 @@ preload::Entry enter_cpython() {
   int major = 0;
   sscanf(version, "%d.%d", &major, &g_found.minor);
   const char *missing = missing_function();
-  const bool runs = missing == nullptr && Py_IsInitialized();
+  const bool runs = missing == nullptr && (Py_IsInitialized() || is_ending());
 
   const Asked asked = runs ? Asked::kNothing : take_python_malloc();
   const bool insisted = asked != Asked::kNothing;
@@ -149,6 +154,7 @@ const char *enter_running() {
     return s.replaced ? "ACE was entered at the start, and another allocator has taken its place" : nullptr;
   }
   if (g_found.minor < 8 || missing_function() != nullptr) return "this interpreter cannot be entered at all";
+  if (is_ending()) return "it is ending";
   if (is_free_threaded()) return "a free-threaded build finds its objects by its own allocator";
   if (ace_option_number("debug_hooks") != 0) {
     return "CPython's debug hooks cannot be set up any more: start the program with ACE";

@@ -11,6 +11,8 @@
 //   record.cpp   what it asks for, for a trace; in the preloaded library only
 //   embed.cpp    for those who embed CPython (ace_python.h); not in the preloaded library
 #pragma once
+#include <pthread.h>
+
 #include "ace/ace.h"
 
 namespace ace::python {
@@ -84,6 +86,25 @@ void arm_limit_after_collection();
 // The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
 // what was set before.
 size_t set_limit(size_t limit);
+// What was set last, or entered; the heap's own may be less or more for a while.
+size_t present_limit();
+// The same for as long as something lasts: of those in force the one entered last counts, and at the end of the
+// last what was set before. They may end in any order.
+struct EnteredLimit {
+  pthread_t thread;
+  size_t limit;
+  EnteredLimit *before;
+  bool is_in_force;
+};
+// nullptr where there is no memory; else to be freed, once it was left.
+EnteredLimit *enter_limit(size_t limit);
+// Once more does nothing.
+void leave_limit(EnteredLimit &entered);
+// In the child of a fork: those of threads that are not there any more end.
+void leave_limits_of_other_threads();
+// CPython has ended: nobody is left to end them, or to be told.
+void forget_limits();
+
 // From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
 // after a full collection that left clearly less. nullptr: nobody is told.
 void tell_near_limit(void (*tell)());
@@ -132,6 +153,12 @@ bool attached();
 
 // Before CPython is initialised: adds the module _ace. False where this build lacks what it needs.
 bool add_builtin();
+
+// CPython has ended, and what the program has left here with it.
+void forget_program();
+
+// In the child of a fork: a census of another thread is over.
+void forget_census();
 
 // ---- enter.cpp
 

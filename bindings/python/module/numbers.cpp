@@ -97,9 +97,9 @@ void bind_tables(py::module_ &module) {
         return std::string("<Option ") + row.name + "=" + row.default_value + ">";
       });
   module.def("options", options, "The options table, in its order.");
-  module.def("option_get", option_get, py::arg("name"),
+  module.def("option_get", option_get, py::arg("name").none(false),
              "The option's present value. ValueError where there is no such option.");
-  module.def("option_set", option_set, py::arg("name"), py::arg("value"),
+  module.def("option_set", option_set, py::arg("name").none(false), py::arg("value").none(false),
              "Sets an option of this module's heaps: those made later see it, `mode` acts at once.\n"
              "ValueError for an unknown option or value; it names what there is.");
   module.def("stats_fields", stats_fields, "(name, unit, description) of each field of the statistics.");
