@@ -138,7 +138,7 @@ class memory_limit(ContextDecorator):
     share the limit: of several that are in force the one entered last counts, and at the end of the last what was
     before, so that a program survives what was too much. What comes from elsewhere (NumPy's arrays, C libraries) does
     not count. Once it has refused something, small requests may take up to 1 MiB beyond it, for the way to whoever
-    handles the MemoryError.
+    handles the MemoryError; up to 4 MiB where the program goes on regardless.
     """
 
     def __init__(self, limit: Optional[int] = None, *, extra: Optional[int] = None):

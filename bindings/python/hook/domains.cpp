@@ -261,13 +261,14 @@ void after_fork_in_child() {
 
 Plan g_plan;
 
-ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit) {
+ace_heap *make_heap(const char *name, unsigned kind_groups, size_t limit, Reserve *reserve) {
   ace_heap_config config{};
   config.struct_size = sizeof config;
   config.name = name;
   config.kind_groups = kind_groups;
   config.limit = limit;
   config.on_limit = near_limit;
+  config.on_limit_context = reserve;
   return ace_heap_create(&config);
 }
 
@@ -301,8 +302,8 @@ void set_all() {
 bool install(const Plan &plan) {
   const bool takes_raw = plan.domains & 1u << kRaw, takes_mem = plan.domains & 1u << kMem,
              takes_obj = plan.domains & 1u << kObj, takes_vm = takes_mem || takes_obj;
-  if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, plan.limit);
-  if (takes_raw) g_raw_heap = make_heap("python raw", 1, takes_vm ? 0 : plan.limit);
+  if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, plan.limit, main_reserve());
+  if (takes_raw) g_raw_heap = make_heap("python raw", 1, takes_vm ? 0 : plan.limit, main_reserve());
   if ((takes_vm && g_vm_heap == nullptr) || (takes_raw && g_raw_heap == nullptr)) {
     ace_heap_destroy(g_vm_heap);
     ace_heap_destroy(g_raw_heap);
@@ -376,7 +377,9 @@ bool step_census(Census &census) {
 }
 
 ace_heap *make_interpreter_heap() {
-  ace_heap *heap = make_heap("python interpreter", g_plan.segregate ? 2 : 1, g_plan.limit);
+  Reserve *reserve = make_reserve(g_plan.limit);
+  if (reserve == nullptr) return nullptr;
+  ace_heap *heap = make_heap("python interpreter", g_plan.segregate ? 2 : 1, g_plan.limit, reserve);
   // Nobody tells of its collections. That there are hints at all says that a worker may look at it.
   if (heap != nullptr) ace_hint(heap, ACE_HINT_BURST_END, 0);
   return heap;

@@ -2,7 +2,7 @@
 //
 //   enter.cpp    is this CPython, may it be entered, and with what
 //   domains.cpp  its three allocator domains, served from two heaps
-//   limit.cpp    how much they may take
+//   limit.cpp    how much they may take; reserve.h: and beyond that, once something was refused
 //   phases.cpp   its collector, heard through gc.callbacks
 //   builtin.cpp  the module _ace, for the program itself
 //   census.cpp   what the memory consists of
@@ -18,6 +18,7 @@
 namespace ace::python {
 
 class Census;
+class Reserve;
 
 // CPython's own numbers for its allocator domains.
 enum Domain : int { kRaw = 0, kMem = 1, kObj = 2 };
@@ -76,8 +77,12 @@ ace_heap *make_interpreter_heap();
 // The heap that is limited, as it was made.
 void begin_limit(ace_heap *heap, size_t limit);
 
-// The ace_limit_fn of all heaps.
-int near_limit(ace_heap *heap, size_t missing, void *context);
+// What all heaps are made with: the ace_limit_fn, and for it a reserve. The first is of the limited heap; the
+// other is made for one of another interpreter, whose limit stays, and is as little freed as that. nullptr: no
+// memory.
+int near_limit(ace_heap *heap, size_t missing, void *reserve);
+Reserve *main_reserve();
+Reserve *make_reserve(size_t limit);
 
 // A full collection is over.
 void arm_limit_after_collection();

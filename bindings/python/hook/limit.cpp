@@ -1,61 +1,30 @@
 // The limit of the heap for mem and obj, and who is told before it is reached: the heap's own limit is lower
 // until then. Under a GIL, in the holder's calls.
-//
-// Where an allocation was refused, CPython needs memory until somebody has handled the MemoryError: for frames,
-// tracebacks, numbers. Where it gets none it reports a SystemError instead, or tries for ever to note at which
-// instruction it was (exception_unwind, 3.11 and later). So from a refusal on small requests may go some way
-// beyond the limit.
 #include <pthread.h>
 #include <stdlib.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "python/hook/hook.h"
+#include "python/hook/reserve.h"
 
 namespace ace::python {
 namespace {
 
-constexpr size_t kReserve = size_t{1} << 20;
-// What a slab grows by at once is less, a list that doubles soon is not.
-constexpr size_t kSmall = size_t{16} << 10;
-
 ace_heap *g_limited;
-size_t g_limit;         // what was asked for
+size_t g_limit;  // what was asked for
+Reserve g_reserve;
 void (*g_tell_near)();  // nullptr: nobody is told
-
-// Since the limit was armed.
-size_t g_reserve_begins;     // it was, or the heap held more
-uint64_t g_refusals_before;  // of the heap
-bool g_uses_reserve;
+bool g_is_armed;        // the heap's own limit is lower
 
 EnteredLimit *g_entered;  // the last
 size_t g_limit_outside;   // in force before the first
 
-ace_stats stats_of(ace_heap *heap) {
-  ace_stats stats{};
-  ace_heap_stats_shared(heap, &stats, sizeof stats);
-  return stats;
-}
-
 void arm() {
   if (g_limited == nullptr) return;
-  const ace_stats stats = stats_of(g_limited);
-  g_reserve_begins = std::max(g_limit, static_cast<size_t>(stats.resident_bytes));
-  g_refusals_before = stats.limit_failures;
-  g_uses_reserve = false;
-  ace_heap_set_limit(g_limited, g_tell_near == nullptr ? g_limit : g_limit - g_limit / 8);
-}
-
-// Raises the limit by what is missing, out of the reserve; false where it may not.
-bool take_from_reserve(ace_heap *heap, size_t missing) {
-  const ace_stats stats = stats_of(heap);
-  const size_t needed = stats.limit_bytes + missing;
-  if (stats.limit_failures == g_refusals_before || needed - stats.resident_bytes > kSmall) return false;
-  if (needed > g_reserve_begins + kReserve) return false;
-  g_uses_reserve = true;
-  ace_heap_set_limit(heap, needed);
-  return true;
+  g_reserve.begin(g_limited, g_limit);
+  g_is_armed = g_tell_near != nullptr && g_limit != 0;
+  ace_heap_set_limit(g_limited, g_is_armed ? g_limit - g_limit / 8 : g_limit);
 }
 
 void count_the_last_entered() { set_limit(g_entered != nullptr ? g_entered->limit : g_limit_outside); }
@@ -82,18 +51,29 @@ void begin_limit(ace_heap *heap, size_t limit) {
   arm();
 }
 
-int near_limit(ace_heap *heap, size_t missing, void *) {
-  if (heap != g_limited) return 0;
-  if (g_tell_near != nullptr && !g_uses_reserve && ace_heap_set_limit(heap, g_limit) != g_limit) {
+Reserve *main_reserve() { return &g_reserve; }
+
+Reserve *make_reserve(size_t limit) {
+  auto *reserve = static_cast<Reserve *>(calloc(1, sizeof(Reserve)));
+  if (reserve != nullptr) reserve->begin(limit);
+  return reserve;
+}
+
+int near_limit(ace_heap *heap, size_t missing, void *reserve) {
+  if (heap == g_limited && g_is_armed) {
+    g_is_armed = false;
+    ace_heap_set_limit(heap, g_limit);
     g_tell_near();
     return 1;
   }
-  return take_from_reserve(heap, missing);
+  return static_cast<Reserve *>(reserve)->give(heap, missing) ? 1 : 0;
 }
 
 void arm_limit_after_collection() {
-  if ((g_tell_near == nullptr && !g_uses_reserve) || g_limited == nullptr) return;
-  if (stats_of(g_limited).live_bytes < g_limit - g_limit / 4) arm();
+  if (g_tell_near == nullptr || g_limited == nullptr || g_limit == 0) return;
+  ace_stats stats{};
+  ace_heap_stats_shared(g_limited, &stats, sizeof stats);
+  if (stats.live_bytes < g_limit - g_limit / 4) arm();
 }
 
 size_t set_limit(size_t limit) {

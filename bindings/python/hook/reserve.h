@@ -1,0 +1,66 @@
+// What a heap may take beyond its limit once something was refused. CPython needs memory until somebody has
+// handled the MemoryError: for frames, tracebacks, numbers. Where it gets none it reports a SystemError
+// instead, or tries for ever to note at which instruction it was (exception_unwind, 3.11 and later).
+//
+// From outside the way to a handler looks like what the program does then. So a reserve ends with what such a
+// way takes at most, and where the program has used it, and is refused once more, there is another, for some
+// times.
+#pragma once
+#include <algorithm>
+
+#include "ace/ace.h"
+
+namespace ace::python {
+
+class Reserve {
+ public:
+  // All zero: of a heap that was made with the limit.
+  void begin(size_t limit) { limit_ = begin_ = limit; }
+
+  // The heap gets another limit; what it holds already is not taken from the reserve.
+  void begin(ace_heap *heap, size_t limit) {
+    const ace_stats stats = stats_of(heap);
+    limit_ = limit;
+    begin_ = std::max(limit, static_cast<size_t>(stats.resident_bytes));
+    refusals_ = stats.limit_failures;
+    is_open_ = false;
+  }
+
+  // An allocation would pass the heap's limit by `missing`. True where the limit was raised by that.
+  bool give(ace_heap *heap, size_t missing) {
+    const ace_stats stats = stats_of(heap);
+    if (stats.limit_failures != refusals_) {
+      refusals_ = stats.limit_failures;
+      refills_ = stats.refills;
+      end_ = std::min(std::max(limit_, size_t{stats.resident_bytes}) + kAtOnce, begin_ + kInAll);
+      is_open_ = true;
+    } else if (is_open_ && stats.refills - refills_ > kWay) {
+      is_open_ = false;
+      ace_heap_set_limit(heap, limit_);
+    }
+    const size_t needed = stats.limit_bytes + missing;
+    if (!is_open_ || needed > end_ || needed - stats.resident_bytes > kSmall) return false;
+    ace_heap_set_limit(heap, needed);
+    return true;
+  }
+
+ private:
+  static constexpr size_t kAtOnce = size_t{1} << 20, kInAll = 4 * kAtOnce;
+  // What a slab grows by at once is less, a list that doubles soon is not.
+  static constexpr size_t kSmall = size_t{16} << 10;
+  // In refills: a recursion of some thousand frames ends in less.
+  static constexpr uint64_t kWay = 512;
+
+  static ace_stats stats_of(ace_heap *heap) {
+    ace_stats stats{};
+    ace_heap_stats_shared(heap, &stats, sizeof stats);
+    return stats;
+  }
+
+  size_t limit_, begin_, end_;
+  uint64_t refusals_;  // of the heap, as far as they are known
+  uint64_t refills_;   // of the heap, at the last of them
+  bool is_open_;
+};
+
+}  // namespace ace::python
