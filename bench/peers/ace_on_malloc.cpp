@@ -121,6 +121,7 @@ int ace_heap_try_realloc(ace_heap *, void *p, size_t size, ace_kind, void **resu
 
 size_t ace_heap_set_limit(ace_heap *, size_t) noexcept { return 0; }
 ace_heap *ace_owner_of(const void *) noexcept { return nullptr; }
+int ace_heap_owns(const ace_heap *, const void *) noexcept { return 0; }
 void ace_free(void *p) noexcept { free(p); }
 int ace_heap_walk_next(ace_heap *, uintptr_t *, ace_visit_fn, void *) noexcept { return 0; }
 size_t ace_trim(ace_heap *heap, size_t) noexcept {

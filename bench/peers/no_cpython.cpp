@@ -5,6 +5,6 @@ namespace ace::python {
 
 preload::Entry enter_cpython() { return {}; }
 bool report_cpython(int, bool, bool) { return true; }
-bool in_python_code() { return false; }
+bool ends_by_python(const void *) { return false; }
 
 }  // namespace ace::python

@@ -31,7 +31,7 @@ void *move_former(ace_lua_vm &vm, void *block, size_t old_size, size_t size) {
 
 void *routed_alloc(void *ud, void *block, size_t old_size, size_t size) {
   auto &vm = *static_cast<ace_lua_vm *>(ud);
-  if (block == nullptr || ace_owner_of(block) == vm.heap) return ace_lua_alloc(ud, block, old_size, size);
+  if (block == nullptr || ace_heap_owns(vm.heap, block)) return ace_lua_alloc(ud, block, old_size, size);
   return size == 0 ? free_former(vm, block, old_size) : move_former(vm, block, old_size, size);
 }
 

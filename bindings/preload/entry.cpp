@@ -100,6 +100,7 @@ extern "C" ACE_API int ace_report_now(void *) {
 // multiprocessing's do, has a report and a recording to end. Who else calls this (signal handlers, children
 // that failed to become another program) goes at once.
 extern "C" [[noreturn]] ACE_API void _exit(int status) {
-  if (ace::preload::g_process == getpid() && ace::python::in_python_code()) ace::preload::leave(true);
+  if (ace::preload::g_process == getpid() && ace::python::ends_by_python(__builtin_return_address(0)))
+    ace::preload::leave(true);
   for (;;) syscall(SYS_exit_group, status);
 }

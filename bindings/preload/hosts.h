@@ -31,8 +31,9 @@ preload::Entry enter_cpython();
 void record_cpython(const char *host);
 bool report_cpython(int fd, bool json, bool held);
 
-// Does the calling thread run Python code, of the main interpreter, under the GIL?
-bool in_python_code();
+// Does Python code end the process, by os._exit? `caller` calls _exit: where it returns to. Not a child that
+// never got to Python code, as it was to become another program.
+bool ends_by_python(const void *caller);
 }  // namespace ace::python
 
 namespace ace::lua {

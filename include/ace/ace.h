@@ -97,7 +97,8 @@ typedef unsigned ace_kind;
 
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
- * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made, try once more; zero: the allocation succeeds
+ * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made, try
+ * once more; zero: the allocation succeeds
  * only if a free block is there already. Called by the holder, in the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
@@ -176,11 +177,16 @@ ACE_API int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind 
  * number: what it points to need not be there, nor stay. Any thread. */
 ACE_API ace_heap *ace_owner_of(const void *p) ACE_NOEXCEPT;
 
+/* 1 where `p` points into memory of this heap's, as ace_owner_of tells, but without a lock: `p` must be NULL, or what
+ * it points to must stay meanwhile. For hooks that meet blocks of several allocators. Any thread. */
+ACE_API int ace_heap_owns(const ace_heap *heap, const void *p) ACE_NOEXCEPT;
+
 /* Sets the most bytes that may be resident; 0: none. Lowering it below what is in use does not free
  * anything: the next growth fails. Returns the former limit. */
 ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
 
-/* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it returns non-zero.
+/* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it returns
+ * non-zero.
  * `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
 typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
 ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;

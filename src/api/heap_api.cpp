@@ -101,6 +101,10 @@ int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind, vo
 
 ace_heap *ace_owner_of(const void *p) noexcept { return static_cast<ace_heap *>(owner_at(p)); }
 
+int ace_heap_owns(const ace_heap *heap, const void *p) noexcept {
+  return p != nullptr && !is_foreign(p) && superslab_of(p)->head.prefix.owner == heap;
+}
+
 size_t ace_heap_set_limit(ace_heap *heap, size_t limit) noexcept {
   return heap->limit.exchange(limit, std::memory_order_relaxed);
 }

@@ -100,12 +100,11 @@ bool write_contexts(const char *path, const Context (&contexts)[kContexts]) {
   return false;
 }
 
-// The lock is held. Another playbook than before is begun as in a new process; the former one first gets what
-// ended loops have learned for it.
+// The lock is held. Another playbook than before is begun as in a new process: what ended loops have learned
+// was for the former.
 void read_once(const char *path) {
   if (strcmp(path, g_playbook_path) == 0) return;
   const KeptErrno kept;
-  if (g_has_news && !g_is_other) write_contexts(g_playbook_path, g_contexts);
   strcpy(g_playbook_path, path);
   g_has_news = g_is_other = false;
   const Learner fresh;
@@ -173,7 +172,7 @@ bool write_playbook() {
 namespace {
 // A process in which no loop ever began has not even read the options.
 [[gnu::destructor]] void write_at_exit() {
-  if (g_playbook_path[0] != '\0' && !g_is_other) write_playbook();  // that it is something else was said
+  if (g_playbook_path[0] != '\0') write_playbook();
 }
 }  // namespace
 

@@ -158,6 +158,10 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   void *moved = way.pool == Pool::kMid && way.owner == &heap && size > way.size && size <= kMidMax
                     ? allocate_growing(heap, size)
                     : allocate(heap, size, group);
+  if (moved == nullptr && size > way.size) {
+    // The host was asked for a whole block. What room it made may do for the rest of this one.
+    if (void *resized = resize_in_place(heap, way, p, size)) return resized;
+  }
   return move_block(heap, p, way.size, moved, size);
 }
 

@@ -201,9 +201,10 @@ Taken take_anywhere(Heap &heap, const Wanted &wanted, LimitTalk &talk, void **bl
   return fresh == nullptr ? Taken::kNoRun : take_from_claimed(heap, fresh, wanted, false, talk, block);
 }
 
-// Takes the pages [from, to) behind a run; at the limit once more where room was made.
+// Takes the pages [from, to) behind a run; at the limit what is free goes back first. The host is not asked:
+// who cannot grow here moves, and asks for that.
 bool take_behind(Heap &heap, Superslab *superslab, unsigned from, unsigned to) {
-  LimitTalk talk;
+  LimitTalk talk(LimitTalk::With::kNobody);
   do {
     if (!superslab->head.claim.try_take()) return false;
     const bool taken = are_set(superslab->mid().free, from, to) && take_pages(heap, superslab, from, to, talk);

@@ -255,29 +255,17 @@ def table(rows: List[TypeRow], length: int = 20) -> str:
     return "\n".join(lines)
 
 
-class _OneCensus:
-    """There is one at a time. Who is in the midst of one cannot wait for it: a signal's handler, a listener."""
-
-    def __init__(self) -> None:
-        self._begin_anew()
-        os.register_at_fork(after_in_child=self._begin_anew)
-
-    def _begin_anew(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Optional[int] = None  # the thread
-
-    def __enter__(self) -> None:
-        if self._counts == threading.get_ident():
-            raise RuntimeError("this thread is in the midst of a census")
-        self._lock.acquire()
-        self._counts = threading.get_ident()
-
-    def __exit__(self, kind: object, value: object, trace: object) -> None:
-        self._counts = None
-        self._lock.release()
+# One thread counts at a time. Who is in the midst of it comes in again, a signal's handler or a listener, and is
+# refused by the census.
+_one_census = threading.RLock()
 
 
-_one_census = _OneCensus()
+def _begin_anew() -> None:
+    global _one_census
+    _one_census = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def census(pause: float = 0.005) -> Census:
@@ -292,16 +280,15 @@ def census(pause: float = 0.005) -> Census:
     with _one_census:
         types = _all_types()
         begin = time.perf_counter()
-        entered.census_begin(types)
+        under_way = entered.census_begin(types)
         steps = 1
-        try:
-            while entered.census_step(int(pause * 1e9)):
-                steps += 1
-                # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives
-                # the GIL back and mostly gets it at once.
-                time.sleep(1e-4)
-        finally:
-            found = entered.census_end()
+        while entered.census_step(int(pause * 1e9)):
+            steps += 1
+            # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
+            # GIL back and mostly gets it at once.
+            time.sleep(1e-4)
+        found = entered.census_end()
+        del under_way
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
         TypeRow(name, kind, *figures)

@@ -2,6 +2,7 @@
 // every CPython that was entered, with no package installed; the package acealloc makes of it what people use
 // (acealloc/vm.py). Interpreters with a GIL of their own cannot import it: what it keeps is one for the
 // process.
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -22,7 +23,8 @@ constexpr size_t kCollectorHeader = 16, kPointersHeader = 16;
 constexpr size_t kDebugPrefix = 16;  // what CPython's debug hooks put before each block
 
 Census *g_census;      // under way
-PyObject *g_counts;    // for this one, the module of an interpreter
+uintptr_t g_censuses;  // begun so far: the number of that one
+pthread_t g_counts;    // who takes it
 PyObject *g_listener;  // to be called when the limit comes near; owned
 
 PyObject *none() { return Py_BuildValue(""); }
@@ -191,15 +193,20 @@ size_t header_of(PyObject *type) {
   return (flags & kIsCollected ? kCollectorHeader : 0) + (flags & pointers ? kPointersHeader : 0);
 }
 
-// census_begin(types): the types must live until the census has ended.
-PyObject *py_census_begin(PyObject *module, PyObject *arguments) {
+// census_begin(types) -> what keeps it: it is over at the latest when that ends. The types must live as long.
+constexpr char kCensusUnderWay[] = "_ace.census_under_way";
+
+void leave_census(PyObject *capsule) {
+  const void *number = PyCapsule_GetPointer(capsule, kCensusUnderWay);
+  if (number == reinterpret_cast<void *>(g_censuses)) end_census();
+}
+
+PyObject *py_census_begin(PyObject *, PyObject *arguments) {
   PyObject *types = PyTuple_GetItem(arguments, 0);
   const ace_py_ssize_t count = types == nullptr ? -1 : PyList_Size(types);
   if (count < 0) return nullptr;
-  if (g_census != nullptr && g_counts != module)
-    return fail(PyExc_RuntimeError, "another interpreter takes a census at the moment");
-  end_census();
-  g_counts = module;
+  if (g_census != nullptr)
+    return fail(PyExc_RuntimeError, "a census is under way: of this thread, or of another interpreter");
   g_census = Census::create(static_cast<size_t>(count), found().debug_hooks ? kDebugPrefix : 0);
   if (g_census == nullptr) return fail(PyExc_MemoryError, "no memory for a census");
   for (ace_py_ssize_t i = 0; i < count; ++i) {
@@ -213,7 +220,11 @@ PyObject *py_census_begin(PyObject *module, PyObject *arguments) {
     row.header = header_of(type);
   }
   g_census->index_types();
-  return none();
+  ++g_censuses;
+  g_counts = pthread_self();
+  PyObject *capsule = PyCapsule_New(reinterpret_cast<void *>(g_censuses), kCensusUnderWay, leave_census);
+  if (capsule == nullptr) end_census();
+  return capsule;
 }
 
 // census_step(nanoseconds) -> is there more? It stops at the first area after so long.
@@ -279,7 +290,8 @@ ace_py_method g_methods[] = {
     {"set_listener", py_set_listener, kPyMethodVarArgs,
      "set_listener(callable or None): called once seven eighths of the limit are in use."},
     {"stats", py_stats, kPyMethodVarArgs, "stats() -> {heap: {field: number}}."},
-    {"census_begin", py_census_begin, kPyMethodVarArgs, "census_begin(types)"},
+    {"census_begin", py_census_begin, kPyMethodVarArgs,
+     "census_begin(types) -> an object: the census is under way as long as it lives."},
     {"census_step", py_census_step, kPyMethodVarArgs, "census_step(nanoseconds) -> is there more?"},
     {"census_end", py_census_end, kPyMethodVarArgs,
      "census_end() -> [(blocks, bytes, pages, sparse pages, held bytes)]: a row a type, then what is no "
@@ -306,7 +318,9 @@ void forget_program() {
   end_census();
 }
 
-void forget_census() { end_census(); }
+void forget_census() {
+  if (g_census != nullptr && pthread_equal(g_counts, pthread_self()) == 0) end_census();
+}
 
 bool add_builtin() {
 #define ACE_CPYTHON_CHECK(result, name, parameters) \

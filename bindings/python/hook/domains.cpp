@@ -169,7 +169,10 @@ void note_raw_use() {
 // one GIL nobody is there to notice; with several, another interpreter's block may be freed by it in such a
 // moment. So from the second GIL on raw memory comes from the original. What is older and freed just then is
 // still at risk. Is `p` the original's, or null, and to come from there?
-bool is_original(const void *p) { return g_many_gils && (p == nullptr || ace_owner_of(p) == nullptr); }
+bool is_original(const void *p) {
+  if (!g_many_gils) return false;
+  return p == nullptr || (!ace_heap_owns(g_raw_heap, p) && ace_owner_of(p) == nullptr);
+}
 
 void *raw_allocate(void *, size_t size) {
   if (g_many_gils) [[unlikely]]
@@ -248,6 +251,15 @@ void after_fork() {
   unlock_interpreters();
 }
 
+uint64_t refills() {
+  ace_stats stats{};
+  if (g_vm_heap != nullptr) ace_heap_stats_shared(g_vm_heap, &stats, sizeof stats);
+  return stats.refills;
+}
+
+// Of the heap for mem and obj, in the child of a fork. All lists are empty then.
+uint64_t g_refills_at_fork = UINT64_MAX;
+
 void after_fork_in_child() {
   after_fork();
   if (g_fork_has_gil) {
@@ -255,6 +267,7 @@ void after_fork_in_child() {
     forget_census();
   }
   tell_of_fork(ACE_HINT_FORK_CHILD);
+  g_refills_at_fork = refills();
 }
 
 // ---- installation
@@ -384,6 +397,8 @@ ace_heap *make_interpreter_heap() {
   if (heap != nullptr) ace_hint(heap, ACE_HINT_BURST_END, 0);
   return heap;
 }
+
+bool has_worked_since_fork() { return g_vm_heap == nullptr || refills() != g_refills_at_fork; }
 
 Standing standing() {
   Standing s{g_vm_heap, g_raw_heap, g_vm_used || g_raw_used, false, g_many_gils};

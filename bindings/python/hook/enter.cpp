@@ -91,6 +91,8 @@ const char *take_over(unsigned domains) {
 }
 
 bool is_ending() {
+  // After the end there is no interpreter any more.
+  if (&PyInterpreterState_Head == nullptr || PyInterpreterState_Head() == nullptr) return false;
   if (&Py_IsFinalizing != nullptr) return Py_IsFinalizing() != 0;
   return &_Py_IsFinalizing != nullptr && _Py_IsFinalizing() != 0;
 }

@@ -48,6 +48,9 @@ void go_straight();
 // Under the GIL of the main interpreter.
 void hint(ace_hint_code code, uint64_t value, bool also_raw);
 
+// In the child of a fork: has it asked for memory? Else always.
+bool has_worked_since_fork();
+
 // How the domains stand; for the report.
 struct Standing {
   ace_heap *vm_heap;   // mem and obj; null where neither was taken
@@ -97,7 +100,7 @@ size_t present_limit();
 // last what was set before. They may end in any order.
 struct EnteredLimit {
   pthread_t thread;
-  size_t limit;
+  size_t limit, reserve_begin;
   EnteredLimit *before;
   bool is_in_force;
 };

@@ -12,22 +12,36 @@ namespace ace::python {
 namespace {
 
 ace_heap *g_limited;
-size_t g_limit;  // what was asked for
+size_t g_limit;          // what was asked for
+size_t g_reserve_begin;  // of it
 Reserve g_reserve;
 void (*g_tell_near)();  // nullptr: nobody is told
 bool g_is_armed;        // the heap's own limit is lower
 
 EnteredLimit *g_entered;  // the last
-size_t g_limit_outside;   // in force before the first
+// In force before the first.
+size_t g_limit_outside, g_reserve_begin_outside;
 
 void arm() {
   if (g_limited == nullptr) return;
-  g_reserve.begin(g_limited, g_limit);
   g_is_armed = g_tell_near != nullptr && g_limit != 0;
   ace_heap_set_limit(g_limited, g_is_armed ? g_limit - g_limit / 8 : g_limit);
 }
 
-void count_the_last_entered() { set_limit(g_entered != nullptr ? g_entered->limit : g_limit_outside); }
+void change_limit(size_t limit, size_t reserve_begin) {
+  g_limit = limit;
+  g_reserve_begin = reserve_begin;
+  if (g_limited != nullptr) g_reserve.change(g_limited, limit, reserve_begin);
+  arm();
+}
+
+void count_the_last_entered() {
+  if (g_entered != nullptr) {
+    change_limit(g_entered->limit, g_entered->reserve_begin);
+  } else {
+    change_limit(g_limit_outside, g_reserve_begin_outside);
+  }
+}
 
 template <typename Ends>
 void end_those(Ends ends) {
@@ -47,8 +61,7 @@ void end_those(Ends ends) {
 
 void begin_limit(ace_heap *heap, size_t limit) {
   g_limited = heap;
-  g_limit = limit;
-  arm();
+  change_limit(limit, limit);
 }
 
 Reserve *main_reserve() { return &g_reserve; }
@@ -77,8 +90,8 @@ void arm_limit_after_collection() {
 }
 
 size_t set_limit(size_t limit) {
-  const size_t former = std::exchange(g_limit, limit);
-  arm();
+  const size_t former = g_limit;
+  change_limit(limit, g_limited == nullptr ? limit : Reserve::begin_of(g_limited, limit));
   return former;
 }
 
@@ -87,8 +100,11 @@ size_t present_limit() { return g_limit; }
 EnteredLimit *enter_limit(size_t limit) {
   auto *entered = static_cast<EnteredLimit *>(malloc(sizeof(EnteredLimit)));
   if (entered == nullptr) return nullptr;
-  if (g_entered == nullptr) g_limit_outside = g_limit;
-  *entered = {pthread_self(), limit, g_entered, true};
+  if (g_entered == nullptr) {
+    g_limit_outside = g_limit;
+    g_reserve_begin_outside = g_reserve_begin;
+  }
+  *entered = {pthread_self(), limit, Reserve::begin_of(g_limited, limit), g_entered, true};
   g_entered = entered;
   count_the_last_entered();
   return entered;

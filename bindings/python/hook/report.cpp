@@ -1,4 +1,5 @@
 // How the hook stands at exit: one line, and then the heaps.
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -79,6 +80,13 @@ bool report_cpython(int fd, bool json, bool held) {
   return where.whole;
 }
 
-bool in_python_code() { return &Py_IsInitialized != nullptr && Py_IsInitialized() && runs_main_interpreter(); }
+bool ends_by_python(const void *caller) {
+  if (&Py_IsInitialized == nullptr || !Py_IsInitialized() || !runs_main_interpreter()) return false;
+  // The module posix is part of CPython's own file. Others may call from a signal's handler, in the midst of
+  // anything.
+  Dl_info it, python;
+  return dladdr(caller, &it) != 0 && dladdr(reinterpret_cast<void *>(&Py_IsInitialized), &python) != 0 &&
+         it.dli_fbase == python.dli_fbase && has_worked_since_fork();
+}
 
 }  // namespace ace::python

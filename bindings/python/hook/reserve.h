@@ -14,15 +14,19 @@ namespace ace::python {
 
 class Reserve {
  public:
+  // From where on it counts, of a limit that is set now: what the heap holds already is not taken from it.
+  static size_t begin_of(ace_heap *heap, size_t limit) {
+    return std::max(limit, static_cast<size_t>(stats_of(heap).resident_bytes));
+  }
+
   // All zero: of a heap that was made with the limit.
   void begin(size_t limit) { limit_ = begin_ = limit; }
 
-  // The heap gets another limit; what it holds already is not taken from the reserve.
-  void begin(ace_heap *heap, size_t limit) {
-    const ace_stats stats = stats_of(heap);
+  // Another limit counts, whose reserve begins at `begin`.
+  void change(ace_heap *heap, size_t limit, size_t begin) {
     limit_ = limit;
-    begin_ = std::max(limit, static_cast<size_t>(stats.resident_bytes));
-    refusals_ = stats.limit_failures;
+    begin_ = begin;
+    refusals_ = refusals_at_gift_ = stats_of(heap).limit_failures;
     is_open_ = false;
   }
 
@@ -39,7 +43,9 @@ class Reserve {
       ace_heap_set_limit(heap, limit_);
     }
     const size_t needed = stats.limit_bytes + missing;
-    if (!is_open_ || needed > end_ || needed - stats.resident_bytes > kSmall) return false;
+    if (!is_open_ || needed - stats.resident_bytes > kSmall) return false;
+    if (needed > end_ && stats.limit_failures - refusals_at_gift_ < kStuck) return false;
+    refusals_at_gift_ = stats.limit_failures;
     ace_heap_set_limit(heap, needed);
     return true;
   }
@@ -50,6 +56,8 @@ class Reserve {
   static constexpr size_t kSmall = size_t{16} << 10;
   // In refills: a recursion of some thousand frames ends in less.
   static constexpr uint64_t kWay = 512;
+  // Where all is used up, after so many refusals somebody may do nothing but try: there is a page more.
+  static constexpr uint64_t kStuck = 1024;
 
   static ace_stats stats_of(ace_heap *heap) {
     ace_stats stats{};
@@ -58,8 +66,8 @@ class Reserve {
   }
 
   size_t limit_, begin_, end_;
-  uint64_t refusals_;  // of the heap, as far as they are known
-  uint64_t refills_;   // of the heap, at the last of them
+  uint64_t refusals_, refusals_at_gift_;  // of the heap, as far as they are known; when it last gave
+  uint64_t refills_;                      // of the heap, at the last of them
   bool is_open_;
 };
 
