@@ -12,16 +12,16 @@ namespace ace::trace {
 class Stream {
  public:
   void note_allocation(unsigned kind, bool zeroed, const void *p, size_t size) {
-    begin_event();
+    begin_event(size >= kHeavy);
     put(zeroed ? Op::kZeroed : Op::kAlloc, uint64_t{size} * kKinds + kind);
     at_ = put_number(at_, distance_to(p));
   }
   void note_free(const void *p) {
-    begin_event();
+    begin_event(is_page(p));
     put(Op::kFree, distance_to(p));
   }
   void note_realloc(const void *old, const void *p, size_t size) {
-    begin_event();
+    begin_event(size >= kHeavy || is_page(old));
     put(Op::kRealloc, distance_to(old));
     at_ = put_number(at_, size);
     at_ = put_number(at_, distance_to(p));
@@ -34,6 +34,10 @@ class Stream {
  private:
   friend class Recorder;
 
+  static constexpr size_t kHeavy = size_t{64} << 10;
+  // As a large block begins, and one small one in some hundred.
+  static bool is_page(const void *p) { return reinterpret_cast<uintptr_t>(p) % 4096 == 0; }
+
   void put(Op op, uint64_t payload) {
     at_ = put_number(at_, payload << 3 | static_cast<uint64_t>(op));
     ++events_;
@@ -44,8 +48,10 @@ class Stream {
     last_address_ = address;
     return distance;
   }
-  void begin_event() {
-    if (--until_look_ == 0) [[unlikely]]
+  // `weighs`: by what the event takes or gives, the time before it matters, as much may be held for long
+  // between a few events.
+  void begin_event(bool weighs = false) {
+    if (weighs || --until_look_ == 0) [[unlikely]]
       look();
     if (thread_number() != thread_) [[unlikely]]
       put(Op::kThread, thread_ = thread_number());

@@ -76,6 +76,24 @@ def test_cpython(python, tmp_path):
     assert {"COLLECT_BEGIN", "COLLECT_END"} <= {hint.hint.name for hint in trace.hints()}
 
 
+def test_what_is_held_for_long_between_few_events(python, tmp_path):
+    code = "import time\nheld = bytearray(100 << 20); time.sleep(0.5); del held; time.sleep(0.3)"
+    trace, _ = recorded(python.path, code, tmp_path)
+    live = trace.live()
+    begins = next(moment.seconds for moment in live if moment.live_bytes >= 100 << 20)
+    ends = next(moment.seconds for moment in live if moment.seconds > begins and moment.live_bytes < 50 << 20)
+    assert 0.4 < ends - begins < 30
+
+
+def test_own_is_the_recorded_version(python, tmp_path):
+    """pymalloc in the interpreter that the trace is of."""
+    from acealloc import replay
+
+    trace, _ = recorded(python.path, "print(sum(len([n]) for n in range(1000)))", tmp_path)
+    (run,) = replay(trace, ["own"], detail=False, fast=True).runs
+    assert run.allocator == "own" and run.samples
+
+
 def test_a_realloc_that_fails_keeps_the_size(python, tmp_path):
     code = """
 import ctypes

@@ -226,3 +226,10 @@ def test_what_is_no_gauge_only_grows():
             after = heap.stats()
             assert [name for name in counters if after[name] < before[name]] == []
             before = after
+
+
+def test_names_are_no_markup(capsys):
+    from acealloc import console
+
+    console.print_out("heap [/x] and [red]")
+    assert capsys.readouterr().out == "heap [/x] and [red]\n"

@@ -165,6 +165,12 @@ def test_results_are_kept(traces, tmp_path):
     assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
     with pytest.raises(Failure, match="another trace"):
         acealloc.replay(traces["luajit"], ["ace"], fast=True, keep=keep)
+    (kept,) = keep.glob("glibc.1.json")
+    written = kept.stat().st_mtime_ns
+    acealloc.replay(traces["lua5.4"], ["glibc"], fast=True, detail=False, keep=keep)
+    assert kept.stat().st_mtime_ns == written
+    acealloc.replay(traces["lua5.4"], ["glibc"], fast=True, detail=False, keep=keep, core=0)
+    assert kept.stat().st_mtime_ns > written, "measured under other conditions"
 
 
 def test_a_kept_result_that_is_damaged_is_run_again(traces, tmp_path):
@@ -478,6 +484,14 @@ def test_a_search_of_ones_own(traces, tmp_path):
     with pytest.raises(Failure, match="cannot be '5m': it takes"):
         acealloc.sweep([traces["lua5.4"]], space={"idle_delay": searching.Choice(("5m",))}, storage=storage, name="wrong")
     assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
+    import optuna
+
+    optuna.create_study(storage=storage, study_name="single", direction="minimize")
+    with pytest.raises(Failure, match="is none of `ace sweep`"):
+        acealloc.sweep([traces["lua5.4"]], trials=1, storage=storage, name="single")
+    waiting = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off",
+                  "--option", "idle_delay=1ms..2000ms", "--wait")  # fmt: skip
+    assert waiting.returncode == 1 and "of replays that do not wait" in waiting.stderr, waiting.stderr
     for wrong in ("kinds", "nosuch=1,2", "idle_delay=5ms..2s", "idle_delay=9ms..2ms", "kinds=on,both",
                   "idle_delay=1m..2m", "limit=64m,1g"):  # fmt: skip
         assert ace("sweep", traces["lua5.4"], "--option", wrong).returncode == 1

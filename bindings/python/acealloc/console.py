@@ -42,7 +42,7 @@ class _Console(Console):
 
 
 def _console(file: Any) -> Console:
-    return _Console(file=file, highlight=False, width=None if file.isatty() else 140)
+    return _Console(file=file, highlight=False, markup=False, width=None if file.isatty() else 140)
 
 
 def warning(text: str) -> Text:

@@ -272,8 +272,8 @@ class Page:
         import numpy
         from matplotlib.colors import LinearSegmentedColormap
 
-        colours = LinearSegmentedColormap.from_list("fill", ["#c8331e", "#f6d55c", "#2f6f9f", "#0c2340"])
-        colours.set_bad("#ffffff")
+        from_red_to_blue = ["#c8331e", "#f6d55c", "#2f6f9f", "#0c2340"]
+        colours = LinearSegmentedColormap.from_list("fill", from_red_to_blue).with_extremes(bad="#ffffff")
         pages = {(name, moment): self._pages(name)[moment] for name in names for moment in ("before", "after")}
         tallest = max(math.ceil(len(fill) / PAGES_WIDE) for fill in pages.values())
         axes = figure.subplots(1, 2 * len(names))

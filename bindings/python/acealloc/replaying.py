@@ -220,11 +220,14 @@ def replay(
     the latency of each call and the pages before and after a collection. fast: does not wait where the program did;
     ACE's clock is then that of the trace, its worker does its work between steps, and blocks are put into the same
     places in every replay. core: which processor. keep: a folder for results, where those that are there already (of
-    the same trace and allocator) are not run again. progress: called with a share from 0 to 1 and what is done now.
+    the same trace, allocator and way) are not run again. progress: called with a share from 0 to 1 and what is done
+    now.
 
     All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had.
     """
     require_core(core)
+    if rounds < 1 or not allocators:
+        raise Failure("a replay needs an allocator, and a round or more")
     recorded = trace if isinstance(trace, Trace) else Trace(trace)
     recorded.require_events()
     targets = [target_of(one, recorded) for one in allocators]
@@ -232,7 +235,7 @@ def replay(
     if len(set(names)) != len(names):
         raise Failure("two allocators are called the same: %s" % ", ".join(names))
     plan_of_runs = list(_turns(targets, rounds, detail))
-    store = _Store(keep, recorded)
+    store = _Store(keep, recorded, {"fast": fast, "core": core})
     runs: List[Run] = []
     with tempfile.TemporaryDirectory(prefix="ace-replay-") as folder:
         plan = os.path.join(folder, "plan")
@@ -279,7 +282,8 @@ def _turns(targets: Sequence[Target], rounds: int, detail: bool) -> Iterator[Tup
 class _Store:
     """What was measured already: a file for each run, in a folder that may be kept."""
 
-    def __init__(self, keep: Optional[AnyPath], trace: Trace) -> None:
+    def __init__(self, keep: Optional[AnyPath], trace: Trace, how: Mapping[str, Any]) -> None:
+        self._how = how
         self._temporary = tempfile.TemporaryDirectory(prefix="ace-replay-") if keep is None else None
         self.folder = Path(self._temporary.name if keep is None else keep)  # type: ignore[union-attr]
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -288,6 +292,17 @@ class _Store:
     def _path(self, target: Target, number: int) -> Path:
         return self.folder / ("%s.%d.json" % (re.sub("[^A-Za-z0-9._+=,-]", "_", target.name), number))
 
+    def _conditions(self, target: Target) -> Dict[str, Any]:
+        """Under which it is measured, beside the trace: as JSON has it."""
+        parts = {"replayer": target.replayer or _replayer(), "python": target.python, "preload": target.preload}
+        files = {}
+        for path in [*parts.values(), *target.words]:
+            if os.path.isfile(path):
+                found = os.stat(path)
+                files[path] = [found.st_size, found.st_mtime_ns]
+        return {**self._how, **parts, "files": files, "words": list(target.words),
+                "environment": dict(target.environment)}  # fmt: skip
+
     def has(self, target: Target, number: int) -> bool:
         path = self._path(target, number)
         if not path.exists():
@@ -295,19 +310,19 @@ class _Store:
         try:
             found = json.loads(path.read_text())
             Run.read(target.name, number, found)
-            trace, words, environment = (found[name] for name in ("trace", "words", "environment"))
+            trace, conditions = found["trace"], found["conditions"]
         except (ValueError, KeyError, TypeError):  # damaged: it is run again
             return False
         if trace != json.loads(json.dumps(self.trace)):
             raise Failure("%s is of another trace: name another folder" % path)
-        return bool(words == list(target.words) and environment == dict(target.environment))
+        return bool(conditions == self._conditions(target))
 
     def put(self, target: Target, number: int, result: str, log: str) -> None:
         data = json.loads(Path(result).read_text())
         if os.path.exists(log):
             data["log"] = Path(log).read_text()
             os.unlink(log)
-        data.update(trace=self.trace, words=list(target.words), environment=dict(target.environment))
+        data.update(trace=self.trace, conditions=self._conditions(target))
         path = self._path(target, number)
         new = path.with_suffix(".new")
         new.write_text(json.dumps(data))
@@ -337,7 +352,7 @@ def _start(
         # pymalloc is in the interpreter: there the replayer is a library.
         code = (
             "import ctypes, sys; a = [x.encode() for x in sys.argv]; "
-            "sys.exit(ctypes.PyDLL(a[0]).ace_replay_main(len(a), (ctypes.c_char_p * len(a))(*a)))"
+            "sys.exit(ctypes.PyDLL(sys.argv[0]).ace_replay_main(len(a), (ctypes.c_char_p * len(a))(*a)))"
         )
         library = str(Path(__file__).parent / "libace-replay.so")
         command = [target.python, "-I", "-S", "-c", "import sys; del sys.argv[0]; " + code, library, *words]

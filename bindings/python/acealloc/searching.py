@@ -171,6 +171,8 @@ def sweep(
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     study, is_new = _open(optuna, storage, name, sampler)
+    if len(study.directions) != 2 or ("traces" not in study.user_attrs and study.trials):
+        raise Failure("the study '%s' is none of `ace sweep`: name another" % name)
     what = [str(trace.header.get("command")) + str(trace.totals["events"]) for trace in recorded]
     if study.user_attrs.setdefault("traces", what) != what:
         raise Failure("the study '%s' is of other traces: name another" % name)
@@ -179,6 +181,9 @@ def sweep(
     if study.user_attrs.setdefault("space", searched) != searched:
         raise Failure("the study '%s' is of another search: name another" % name)
     study.set_user_attr("space", searched)
+    if study.user_attrs.setdefault("fast", fast) != fast:
+        raise Failure("the study '%s' is of replays that %s: name another" % (name, "wait" if fast else "do not wait"))
+    study.set_user_attr("fast", fast)
     if space is SPACE and is_new:
         for options in BY_HAND:
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})

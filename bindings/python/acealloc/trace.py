@@ -49,7 +49,7 @@ class Trace:
         try:
             if _is_packed(self.path):
                 self.plain_path = self._unpacked()
-            self._trace = _Trace(self.plain_path)
+            self._trace = _Trace(os.fsencode(self.plain_path))
             self.header: Dict[str, Any] = json.loads(self._trace.header)
         except (OSError, ValueError) as error:
             raise Failure(_told(error, self.path, self.plain_path)) from None
@@ -120,5 +120,8 @@ def pack(path: str) -> str:
         with contextlib.suppress(OSError):
             os.unlink(new)
         raise Failure("%s cannot be compressed: %s; %s is kept" % (packed, error.strerror, path)) from None
+    except KeyboardInterrupt:
+        os.unlink(new)
+        raise
     os.unlink(path)
     return packed

@@ -108,9 +108,12 @@ class Trace {
 
  private:
   struct HeapState {
-    uint64_t live = 0, told_at = 0;
+    uint64_t live = 0, most = 0, told = 0, told_at = 0;
+    bool has_jumped() const { return (live > told ? live - told : told - live) >= kJump; }
   };
-  static constexpr uint64_t kMomentUs = 1000;  // no two moments of a heap are closer
+  static constexpr uint64_t kMomentUs =
+      1000;  // no two moments of a heap are closer, unless so much lies between
+  static constexpr uint64_t kJump = 1 << 20;
 
   void walk(Reader &reader) {
     ChunkHeader header;
@@ -127,8 +130,10 @@ class Trace {
     if (t_.status == Status::kEnd) t_.microseconds = std::max(t_.microseconds, header.microseconds);
     for (uint32_t heap = 0; heap < heaps_.size(); ++heap)
       live_.emplace_back(t_.microseconds, heap, heaps_[heap].live);
-    std::stable_sort(live_.begin(), live_.end());
+    const auto is_earlier = [](const Moment &a, const Moment &b) { return std::get<0>(a) < std::get<0>(b); };
+    std::stable_sort(live_.begin(), live_.end(), is_earlier);
     std::stable_sort(hints_.begin(), hints_.end());
+    t_.peak_live_bytes = most_live();
     t_.live_blocks = blocks_.size();
     blocks_ = {};
   }
@@ -149,6 +154,7 @@ class Trace {
         hints_.emplace_back(now, header.heap, event.code, event.size);
       } else {
         apply(header.heap, event);
+        if (heaps_[header.heap].has_jumped()) note_moment(header.heap, now);
       }
     }
     t_.microseconds = std::max(t_.microseconds, now);
@@ -185,7 +191,7 @@ class Trace {
     heaps_[heap].live += size;
     t_.live_bytes += size;
     t_.allocated_bytes += size;
-    t_.peak_live_bytes = std::max(t_.peak_live_bytes, t_.live_bytes);
+    heaps_[heap].most = std::max(heaps_[heap].most, heaps_[heap].live);
   }
 
   void subtract(uint32_t heap, uint64_t address) {
@@ -199,10 +205,25 @@ class Trace {
     blocks_.remove(address);
   }
 
+  // Of all heaps together: from the moments, which are in order, where a heap's chunks may come late in the
+  // file.
+  uint64_t most_live() const {
+    std::vector<uint64_t> lives(heaps_.size());
+    uint64_t sum = 0, most = 0;
+    for (const HeapState &heap : heaps_) most = std::max(most, heap.most);
+    for (const auto &[at, heap, live] : live_) {
+      sum += live - lives[heap];
+      lives[heap] = live;
+      most = std::max(most, sum);
+    }
+    return most;
+  }
+
   void note_moment(uint32_t heap, uint64_t now) {
     HeapState &state = heaps_[heap];
-    if (now < state.told_at + kMomentUs && state.told_at != 0) return;
+    if (now < state.told_at + kMomentUs && state.told_at != 0 && !state.has_jumped()) return;
     state.told_at = now;
+    state.told = state.live;
     live_.emplace_back(now, heap, state.live);
   }
 

@@ -68,7 +68,7 @@ def ask(pids: List[int]) -> List[WatchedProcess]:
     """The processes. Failure where one that was named cannot be watched; of all that there are, such are left out, and
     it is said why."""
     processes = []
-    for found in watch_each(pids or watchable()):
+    for found in watch_each(list(dict.fromkeys(pids)) or watchable()):
         if isinstance(found, WatchedProcess):
             processes.append(found)
         elif pids:
@@ -116,7 +116,8 @@ def serve(host: str, port: int, pids: List[int]) -> int:
     from ..metrics import registry_of
 
     def watched() -> List[WatchedProcess]:
-        return [found for found in watch_each(pids or watchable()) if not isinstance(found, CannotWatch)]
+        several = list(dict.fromkeys(pids)) or watchable()
+        return [found for found in watch_each(several) if not isinstance(found, CannotWatch)]
 
     try:
         server, thread = start_http_server(port, host, registry_of(watched))
