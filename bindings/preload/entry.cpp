@@ -99,7 +99,7 @@ extern "C" ACE_API int ace_report_now(void *) {
 // In place of the C library's. No destructor runs, and yet a process that Python code ends by os._exit, as
 // multiprocessing's do, has a report and a recording to end. Who else calls this (signal handlers, children
 // that failed to become another program) goes at once.
-extern "C" [[noreturn]] ACE_API void _exit(int status) {
+extern "C" [[gnu::noreturn]] ACE_API void _exit(int status) {
   if (ace::preload::g_process == getpid() && ace::python::ends_by_python(__builtin_return_address(0)))
     ace::preload::leave(true);
   for (;;) syscall(SYS_exit_group, status);

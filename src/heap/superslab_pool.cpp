@@ -98,7 +98,8 @@ void keep(Superslab *superslab) {
   if (superslab->head.guarded) open_memory(superslab, kSuperslabSize);  // of a hardened heap, perhaps watched
   Kept &kept = superslab->head.guarded ? g_kept_guarded : g_kept;
   const bool zeroed = purge_all(superslab);
-  if (&kept == &g_kept_guarded) close_memory(superslab, kSuperslabSize);
+  // But for its head: who allocates from an ended heap finds by that that it is one.
+  if (&kept == &g_kept_guarded) close_memory(superslab->slab(1), kSuperslabSize - kSlabSize);
   {
     Locked locked(g_pool_lock);
     if (zeroed && kept.count < kKept) {
@@ -167,7 +168,7 @@ Superslab *take_guarded() {
     if (g_kept_guarded.count != 0) superslab = g_kept_guarded.superslabs[--g_kept_guarded.count];
     ++g_handed_out;
   }
-  if (superslab != nullptr) open_memory(superslab, kSuperslabSize);
+  if (superslab != nullptr) open_memory(superslab->slab(1), kSuperslabSize - kSlabSize);
   if (superslab == nullptr) {
     superslab = static_cast<Superslab *>(os().map(kSuperslabSize + os().page_size, kSuperslabSize));
     if (superslab != nullptr) put_guard(superslab, kSuperslabSize);

@@ -22,12 +22,11 @@ class Reserve {
   // All zero: of a heap that was made with the limit.
   void begin(size_t limit) { limit_ = begin_ = limit; }
 
-  // Another limit counts, whose reserve begins at `begin`.
+  // Another limit counts, whose reserve begins at `begin`. Whoever leaves the former may be on the way from a refusal.
   void change(ace_heap *heap, size_t limit, size_t begin) {
     limit_ = limit;
     begin_ = begin;
-    refusals_ = refusals_at_gift_ = stats_of(heap).limit_failures;
-    is_open_ = false;
+    end_ = end_of(stats_of(heap));
   }
 
   // An allocation would pass the heap's limit by `missing`. True where the limit was raised by that.
@@ -36,7 +35,7 @@ class Reserve {
     if (stats.limit_failures != refusals_) {
       refusals_ = stats.limit_failures;
       refills_ = stats.refills;
-      end_ = std::min(std::max(limit_, size_t{stats.resident_bytes}) + kAtOnce, begin_ + kInAll);
+      end_ = end_of(stats);
       is_open_ = true;
     } else if (is_open_ && stats.refills - refills_ > kWay) {
       is_open_ = false;
@@ -63,6 +62,10 @@ class Reserve {
     ace_stats stats{};
     ace_heap_stats_shared(heap, &stats, sizeof stats);
     return stats;
+  }
+
+  size_t end_of(const ace_stats &stats) const {
+    return std::min(std::max(limit_, size_t{stats.resident_bytes}) + kAtOnce, begin_ + kInAll);
   }
 
   size_t limit_, begin_, end_;
