@@ -92,6 +92,7 @@ void arm_limit_after_collection() {
 size_t set_limit(size_t limit) {
   const size_t former = g_limit;
   change_limit(limit, g_limited == nullptr ? limit : Reserve::begin_of(g_limited, limit));
+  if (g_limited != nullptr) g_reserve.close(g_limited);
   return former;
 }
 
@@ -107,6 +108,7 @@ EnteredLimit *enter_limit(size_t limit) {
   *entered = {pthread_self(), limit, Reserve::begin_of(g_limited, limit), g_entered, true};
   g_entered = entered;
   count_the_last_entered();
+  g_reserve.close(g_limited);
   return entered;
 }
 

@@ -29,6 +29,12 @@ class Reserve {
     end_ = end_of(stats_of(heap));
   }
 
+  // What was refused before is over.
+  void close(ace_heap *heap) {
+    refusals_ = refusals_at_gift_ = stats_of(heap).limit_failures;
+    is_open_ = false;
+  }
+
   // An allocation would pass the heap's limit by `missing`. True where the limit was raised by that.
   bool give(ace_heap *heap, size_t missing) {
     const ace_stats stats = stats_of(heap);
