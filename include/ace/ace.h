@@ -226,8 +226,9 @@ typedef enum ace_hint_code {
 ACE_API int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) ACE_NOEXCEPT;
 
 /* Gives back now what is free: empty superslabs, and the free pages inside slabs and runs, up to `budget`
- * bytes (SIZE_MAX: all). Returns the bytes given back. The time grows with them: who has little of it asks for
- * some hundred KiB at a time. Called by the holder. */
+ * bytes (SIZE_MAX: all). Returns the bytes given back; large blocks of a hardened heap that others have freed are
+ * unmapped beside that. The time grows with them: who has little of it asks for some hundred KiB at a time. Called
+ * by the holder. */
 ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
 /* As ace_trim, from any thread and without the VM's lock: it leaves alone what only the holder may touch

@@ -214,17 +214,15 @@ size_t purge_pages(Heap &heap, size_t budget) {
 
 size_t trim_heap(Heap &heap, size_t budget) {
   heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
-  const uint64_t begin = os().thread_time(), released = heap.counters.released_bytes.get();
+  const uint64_t begin = os().thread_time();
   heap.trimming = true;
   drain_remote_frees(heap);
   retire_all(heap);
   heap.trimming = false;
   const uint64_t release = os().thread_time();
-  size_t given = heap.counters.released_bytes.get() - released;  // a hardened heap keeps no large block
-  const auto left = [&] { return budget - std::min(budget, given); };
-  given += release_empty_superslabs(heap, left());
-  given += release_empty_mid(heap, left());
-  given += release_kept(heap, left());
+  size_t given = release_empty_superslabs(heap, budget);
+  given += release_empty_mid(heap, budget - given);
+  given += release_kept(heap, budget - given);
   const uint64_t end = os().thread_time();
   heap.counters.purge_ns.add_shared(end - begin);
   heap.counters.purge_call_ns.add_shared(end -
