@@ -16,7 +16,7 @@ kept = [{'n': n, 'text': str(n)} for n in range(100000)]
 del kept
 gc.collect()
 assert _ace.stats()['python']['refills'] > 0
-_ace.census_begin([dict])
+under_way = _ace.census_begin([dict])
 while _ace.census_step(10**9): pass
 assert _ace.census_end()[0][0] > 10
 """
