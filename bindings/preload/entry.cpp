@@ -47,8 +47,8 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     if (entry.result == Entry::kEntered) {
       name_host(entry.host);
       g_process = getpid();
+      if (kHosts[i].record != nullptr) kHosts[i].record(entry.host);
     }
-    if (entry.result == Entry::kEntered && kHosts[i].record != nullptr) kHosts[i].record(entry.host);
     if (!entry.say && !may_be_verbose()) continue;
     dprintf(STDERR_FILENO, "ace: process %d: %s: %s: %s\n", getpid(), entry.host,
             entry.result == Entry::kEntered ? "entered" : "not entered", entry.detail);

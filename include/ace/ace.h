@@ -98,8 +98,8 @@ typedef unsigned ace_kind;
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
  * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made, try
- * once more; zero: the allocation succeeds
- * only if a free block is there already. Called by the holder, in the middle of its allocation. */
+ * once more; zero: the allocation succeeds only if a free block is there already. Called by the holder, in the
+ * middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
@@ -134,9 +134,8 @@ ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
  * heap where a worker serves it, a moment later, so that this takes microseconds: up to 256 MiB of all heaps wait
- * for that, what is beyond goes back at once. Any thread, while no other
- * uses the heap or frees its blocks. NULL is ignored; a heap that was destroyed before is reported, unless
- * another lies where it was. */
+ * for that, what is beyond goes back at once. Any thread, while no other uses the heap or frees its blocks. NULL is
+ * ignored; a heap that was destroyed before is reported, unless another lies where it was. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
@@ -186,8 +185,7 @@ ACE_API int ace_heap_owns(const ace_heap *heap, const void *p) ACE_NOEXCEPT;
 ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
 
 /* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it returns
- * non-zero.
- * `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
+ * non-zero. `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
 typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
 ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
 

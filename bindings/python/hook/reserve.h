@@ -22,7 +22,8 @@ class Reserve {
   // All zero: of a heap that was made with the limit.
   void begin(size_t limit) { limit_ = begin_ = limit; }
 
-  // Another limit counts, whose reserve begins at `begin`. Whoever leaves the former may be on the way from a refusal.
+  // Another limit counts, whose reserve begins at `begin`. Whoever leaves the former may be on the way from a
+  // refusal.
   void change(ace_heap *heap, size_t limit, size_t begin) {
     limit_ = limit;
     begin_ = begin;

@@ -238,17 +238,21 @@ class Files : public Controlled {
     for (const char *name : {"/log", "/playbook"}) unlink((folder + name).c_str());
     rmdir(folder.c_str());
   }
+  // From so many collections, each of what has swelled.
+  void learn(int collections) {
+    for (; collections != 0; --collections) {
+      swell();
+      shrink();
+      collect();
+      advance(0.01);
+    }
+  }
   std::string folder;
 };
 
 TEST_F(Files, ThePlaybookIsWrittenAndKeepsWhatHeapsHaveLearned) {
   OptionGuard option("playbook", (folder + "/playbook").c_str());
-  for (int i = 0; i < 12; ++i) {
-    swell();
-    shrink();
-    collect();
-    advance(0.01);
-  }
+  learn(12);
   EXPECT_TRUE(write_playbook());
   const std::string text = contents(folder + "/playbook");
   EXPECT_EQ(text.find("ace-playbook 1 page="), 0u) << text;
@@ -260,12 +264,7 @@ TEST_F(Files, ThePlaybookIsWrittenAndKeepsWhatHeapsHaveLearned) {
 
 TEST_F(Files, ThePlaybookIsWrittenByTwoThreadsAtOnce) {
   OptionGuard option("playbook", (folder + "/playbook").c_str());
-  for (int i = 0; i < 3; ++i) {
-    swell();
-    shrink();
-    collect();
-    advance(0.01);
-  }
+  learn(3);
   std::atomic<int> failures{0};
   auto write_often = [&] {
     for (int i = 0; i < 200; ++i) failures += !write_playbook();
@@ -289,24 +288,14 @@ TEST_F(Files, AnotherPlaybookIsWrittenWhereTheFirstIsSomethingElse) {
               std::string::npos);
   }
   OptionGuard option("playbook", (folder + "/playbook").c_str());
-  for (int i = 0; i < 3; ++i) {
-    swell();
-    shrink();
-    collect();
-    advance(0.01);
-  }
+  learn(3);
   EXPECT_TRUE(write_playbook());
   EXPECT_EQ(contents(folder + "/playbook").find("ace-playbook 1 page="), 0u);
 }
 
 TEST_F(Files, TheLogHasALineForEachStep) {
   OptionGuard option("log", (folder + "/log").c_str());
-  for (int i = 0; i < 5; ++i) {
-    swell();
-    shrink();
-    collect();
-    advance(0.01);
-  }
+  learn(5);
   std::istringstream lines(contents(folder + "/log"));
   std::vector<std::string> all;
   for (std::string line; std::getline(lines, line);) all.push_back(line);
@@ -338,12 +327,7 @@ TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {
 
 TEST_F(Files, APlaybookThatCannotBeWrittenIsTold) {
   OptionGuard option("playbook", "/nowhere/at/all");
-  for (int i = 0; i < 3; ++i) {
-    swell();
-    shrink();
-    collect();
-    advance(0.01);
-  }
+  learn(3);
   testing::internal::CaptureStderr();
   EXPECT_FALSE(write_playbook());
   EXPECT_NE(testing::internal::GetCapturedStderr().find("the playbook /nowhere/at/all cannot be written"),
