@@ -227,7 +227,8 @@ def test_words_that_are_no_utf8(tmp_path):
 def test_a_chunk_of_an_impossible_heap(tmp_path, heap):
     from acealloc import Trace
 
-    text, payload = b'{"host":"x"}', bytes([0x80, 0x04, 0x02])
+    text = b'{"host":"x","pid":1,"page":4096,"time":0,"command":["x"]}'
+    payload = bytes([0x80, 0x04, 0x02])
     chunk = struct.pack("<IIIIIIQ", 0x4B434541, len(payload), 1, zlib.crc32(payload), heap, 0, 0) + payload
     (tmp_path / "run.ace").write_bytes(b"ACEtrace" + struct.pack("<II", 1, len(text)) + text + chunk)
     assert Trace(tmp_path / "run.ace").totals["status"] == "damaged"
@@ -251,6 +252,9 @@ def test_the_command(tmp_path):
 def test_the_command_says_what_is_wrong(tmp_path):
     assert "there is no command" in ace_record("-o", tmp_path / "run.ace").stderr
     assert "there is no folder" in ace_record("-o", tmp_path / "no" / "run.ace", "--", "true").stderr
+    os.mkfifo(tmp_path / "pipe")
+    for no_file in (tmp_path / "pipe", "/dev/null"):  # the one would wait for a reader
+        assert "is no trace: give another name" in ace_record("-o", no_file, "--", "true").stderr
     done = ace_record("-o", tmp_path / "run.ace", "--", "true")
     assert done.returncode == 0 and "nothing was recorded" in done.stderr
 
@@ -263,6 +267,11 @@ def test_what_is_no_trace(tmp_path):
     for content in (b"", b"ACEtrace", b"x" * 1000):
         file.write_bytes(content)
         with pytest.raises(Failure, match="no trace"):
+            Trace(file)
+    for header in (b"", b"[]", b"{}", b"[" * 100000, b"\xff", b'{"host":1,"pid":1,"page":4096,"time":0,"command":["x"]}',
+                   b'{"host":"x","pid":1,"page":4096,"time":0,"command":[1]}'):  # fmt: skip
+        file.write_bytes(b"ACEtrace" + struct.pack("<II", 1, len(header)) + header)
+        with pytest.raises(Failure, match="header is damaged"):
             Trace(file)
     with pytest.raises(Failure, match="there is no trace"):
         Trace(tmp_path / "absent")

@@ -448,6 +448,53 @@ def test_openmetrics(program):
     assert info.labels["pid"] == str(program.pid) and "program" in info.labels["command"]
 
 
+def test_counters_never_fall(tmp_path):
+    """Prometheus takes a fall for a restart of the process, and counts all again; but heaps end."""
+    from prometheus_client.core import CounterMetricFamily
+
+    from acealloc import watch
+    from acealloc.metrics import HeapCollector
+
+    lines = """
+import acealloc, sys
+heaps = {}
+for line in sys.stdin:
+    name = line[1:].strip()
+    if line[0] == "+":
+        heap = acealloc.Heap("state")
+        heaps[name] = heap
+        heap.hint(acealloc.Hint.COLLECT_BEGIN)
+        heap.hint(acealloc.Hint.COLLECT_END)
+    else:
+        heaps.pop(name).close()
+    print(line, end="", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", lines], env=dict(os.environ, ACE_STATS_PAGE="on"), stdin=-1,
+                          stdout=-1, text=True) as process:  # fmt: skip
+
+        def told(line):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == line + "\n"
+
+        def counters():
+            families = [family for family in collector.collect() if isinstance(family, CounterMetricFamily)]
+            return {(sample.name, *sample.labels.values()): sample.value for family in families
+                    for sample in family.samples if sample.labels["heap"] == "state"}  # fmt: skip
+
+        told("+a")
+        collector = HeapCollector(lambda: [watch(process.pid)])
+        seen = []
+        for line in ("+b", "-a", "-b", "+c", "+d"):
+            told(line)
+            seen.append(counters())
+        process.stdin.close()
+    for before, after in zip(seen, seen[1:]):
+        assert all(after[key] >= value for key, value in before.items())
+    hints = next(key for key in seen[0] if key[0] == "ace_hints_total")
+    assert [numbers[hints] for numbers in seen] == [4, 4, 4, 6, 8]
+
+
 def test_the_text_file(program, tmp_path):
     path = tmp_path / "ace.prom"
     path.write_text("a former one")

@@ -278,7 +278,9 @@ def test_simulate_prints_a_table_and_writes_the_figures(tmp_path):
 
 
 @pytest.mark.parametrize("arguments, reason", [(("--intervals", "5"), "at least 100"),
-                                               (("--memory-price", "0"), "prices must be"),
+                                               (("--memory-price", "0"), "not within 1048576"),
+                                               (("--memory-price", "-1"), "not within 1048576"),
+                                               (("--memory-price", str(1 << 63)), "not within 1048576"),
                                                (("--csv", "/nowhere/x"), "there is no folder")])  # fmt: skip
 def test_simulate_tells_what_is_wrong(arguments, reason):
     done = ace("simulate", *(() if arguments[0] == "--intervals" else ("--intervals", "100")), *arguments)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Type, Union
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -34,15 +36,32 @@ Labels = Tuple[str, ...]
 Sums = Mapping[Labels, int]
 
 
+@dataclass
+class _Count:
+    """seen: the sum when it was asked for last; ended: what it has fallen by in all, since heaps ended."""
+
+    seen: int = 0
+    ended: int = 0
+
+
 class HeapCollector:
     """Asks `watched()` for the processes each time, and gives their metrics. Heaps of one name in a process, such as
-    many Lua states, are one: their numbers are added up, and ace_heaps says how many they are."""
+    many Lua states, are one: their numbers are added up, and ace_heaps says how many they are. A counter never falls
+    while its process lives: what a heap had counted when it was last seen stays in it."""
 
     def __init__(self, watched: Callable[[], Iterable[WatchedProcess]]) -> None:
         self._watched = watched
+        self._lock = threading.Lock()  # a server of metrics answers from several threads
+        self._began: Dict[str, float] = {}  # by pid
+        self._counts: Dict[str, Dict[Labels, _Count]] = {}  # by metric
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> List[Metric]:
+        with self._lock:
+            return list(self._metrics())
+
+    def _metrics(self) -> Iterator[Metric]:
         processes = list(self._watched())
+        self._forget_all_but({str(process.pid): process.started for process in processes})
         info = InfoMetricFamily("ace_process", "a process with heaps of ACE", labels=["pid", "host"])
         start = GaugeMetricFamily("ace_process_start_time", "when it began, in seconds since 1970",
                                   labels=["pid", "host"], unit="seconds")  # fmt: skip
@@ -53,18 +72,47 @@ class HeapCollector:
         yield from (info, start)
         heaps = [((str(process.pid), _printable(process.host), _printable(heap.name)), heap.stats)
                  for process in processes for heap in process.heaps()]  # fmt: skip
-        yield _family("heaps", "count", "heaps of this name", True, LABELS, Counter(labels for labels, _ in heaps))
+        yield _family("heaps", "count", "heaps of this name", LABELS, Counter(labels for labels, _ in heaps))
         for name, unit, description in stats_fields():
             if name != "phase":
                 values = _sum((labels, stats.get(name, 0)) for labels, stats in heaps)
-                yield _family(name, unit, description, name in GAUGES, LABELS, values)
-        yield from _phases(heaps)
+                family = _family if name in GAUGES else self._counter
+                yield family(name, unit, description, LABELS, values)
+        yield from self._phases(heaps)
         for name, unit, description in PER_KIND:
             values = _sum(((*labels, str(kind)), row[name])
                           for labels, stats in heaps for kind, row in enumerate(stats.get("kinds", [])))  # fmt: skip
-            yield _family("kind_" + name, unit, description, True, [*LABELS, "kind"], values)
+            yield _family("kind_" + name, unit, description, [*LABELS, "kind"], values)
         values = _sum((labels, stats.get("decisions", {}).get("count", 0)) for labels, stats in heaps)
-        yield _family("decisions", "count", "decisions of mode learn or observe", False, LABELS, values)
+        yield self._counter("decisions", "count", "decisions of mode learn or observe", LABELS, values)
+
+    def _phases(self, heaps: Sequence[Tuple[Labels, Dict[str, Any]]]) -> Iterator[Metric]:
+        labels_of_phase = [*LABELS, "phase"]
+        present = _sum(((*labels, phase), int(i == stats.get("phase", 0)))
+                       for labels, stats in heaps for i, phase in enumerate(phases()))  # fmt: skip
+        yield _family("phase_heaps", "count", "heaps that are in the phase now", labels_of_phase, present)
+        for name, unit, description in PER_PHASE:
+            values = _sum(((*labels, phase), numbers[name])
+                          for labels, stats in heaps for phase, numbers in stats.get("phases", {}).items())  # fmt: skip
+            yield self._counter("phase_" + name, unit, description, labels_of_phase, values)
+
+    def _counter(self, name: str, unit: str, description: str, labels: List[str], values: Sums) -> Metric:
+        counts = self._counts.setdefault(name, {})
+        for key in values:
+            counts.setdefault(key, _Count())
+        for key, count in counts.items():
+            value = values.get(key, 0)
+            count.ended += max(count.seen - value, 0)
+            count.seen = value
+        whole = {key: count.seen + count.ended for key, count in counts.items()}
+        return _family(name, unit, description, labels, whole, CounterMetricFamily)
+
+    def _forget_all_but(self, began: Dict[str, float]) -> None:
+        """A process that is not there, or another one under its number, has its counts no longer."""
+        stay = {pid for pid, start in began.items() if self._began.get(pid) == start}
+        for name, counts in self._counts.items():
+            self._counts[name] = {key: count for key, count in counts.items() if key[0] in stay}
+        self._began = began
 
 
 def registry_of(watched: Callable[[], Iterable[WatchedProcess]]) -> CollectorRegistry:
@@ -75,17 +123,6 @@ def registry_of(watched: Callable[[], Iterable[WatchedProcess]]) -> CollectorReg
     return registry
 
 
-def _phases(heaps: Sequence[Tuple[Labels, Dict[str, Any]]]) -> Iterator[Metric]:
-    labels_of_phase = [*LABELS, "phase"]
-    present = _sum(((*labels, phase), int(i == stats.get("phase", 0)))
-                   for labels, stats in heaps for i, phase in enumerate(phases()))  # fmt: skip
-    yield _family("phase_heaps", "count", "heaps that are in the phase now", True, labels_of_phase, present)
-    for name, unit, description in PER_PHASE:
-        values = _sum(((*labels, phase), numbers[name])
-                      for labels, stats in heaps for phase, numbers in stats.get("phases", {}).items())  # fmt: skip
-        yield _family("phase_" + name, unit, description, False, labels_of_phase, values)
-
-
 def _sum(numbers: Iterable[Tuple[Labels, int]]) -> Sums:
     sums: Dict[Labels, int] = {}
     for labels, number in numbers:
@@ -93,12 +130,12 @@ def _sum(numbers: Iterable[Tuple[Labels, int]]) -> Sums:
     return sums
 
 
-def _family(name: str, unit: str, description: str, is_gauge: bool, labels: List[str], values: Sums) -> Metric:
+def _family(name: str, unit: str, description: str, labels: List[str], values: Sums,
+            kind: Type[Union[GaugeMetricFamily, CounterMetricFamily]] = GaugeMetricFamily) -> Metric:  # fmt: skip
     """A metric in the units that Prometheus asks for."""
     if unit == "ns":
         name, unit = name[: -len("ns")] + "seconds", "seconds"
     scale = 1e9 if unit == "seconds" else 1
-    kind = GaugeMetricFamily if is_gauge else CounterMetricFamily
     family = kind("ace_" + name, description, labels=labels, unit="" if unit == "count" else unit)
     for key, value in values.items():
         family.add_metric(key, value / scale)

@@ -366,6 +366,8 @@ def _pyplot() -> Any:
         raise Failure("pictures need matplotlib: pip install 'matplotlib>=3.5'") from None
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ace", "font.family": "sans-serif"})
+    if "text.parse_math" in matplotlib.rcParams:  # since 3.6
+        matplotlib.rcParams["text.parse_math"] = False  # names may have dollars
     import matplotlib.pyplot as plt
 
     return plt

@@ -16,6 +16,9 @@ from .errors import Failure
 from .tables import AnyPath
 
 
+HEADER = {"host": str, "pid": int, "page": int, "time": (int, float), "command": list}  # docs/trace.md
+
+
 class Moment(NamedTuple):
     """How much of a heap was live at a time."""
 
@@ -50,7 +53,7 @@ class Trace:
             if _is_packed(self.path):
                 self.plain_path = self._unpacked()
             self._trace = _Trace(os.fsencode(self.plain_path))
-            self.header: Dict[str, Any] = json.loads(self._trace.header)
+            self.header = _header(self._trace)
         except (OSError, ValueError) as error:
             raise Failure(_told(error, self.path, self.plain_path)) from None
         self.totals: Dict[str, Any] = self._trace.totals()
@@ -88,6 +91,21 @@ class Trace:
         return "<Trace '%s': %s, %d events, %s>" % (
             self.path, self.header.get("host"), self.totals["events"], self.totals["status"],
         )  # fmt: skip
+
+
+def _header(trace: _Trace) -> Dict[str, Any]:
+    """ValueError where it is not what a recorder writes."""
+    try:
+        header = json.loads(trace.header)
+    except (ValueError, RecursionError):
+        header = None
+    if (
+        not isinstance(header, dict)
+        or not all(isinstance(header.get(name), kind) for name, kind in HEADER.items())
+        or not all(isinstance(word, str) for word in header["command"])
+    ):
+        raise ValueError("its header is damaged: no host, pid, page, time and command")
+    return header
 
 
 def _told(error: Exception, path: str, plain_path: str) -> str:

@@ -16,7 +16,6 @@ import operator
 import os
 import pwd
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +45,7 @@ class WatchedProcess:
         self.pid = pid
         page = _open(pid)
         self._page: Optional[_StatsPage] = page
-        self.started = time.time() - _uptime() + page.started / os.sysconf("SC_CLK_TCK")
+        self.started = _boot_time() + page.started / os.sysconf("SC_CLK_TCK")
         self.refresh(timeout)
 
     def refresh(self, timeout: float = PATIENCE) -> None:
@@ -210,5 +209,7 @@ def _owner_of(path: Path) -> str:
         return str(uid)
 
 
-def _uptime() -> float:
-    return float(Path("/proc/uptime").read_text().split()[0])
+def _boot_time() -> int:
+    """In seconds since 1970, as the kernel rounds it: the same each time."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("btime "))

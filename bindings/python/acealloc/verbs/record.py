@@ -55,7 +55,7 @@ def main(arguments: argparse.Namespace) -> int:
     found = program.inspect(path)
     if found.obstacle:
         raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
-    if os.path.lexists(final) and not is_trace(final):
+    if os.path.lexists(final) and not (os.path.isfile(final) and is_trace(final)):
         raise Failure("%s is there, and is no trace: give another name by -o, or delete it" % final)
     replaced = [file for file in (packed_files_of if packs else files_of)(output) if is_former(file, final)]
     if replaced:

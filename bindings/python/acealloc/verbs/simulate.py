@@ -15,6 +15,9 @@ from ..render_experiments import simulation
 from ..tables import require_place, write_csv
 
 
+PRICES = (1 << 20, 1 << 50)  # beyond it a break-even time has more nanoseconds than the learner counts
+
+
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "simulate",
@@ -34,14 +37,13 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def main(arguments: argparse.Namespace) -> int:
     if arguments.intervals < 100:
         raise Failure("--intervals %d: a trace needs at least 100" % arguments.intervals, 2)
+    if not PRICES[0] <= arguments.memory_price <= PRICES[1]:
+        raise Failure("--memory-price %d: not within %d (1 MiB) and %d (1 PiB)" % (arguments.memory_price, *PRICES), 2)
     if arguments.csv:
         require_place(arguments.csv)
     traces = simulate.standard_traces(arguments.intervals, arguments.seed)
-    try:
-        outcomes = [simulate.measure(name, trace, byte_seconds=arguments.memory_price)
-                    for name, trace in track(traces.items(), "simulating", transient=True)]  # fmt: skip
-    except ValueError as error:
-        raise Failure(str(error), 2) from error
+    outcomes = [simulate.measure(name, trace, byte_seconds=arguments.memory_price)
+                for name, trace in track(traces.items(), "simulating", transient=True)]  # fmt: skip
     print_out(simulation(outcomes, simulate.targets(arguments.intervals, (arguments.seed,),
                                                     byte_seconds=arguments.memory_price)))  # fmt: skip
     if arguments.csv:
