@@ -11,7 +11,7 @@ namespace {
 
 // Groups for the kinds that 5.2 and newer give as the old size of a new block: Lua's type tags. Buffers (0),
 // and what is internal to the VM (above 8), are the rest.
-constexpr unsigned kKindGroups = 4;
+constexpr unsigned kGroups = 4;
 constexpr unsigned kTags = 9;
 constexpr ace_kind kKindOfTag[kTags] = {0, 0, 0, 0, 1 /* string */, 2 /* table */, 3, 3, 3};
 
@@ -34,23 +34,26 @@ extern "C" {
 // ------------------------------------------------------------------------------- the heap and its end ----
 
 ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
-  ace_lua_options defaults = ACE_LUA_OPTIONS;
-  if (options == nullptr) options = &defaults;
-  if (options->struct_size != sizeof defaults) return nullptr;
-  const bool shares = options->heap != nullptr;
-  if (shares && options->limit != 0) return nullptr;
+  ace_lua_options full{};
+  if (options != nullptr) {
+    // A caller built against an older header gives a shorter struct.
+    if (options->struct_size < sizeof(size_t) || options->struct_size > sizeof full) return nullptr;
+    memcpy(&full, options, options->struct_size);
+  }
+  const bool shares = full.heap != nullptr;
+  if (shares && full.limit != 0) return nullptr;
 
   ace_heap_config config{};
   config.struct_size = sizeof config;
-  config.name = options->name != nullptr ? options->name : "lua";
-  config.kind_groups = options->kinds != 0 ? kKindGroups : 0;
+  config.name = full.name != nullptr ? full.name : "lua";
+  config.kind_groups = full.kinds != 0 ? kGroups : 0;
   // Not in the heap: a state that ends leaves nothing behind there, and anything else is a leak.
   auto *vm = static_cast<ace_lua_vm *>(calloc(1, sizeof(ace_lua_vm)));
   if (vm == nullptr) return nullptr;
   config.on_limit = near_limit;
   config.on_limit_context = vm;
   vm->shares = shares;
-  vm->heap = shares ? options->heap : ace_heap_create(&config);
+  vm->heap = shares ? full.heap : ace_heap_create(&config);
   if (vm->heap == nullptr) {
     free(vm);
     return nullptr;
@@ -59,9 +62,9 @@ ace_lua_vm *ace_lua_vm_create(const ace_lua_options *options) noexcept {
   vm->collector = &vm->no_collector;
   vm->size_mask = SIZE_MAX;
   update_watch(*vm);
-  vm->limit = options->limit;
-  vm->on_close = options->on_close;
-  vm->on_close_context = options->on_close_context;
+  vm->limit = full.limit;
+  vm->on_close = full.on_close;
+  vm->on_close_context = full.on_close_context;
   return vm;
 }
 

@@ -154,11 +154,8 @@ struct Core {
     ace_heap_stats(heap_of(L), &stats, sizeof stats);
     api().createtable(L, 0, 80);
     ace_field_info field;
-    for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i) {
-      uint64_t value;
-      memcpy(&value, reinterpret_cast<const char *>(&stats) + field.offset, sizeof value);
-      set_number(L, field.name, value);
-    }
+    for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i)
+      set_number(L, field.name, ace_stats_value(&stats, &field));
     return 1;
   }
 

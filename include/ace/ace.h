@@ -13,8 +13,8 @@
  *     holder" unless its description says "any thread".
  *
  * Sizes are in bytes, times in nanoseconds. Every block is aligned to 16 bytes. A block stays valid until
- * it is freed or its heap is destroyed. Errors are reported by return value; errno is not touched, but by
- * ace_report, ace_heap_report and what else says so.
+ * it is freed or its heap is destroyed. Errors are reported by return value; errno is touched by ace_report and
+ * ace_heap_report alone.
  *
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
@@ -93,13 +93,13 @@ typedef struct ace_heap ace_heap;
 
 /* What a block is for, as far as the host knows. Kinds are grouped: see ace_heap_config.kind_groups. */
 typedef unsigned ace_kind;
-#define ACE_KIND_MAX 16u
+#define ACE_KIND_MAX 16u /* kinds are below it; each from the last kind group's number on counts as that */
 
 /* Called when an allocation would exceed the heap's limit, and giving free pages back was not enough, with the
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
- * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made, try
- * once more; zero: the allocation succeeds only if a free block is there already. Called by the holder, in the
- * middle of its allocation. */
+ * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made,
+ * try once more; zero: the allocation succeeds only if a free block is there already. Called by the holder, in
+ * the middle of its allocation. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
@@ -133,9 +133,9 @@ typedef struct ace_heap_config {
 ACE_API ace_heap *ace_heap_create(const ace_heap_config *config) ACE_NOEXCEPT;
 
 /* Ends a heap with all its blocks, whose pointers become invalid. Its memory goes back at once, or, of a large
- * heap where a worker serves it, a moment later, so that this takes microseconds: up to 256 MiB of all heaps wait
- * for that, what is beyond goes back at once. Any thread, while no other uses the heap or frees its blocks. NULL is
- * ignored; a heap that was destroyed before is reported, unless another lies where it was. */
+ * heap where a worker serves it, a moment later, so that this takes microseconds: up to 256 MiB of all heaps
+ * wait for that, what is beyond goes back at once. Any thread, while no other uses the heap or frees its
+ * blocks. NULL is ignored; a heap that was destroyed before is reported, unless another lies where it was. */
 ACE_API void ace_heap_destroy(ace_heap *heap) ACE_NOEXCEPT;
 
 /* The calling thread's own heap, made on first use; NULL where that fails. It ends with the thread: do not
@@ -171,21 +171,22 @@ ACE_API int ace_heap_try_free(ace_heap *heap, void *p) ACE_NOEXCEPT;
 ACE_API int ace_heap_try_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind,
                                  void **result) ACE_NOEXCEPT;
 
-/* The heap whose memory `p` points into: of a block that is live or free, also where `p` points to within 1 MiB
- * behind its beginning, or of what the heap has for itself. NULL where ACE has no memory of a heap's. `p` may be any
- * number: what it points to need not be there, nor stay. Any thread. */
+/* The heap that `p` points into: a live or free block (of a large one, its first MiB), or what the heap keeps
+ * for itself. NULL where it is no heap's memory. `p` may be any number, and is not read through: its memory may
+ * go at the same moment. Any thread. */
 ACE_API ace_heap *ace_owner_of(const void *p) ACE_NOEXCEPT;
 
-/* 1 where `p` points into memory of this heap's, as ace_owner_of tells, but without a lock: `p` must be NULL, or what
- * it points to must stay meanwhile. For hooks that meet blocks of several allocators. Any thread. */
+/* 1 where `p` points into memory of this heap's, as ace_owner_of tells, but without a lock (but for a large
+ * block whose mapping is shorter than 2 MiB): `p` must be NULL, or what it points to must stay meanwhile. For
+ * hooks that meet blocks of several allocators. Any thread. */
 ACE_API int ace_heap_owns(const ace_heap *heap, const void *p) ACE_NOEXCEPT;
 
 /* Sets the most bytes that may be resident; 0: none. Lowering it below what is in use does not free
  * anything: the next growth fails. Returns the former limit. */
 ACE_API size_t ace_heap_set_limit(ace_heap *heap, size_t limit) ACE_NOEXCEPT;
 
-/* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it returns
- * non-zero. `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
+/* Calls `visit` for each live block with its usable size and kind group (above 16 KiB: 0); stops when it
+ * returns non-zero. `visit` must not use the heap. Returns what the last call returned, 0 at the end. */
 typedef int (*ace_visit_fn)(void *block, size_t usable, ace_kind group, void *context);
 ACE_API int ace_heap_walk(ace_heap *heap, ace_visit_fn visit, void *context) ACE_NOEXCEPT;
 
@@ -224,21 +225,21 @@ typedef enum ace_hint_code {
 ACE_API int ace_hint(ace_heap *heap, ace_hint_code hint, uint64_t value) ACE_NOEXCEPT;
 
 /* Gives back now what is free: empty superslabs, and the free pages inside slabs and runs, up to `budget`
- * bytes (SIZE_MAX: all). Returns the bytes given back; large blocks of a hardened heap that others have freed are
- * unmapped beside that. The time grows with them: who has little of it asks for some hundred KiB at a time. Called
- * by the holder. */
+ * bytes (SIZE_MAX: all). Returns the bytes given back; large blocks of a hardened heap that others have freed
+ * are unmapped beside that. The time grows with them: who has little of it asks for some hundred KiB at a time.
+ * Called by the holder. */
 ACE_API size_t ace_trim(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
 /* As ace_trim, from any thread and without the VM's lock: it leaves alone what only the holder may touch
  * (the current slabs and frees not yet drained). */
 ACE_API size_t ace_trim_shared(ace_heap *heap, size_t budget) ACE_NOEXCEPT;
 
-/* Does what is due now of what was put off: with option `worker` tick, by which no thread is started and
- * hints leave all to this, and where the worker's thread could not be. For about `budget` nanoseconds at
- * most (the last of its steps takes a fifth of a millisecond, or what looking through the heap takes: 2 ms a
- * GiB); UINT64_MAX: all of it. Any thread. Returns the nanoseconds until the next thing is due, 0 where
- * there was not the time for all, UINT64_MAX where nothing is: so always where nothing is put off (option
- * `worker` off, ACE_HEAP_NO_WORKER). */
+/* Runs the trims that were put off and are due: with option `worker` tick, which starts no thread and has hints
+ * leave all to this, and where the worker's thread could not be started. For about `budget` nanoseconds at most
+ * (its last step takes a fifth of a millisecond, or what looking through the heap takes: 2 ms a GiB);
+ * UINT64_MAX: all of it. Any thread. Returns the nanoseconds until the next trim is due; 0 where there was not
+ * the time for all; UINT64_MAX where none is put off, so always with option `worker` off and for heaps with
+ * ACE_HEAP_NO_WORKER. */
 ACE_API uint64_t ace_tick(uint64_t budget) ACE_NOEXCEPT;
 
 /* Writes the playbook that option `playbook` names, with what mode `learn` has learned so far; this happens at
@@ -271,6 +272,11 @@ typedef struct ace_field_info {
 /* Describes field `index` of ace_stats; 0, or -1 beyond the last. Any thread. */
 ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
 
+/* The value of a field that ace_stats_field has described. Any thread. */
+static inline uint64_t ace_stats_value(const ace_stats *stats, const ace_field_info *info) {
+  return *(const uint64_t *)(const void *)((const char *)stats + info->offset);
+}
+
 /* Writes the statistics of every living heap to `fd`: `format` "text" (for people) or "json" (one object a
  * line, one line and one write a heap). 0, or -1 for an unknown format or a failed write. Any thread; while it
  * writes, threads that destroy a heap wait. */
@@ -294,16 +300,19 @@ typedef struct ace_option_info {
 /* Describes option `index`; 0, or -1 beyond the last. Any thread. */
 ACE_API int ace_option_describe(unsigned index, ace_option_info *info) ACE_NOEXCEPT;
 
-/* Sets an option. 0; -1: no such option; -2: no such value. Heaps made later see it; `mode` acts at once.
- * Any thread. */
+/* Sets an option. 0; -1: no such option; -2: no such value. It acts from then on: `hardened` on heaps made
+ * later, `limit`, `kinds`, `domains` and `debug_hooks` on VMs entered later, `playbook` and `memory_price` on
+ * heaps whose loop has not begun, `report` at the process's end, `record` and `stats_page` where there is none
+ * yet, the others at once. Any thread. */
 ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
 
 /* The option's present value, as text; NULL where there is no such option. Any thread. The text stays
  * valid until the option is set again. */
 ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
 
-/* The same as a number: bytes, nanoseconds, 1 for `on`, the place in the list of values, for `domains` the sum
- * of 1 (raw), 2 (mem) and 4 (obj); 0 for a text and for an unknown option. Any thread. */
+/* The same as a number: bytes, nanoseconds, 1 for `on`; for `mode`, `worker` and `bad_pointer` the place in the
+ * list of values, from 0; for `domains` the sum of 1 (raw), 2 (mem) and 4 (obj); 0 for a text and for an
+ * unknown option. Any thread. */
 ACE_API uint64_t ace_option_number(const char *name) ACE_NOEXCEPT;
 
 typedef enum ace_error_code {

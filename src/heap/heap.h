@@ -17,6 +17,7 @@
 
 namespace ace {
 
+static_assert(kKindGroups == ACE_KIND_GROUPS_MAX);  // the statistics have room for as many
 inline constexpr unsigned kBins = kKindGroups * kClasses;
 
 // A free block on an allocation list.

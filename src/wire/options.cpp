@@ -125,25 +125,6 @@ bool parse_text(const char *text, std::nullptr_t, Options &) {
 
 // ---- the table
 
-// The field of Options that each option sets; nullptr where its text is all.
-#define ACE_FIELD_mode &Options::mode
-#define ACE_FIELD_idle_delay &Options::idle_delay_ns
-#define ACE_FIELD_memory_price &Options::memory_price
-#define ACE_FIELD_log nullptr
-#define ACE_FIELD_playbook nullptr
-#define ACE_FIELD_worker &Options::worker
-#define ACE_FIELD_bad_pointer &Options::abort_on_bad_pointer
-#define ACE_FIELD_hardened &Options::hardened
-#define ACE_FIELD_limit &Options::limit
-#define ACE_FIELD_kinds &Options::kinds
-#define ACE_FIELD_domains &Options::domains
-#define ACE_FIELD_huge_pages &Options::huge_pages
-#define ACE_FIELD_debug_hooks &Options::debug_hooks
-#define ACE_FIELD_report nullptr
-#define ACE_FIELD_record nullptr
-#define ACE_FIELD_stats_page &Options::stats_page
-#define ACE_FIELD_verbose &Options::verbose
-
 struct Row {
   ace_option_info info;
   bool (*parse)(const char *text, Options &options);
@@ -167,10 +148,10 @@ constexpr const char *environment_name(const char *name, char (&buffer)[32]) {
 }
 
 constexpr Row kRows[] = {
-#define ACE_OPTION(name, default_value, parser, values, description)                           \
-  {{#name, nullptr, default_value, values, description},                                       \
-   [](const char *text, Options &options) { return parser(text, ACE_FIELD_##name, options); }, \
-   [](const Options &options) { return number_of(ACE_FIELD_##name, options); }},
+#define ACE_OPTION(name, field, default_value, parser, values, description)         \
+  {{#name, nullptr, default_value, values, description},                            \
+   [](const char *text, Options &options) { return parser(text, field, options); }, \
+   [](const Options &options) { return number_of(field, options); }},
 #include "wire/options.def"
 #undef ACE_OPTION
 };

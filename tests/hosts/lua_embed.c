@@ -517,7 +517,15 @@ static void bad_options(void) {
   options.struct_size = 0;
   CHECK(ace_lua_vm_create(&options) == NULL);
   CHECK(ace_lua_newstate(&options) == NULL);
-  lua_State *L = ace_lua_newstate(NULL);
+  options.struct_size = sizeof options + 8; /* fields that this library does not know */
+  CHECK(ace_lua_newstate(&options) == NULL);
+  options.struct_size = offsetof(ace_lua_options, on_close); /* an older caller's, whose rest is anything */
+  options.name = "older";
+  options.on_close = (ace_lua_close_fn)(uintptr_t)-1;
+  lua_State *L = ace_lua_newstate(&options);
+  CHECK(L != NULL && strcmp(ace_heap_name(ace_lua_heap(L)), "older") == 0);
+  ace_lua_close(L);
+  L = ace_lua_newstate(NULL);
   CHECK(L != NULL && strcmp(ace_heap_name(ace_lua_heap(L)), "lua") == 0);
   ace_lua_close(L);
   ace_lua_vm_destroy(NULL);

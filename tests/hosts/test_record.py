@@ -227,11 +227,36 @@ def test_words_that_are_no_utf8(tmp_path):
 def test_a_chunk_of_an_impossible_heap(tmp_path, heap):
     from acealloc import Trace
 
-    text = b'{"host":"x","pid":1,"page":4096,"time":0,"command":["x"]}'
-    payload = bytes([0x80, 0x04, 0x02])
-    chunk = struct.pack("<IIIIIIQ", 0x4B434541, len(payload), 1, zlib.crc32(payload), heap, 0, 0) + payload
-    (tmp_path / "run.ace").write_bytes(b"ACEtrace" + struct.pack("<II", 1, len(text)) + text + chunk)
+    write_trace(tmp_path / "run.ace", (heap, 1, bytes([0x80, 0x04, 0x02])))
     assert Trace(tmp_path / "run.ace").totals["status"] == "damaged"
+
+
+def test_an_address_that_went_to_another_heap(tmp_path):
+    """Two heaps' chunks are not in one order: the second takes the address before the first's free is in the file."""
+    from acealloc import Trace
+
+    def number(value):
+        few = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
+        return few + (number(value >> 7) if value > 0x7F else b"")
+
+    def alloc(size):
+        return number(size * 4 * 8) + number(0x1000 // 8 * 2)
+
+    free = number((0x1000 // 8 * 2) * 8 + 2)
+    write_trace(tmp_path / "run.ace", (0, 1, alloc(1000)), (1, 1, alloc(100)), (0, 1, free))
+    trace = Trace(tmp_path / "run.ace")
+    assert trace.totals["peak_live_bytes"] == 1000 and trace.totals["live_bytes"] == 0
+    assert max(moment.live_bytes for moment in trace.live()) <= 1000
+
+
+def write_trace(file, *chunks):
+    """chunks: (heap, number of events, payload)"""
+    text = b'{"host":"x","pid":1,"page":4096,"time":0,"command":["x"]}'
+    content = b"ACEtrace" + struct.pack("<II", 1, len(text)) + text
+    for heap, events, payload in chunks:
+        head = struct.pack("<IIIIIIQ", 0x4B434541, len(payload), events, zlib.crc32(payload), heap, 0, 0)
+        content += head + payload
+    file.write_bytes(content)
 
 
 def ace_record(*arguments):

@@ -62,6 +62,24 @@ def test_the_exit_status_is_kept_where_nothing_can_be_said(errors):
     assert subprocess.run(["sh", "-c", command], env=ENVIRONMENT, timeout=60).returncode == 5
 
 
+@pytest.mark.parametrize("verb", ["options", "doctor", "options --help", "stats 1"])
+def test_closed_output_is_no_accident(verb):
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        command = "exec %s -m acealloc.cli %s %s" % (PYTHON, verb, closed)
+        done = subprocess.run(["sh", "-c", command], env=ENVIRONMENT, timeout=60, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr and done.returncode == (1 if verb == "stats 1" else 0)
+
+
+def test_others_lines_in_a_report(tmp_path):
+    """The file may be another's log as well."""
+    lines = tmp_path / "lines"
+    others = [{"host": "web1", "pid": None}, {"host": 1, "pid": 1}, {"pid": 1, "name": 2}, [], {"host": "x", "pid": 1,
+              "command": 5}, {"pid": 1, "name": "x", "live_bytes": "many"}]  # fmt: skip
+    code = "".join("open(%r, 'a').write(%r + '\\n')\n" % (str(lines), json.dumps(line)) for line in others)
+    done = ace("run", "--report", "--report-to", lines, "--", PYTHON, "-c", code + "raise SystemExit(3)")
+    assert done.returncode == 3 and "6 lines of the report are damaged" in done.stderr
+
+
 @pytest.mark.parametrize("verb", [["run", "--report"], ["record", "-o", "run.ace"]], ids=["run", "record"])
 def test_the_exit_status_is_kept_where_nobody_listens(verb, tmp_path):
     reader, writer = os.pipe()

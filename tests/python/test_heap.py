@@ -184,6 +184,29 @@ def test_what_on_limit_raises_comes_through():
         heap.audit()
 
 
+@pytest.mark.parametrize("resizes", [False, True])
+def test_on_limit_raises_but_has_made_room(resizes, monkeypatch):
+    """Whoever was given the block must learn of it."""
+    blocks, told = [], []
+    monkeypatch.setattr("sys.unraisablehook", lambda one: told.append(str(one.exc_value)))
+
+    def on_limit(missing):
+        for block in blocks:
+            heap.free(block)
+        heap.trim()
+        raise ValueError("afterwards")
+
+    with Heap(limit=4 * MIB, on_limit=on_limit) as heap:
+        mine = heap.alloc(MIB)
+        heap.write(mine, b"mine")
+        blocks[:] = [heap.alloc(MIB) for _ in range(2)]
+        new = heap.realloc(mine, 3 * MIB) if resizes else heap.alloc(2 * MIB)
+        assert told == ["afterwards"]
+        assert {address for address, _, _ in heap.walk()} == {new} | (set() if resizes else {mine})
+        assert heap.read(new if resizes else mine, 4) == b"mine"
+        heap.audit()
+
+
 @pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), lambda heap: heap.close()])
 def test_on_limit_may_not_allocate_or_close(forbidden):
     with Heap(limit=2 * MIB, on_limit=lambda missing: forbidden(heap)) as heap:

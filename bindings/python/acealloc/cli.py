@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import os
 import signal
 import sys
 from types import FrameType
@@ -17,6 +18,9 @@ from .verbs import ablate, doctor, explain, options, record, replay, report, run
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs one verb and returns the exit status: 2 for a wrong command line, else the verb's own."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it is closed: what is said there goes nowhere
+            setattr(sys, name, open(os.devnull, "w"))
     parser = argparse.ArgumentParser(
         prog="ace", description="Runs stock CPython, LuaJIT and Lua programs on the ACE allocator.", allow_abbrev=False
     )
@@ -40,8 +44,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                 signal.signal(number, end_by)
     try:
         status = int(arguments.main(arguments))
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except Failure as failure:
         complain("ace %s: %s" % (arguments.verb, failure))
@@ -52,8 +55,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     except OSError as error:
         where = "" if error.filename is None else "%s: " % error.filename
         complain("ace %s: %s%s" % (arguments.verb, where, error.strerror))
-        if sys.stdout is not None:
-            forget_output(sys.stdout)
+        forget_output(sys.stdout)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -73,9 +75,7 @@ def end_by(number: int, frame: Optional[FrameType]) -> None:
 
 
 def complain(text: str) -> None:
-    """A line on standard error, where that is open."""
-    if sys.stderr is None:
-        return
+    """A line on standard error."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:

@@ -20,10 +20,8 @@ def print_out(content: RenderableType) -> None:
 
 
 def print_error(content: RenderableType) -> None:
-    """To standard error, so that a program's own output stays clean. Where that is closed or full nothing is said:
-    the exit status must stay the program's."""
-    if sys.stderr is None:
-        return
+    """To standard error, so that a program's own output stays clean. Where that is full nothing is said: the exit
+    status must stay the program's."""
     try:
         _console(sys.stderr).print(content)
     except OSError:

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Optional
 
+from ._core import stats_fields
+
 
 @dataclass(frozen=True)
 class Host:
@@ -77,24 +79,38 @@ def parse(lines: Iterable[bytes]) -> Report:
         elif "host" in entry:
             report.hosts.append(
                 Host(
-                    int(entry.get("pid", 0)),
-                    str(entry["host"]),
+                    entry["pid"],
+                    entry["host"],
                     str(entry.get("version", "")),
                     bool(entry.get("active")),
                     str(entry.get("reason") or ""),
-                    list(map(str, entry.get("command", []))),
+                    entry.get("command", []),
                     str(entry.get("ace", "")),
                 )
             )
         else:
             audit = str(entry.pop("audit", "not audited"))
-            report.heaps.append(Heap(int(entry.pop("pid")), str(entry.pop("name")), audit, entry))
+            report.heaps.append(Heap(entry.pop("pid"), entry.pop("name"), audit, entry))
     return report
 
 
 def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
+    """None where it is no line of ours: others may write to the same file."""
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return entry if isinstance(entry, dict) and ("host" in entry or {"pid", "name"} <= entry.keys()) else None
+    if not isinstance(entry, dict) or not isinstance(entry.get("pid"), int):
+        return None
+    if "host" in entry:
+        command = entry.get("command", [])
+        is_ours = isinstance(entry["host"], str) and isinstance(command, list) and _are(str, command)
+    else:
+        numbers = (entry.get(name, 0) for name, _, _ in stats_fields())
+        tables = (entry.get(name, {}) for name in ("phases", "decisions"))
+        is_ours = isinstance(entry.get("name"), str) and _are(int, numbers) and _are(dict, tables)
+    return entry if is_ours else None
+
+
+def _are(kind: type, values: Iterable[Any]) -> bool:
+    return all(isinstance(value, kind) for value in values)

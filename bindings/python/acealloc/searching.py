@@ -55,20 +55,20 @@ class Range:
 
 Space = Mapping[str, Union[Choice, Range]]
 
-# What decides when memory goes back. A price says nothing but to the loop, a delay nothing but to the fixed rules.
+# What decides when memory goes back. A price says nothing but to the loop, and without hints a delay says nothing.
 SPACE: Dict[str, Union[Choice, Range]] = {
     "mode": Choice(("learn", "static", "off")),
     "memory_price": Range(64, 65536, "m"),
     "idle_delay": Range(1, 10000, "ms"),
     "huge_pages": Choice(("on", "off")),
 }
-ONLY_IN = {"memory_price": "learn", "idle_delay": "static"}
+ONLY_IN = {"memory_price": ("learn",), "idle_delay": ("learn", "static")}
 
 # What one would set by hand; each study begins with these.
 BY_HAND: Tuple[Dict[str, str], ...] = (
-    {"mode": "learn", "memory_price": "1024m", "huge_pages": "on"},
-    {"mode": "learn", "memory_price": "8192m", "huge_pages": "on"},
-    {"mode": "learn", "memory_price": "128m", "huge_pages": "on"},
+    {"mode": "learn", "memory_price": "1024m", "idle_delay": "100ms", "huge_pages": "on"},
+    {"mode": "learn", "memory_price": "8192m", "idle_delay": "100ms", "huge_pages": "on"},
+    {"mode": "learn", "memory_price": "128m", "idle_delay": "100ms", "huge_pages": "on"},
     {"mode": "static", "idle_delay": "100ms", "huge_pages": "on"},
     {"mode": "off", "huge_pages": "on"},
 )
@@ -171,19 +171,7 @@ def sweep(
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     study, is_new = _open(optuna, storage, name, sampler)
-    if len(study.directions) != 2 or ("traces" not in study.user_attrs and study.trials):
-        raise Failure("the study '%s' is none of `ace sweep`: name another" % name)
-    what = [str(trace.header.get("command")) + str(trace.totals["events"]) for trace in recorded]
-    if study.user_attrs.setdefault("traces", what) != what:
-        raise Failure("the study '%s' is of other traces: name another" % name)
-    study.set_user_attr("traces", what)
-    searched = {option: str(values) for option, values in space.items()}
-    if study.user_attrs.setdefault("space", searched) != searched:
-        raise Failure("the study '%s' is of another search: name another" % name)
-    study.set_user_attr("space", searched)
-    if study.user_attrs.setdefault("fast", fast) != fast:
-        raise Failure("the study '%s' is of replays that %s: name another" % (name, "wait" if fast else "do not wait"))
-    study.set_user_attr("fast", fast)
+    _require_same_search(study, name, recorded, space, fast)
     if space is SPACE and is_new:
         for options in BY_HAND:
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
@@ -216,6 +204,8 @@ def sweep(
         except Exception as error:
             if _is_interruption(error):
                 raise KeyboardInterrupt from None
+            if isinstance(error, optuna.exceptions.StorageInternalError):
+                raise Failure("the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))) from None
             raise
     return Study(study)
 
@@ -258,9 +248,29 @@ def _open(optuna: Any, storage: str, name: str, sampler: Any) -> Tuple[Any, bool
         except optuna.exceptions.DuplicatedStudyError:
             return optuna.load_study(storage=storage, study_name=name, sampler=sampler), False
         except Exception as error:  # every database has its own
-            failure = str(error).splitlines()[0]
+            failure = _said(error)
         time.sleep(0.5 * attempt)
     raise Failure("the storage %s cannot be used: %s" % (storage, failure))
+
+
+def _said(error: BaseException) -> str:
+    """What a database said, which may be whole statements, in one line."""
+    return str(error.__cause__ or error).splitlines()[0]
+
+
+def _require_same_search(study: Any, name: str, traces: Sequence[Trace], space: Space, fast: bool) -> None:
+    """Notes in a new study what it is of. Failure where an older one is of something else."""
+    if len(study.directions) != 2 or ("traces" not in study.user_attrs and study.trials):
+        raise Failure("the study '%s' is none of `ace sweep`: name another" % name)
+    ours = (
+        ("traces", [str(trace.header["command"]) + str(trace.totals["events"]) for trace in traces], "other traces"),
+        ("space", {option: str(values) for option, values in space.items()}, "another search"),
+        ("fast", fast, "replays that wait" if fast else "replays that do not wait"),
+    )
+    for what, value, other in ours:
+        if study.user_attrs.setdefault(what, value) != value:
+            raise Failure("the study '%s' is of %s: name another" % (name, other))
+        study.set_user_attr(what, value)
 
 
 def _parameters(options: Mapping[str, str]) -> Dict[str, Any]:
@@ -274,7 +284,6 @@ def _parameters(options: Mapping[str, str]) -> Dict[str, Any]:
 def _suggested(trial: Any, space: Space) -> Dict[str, str]:
     options: Dict[str, str] = {}
     for name, values in space.items():
-        if name in ONLY_IN and options.get("mode", ONLY_IN[name]) != ONLY_IN[name]:
-            continue
-        options[name] = values.suggest(trial, name)
+        if name not in ONLY_IN or options.get("mode") in (None, *ONLY_IN[name]):
+            options[name] = values.suggest(trial, name)
     return options

@@ -126,7 +126,8 @@ def trim() -> int:
 
 
 def stats() -> Dict[str, Dict[str, int]]:
-    """The statistics of the interpreter's heaps: "python" (mem and obj) and "python raw"; fields as in Heap.stats()."""
+    """The statistics of the interpreter's heaps: "python" (mem and obj) and "python raw"; fields as in Heap.stats(),
+    which has phases and kinds besides."""
     return dict(_entered("stats").stats())
 
 

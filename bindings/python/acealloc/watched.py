@@ -69,7 +69,7 @@ class WatchedProcess:
         return self._page
 
     def heaps(self) -> List[report.Heap]:
-        """Its heaps at the last refresh, those made last first. `stats` is as acealloc.stats() has it but for what only
+        """Its heaps at the last refresh, those made last first. `stats` is as Heap.stats() has it but for what only
         the process itself can count: blocks that are kept for re-issue count as live, and a phase's numbers come when
         the phase ends; `phase_age_ns` says how long the present one lasts, `decisions` what mode learn decided last."""
         return self.report.heaps

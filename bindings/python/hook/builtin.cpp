@@ -150,9 +150,7 @@ PyObject *fields_of(const ace_stats &stats) {
   PyObject *fields = PyDict_New();
   ace_field_info field;
   for (unsigned i = 0; fields != nullptr && ace_stats_field(i, &field) == 0; ++i) {
-    uint64_t value;
-    memcpy(&value, reinterpret_cast<const char *>(&stats) + field.offset, sizeof value);
-    PyObject *number = Py_BuildValue("K", static_cast<unsigned long long>(value));
+    PyObject *number = Py_BuildValue("K", static_cast<unsigned long long>(ace_stats_value(&stats, &field)));
     if (number == nullptr || PyDict_SetItemString(fields, field.name, number) != 0) {
       Py_DecRef(fields);
       fields = nullptr;

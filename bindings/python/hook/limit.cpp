@@ -31,7 +31,7 @@ void arm() {
 void change_limit(size_t limit, size_t reserve_begin) {
   g_limit = limit;
   g_reserve_begin = reserve_begin;
-  if (g_limited != nullptr) g_reserve.change(g_limited, limit, reserve_begin);
+  g_reserve.change(g_limited, limit, reserve_begin);
   arm();
 }
 
@@ -91,8 +91,8 @@ void arm_limit_after_collection() {
 
 size_t set_limit(size_t limit) {
   const size_t former = g_limit;
-  change_limit(limit, g_limited == nullptr ? limit : Reserve::begin_of(g_limited, limit));
-  if (g_limited != nullptr) g_reserve.close(g_limited);
+  change_limit(limit, Reserve::begin_of(g_limited, limit));
+  g_reserve.close(g_limited);
   return former;
 }
 

@@ -65,9 +65,10 @@ class Reserve {
   // Where all is used up, after so many refusals somebody may do nothing but try: there is a page more.
   static constexpr uint64_t kStuck = 1024;
 
+  // All zero where there is no heap yet.
   static ace_stats stats_of(ace_heap *heap) {
     ace_stats stats{};
-    ace_heap_stats_shared(heap, &stats, sizeof stats);
+    if (heap != nullptr) ace_heap_stats_shared(heap, &stats, sizeof stats);
     return stats;
   }
 

@@ -78,8 +78,22 @@ int Heap::asked_at_limit(ace_heap *, size_t missing, void *context) {
   return again;
 }
 
-void Heap::raise_from_on_limit() {
-  if (raised_) std::rethrow_exception(std::exchange(raised_, nullptr));
+// After an allocation. What on_limit raised comes through where it failed. Where it went well nevertheless, the
+// caller must learn of the block: then that is only told.
+uintptr_t Heap::allocated(void *block, size_t size) {
+  const std::exception_ptr raised = std::exchange(raised_, nullptr);
+  const bool failed = block == nullptr && !misuse::is_any();
+  if (failed && raised) std::rethrow_exception(raised);
+  if (failed) no_memory(size);
+  if (raised) {
+    try {
+      std::rethrow_exception(raised);
+    } catch (py::error_already_set &error) {
+      error.discard_as_unraisable("on_limit of a heap");
+    }
+  }
+  misuse::raise_if_any();
+  return address_of(block);
 }
 
 void Heap::no_memory(size_t size) {
@@ -103,21 +117,15 @@ uintptr_t Heap::alloc(size_t size, ace_kind kind, bool zero, size_t alignment) {
   }
   if (misuse::is_any()) {  // something was written to it while it was free: found only now
     ace_heap_free(heap, block);
-    misuse::raise_if_any();
+    block = nullptr;
   }
-  raise_from_on_limit();
-  if (block == nullptr) no_memory(size);
-  return address_of(block);
+  return allocated(block, size);
 }
 
 uintptr_t Heap::realloc(uintptr_t address, size_t size, ace_kind kind) {
   ace_heap *heap = use(During::kNotInOnLimit);
   if (kind >= ACE_KIND_MAX) throw py::value_error("kind must be below " + std::to_string(ACE_KIND_MAX));
-  void *block = ace_heap_realloc(heap, own_block(address), size, kind);
-  misuse::raise_if_any();
-  raise_from_on_limit();
-  if (block == nullptr) no_memory(size);
-  return address_of(block);
+  return allocated(ace_heap_realloc(heap, own_block(address), size, kind), size);
 }
 
 void Heap::free(uintptr_t address, std::optional<size_t> size) {

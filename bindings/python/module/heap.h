@@ -55,7 +55,7 @@ class Heap {
   ace_heap *use(During during);
   void *own_block(uintptr_t address);
   static int asked_at_limit(ace_heap *heap, size_t missing, void *self);
-  void raise_from_on_limit();
+  uintptr_t allocated(void *block, size_t size);
   [[noreturn]] void no_memory(size_t size);
 
   std::string name_;

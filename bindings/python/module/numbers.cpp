@@ -60,11 +60,7 @@ py::list phases() {
 py::dict stats_as_dict(const ace_stats &stats) {
   py::dict all;
   ace_field_info field;
-  for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i) {
-    uint64_t value;
-    std::memcpy(&value, reinterpret_cast<const char *>(&stats) + field.offset, sizeof value);
-    all[field.name] = value;
-  }
+  for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i) all[field.name] = ace_stats_value(&stats, &field);
   py::dict by_phase;
   for (unsigned i = 0; i < ACE_PHASES; ++i) {
     py::dict phase;
@@ -100,7 +96,7 @@ void bind_tables(py::module_ &module) {
   module.def("option_get", option_get, py::arg("name").none(false),
              "The option's present value. ValueError where there is no such option.");
   module.def("option_set", option_set, py::arg("name").none(false), py::arg("value").none(false),
-             "Sets an option of this module's heaps: those made later see it, `mode` acts at once.\n"
+             "Sets an option of this module's heaps, from then on; `hardened`, of those made later.\n"
              "ValueError for an unknown option or value; it names what there is.");
   module.def("stats_fields", stats_fields, "(name, unit, description) of each field of the statistics.");
   module.def("phases", phases, "The names of a runtime's phases.");

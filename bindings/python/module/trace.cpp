@@ -107,6 +107,10 @@ class Trace {
   }
 
  private:
+  struct Block {
+    uint64_t size = 0;
+    uint32_t heap = 0;
+  };
   struct HeapState {
     uint64_t live = 0, most = 0, told = 0, told_at = 0;
     bool has_jumped() const { return (live > told ? live - told : told - live) >= kJump; }
@@ -170,11 +174,11 @@ class Trace {
         break;
       case Op::kFree:
         ++t_.frees;
-        subtract(heap, event.address);
+        subtract(event.address);
         break;
       case Op::kRealloc:
         ++t_.reallocs;
-        subtract(heap, event.old_address);
+        subtract(event.old_address);
         add(heap, event.address, event.size);
         break;
       case Op::kThread:
@@ -187,21 +191,23 @@ class Trace {
   }
 
   void add(uint32_t heap, uint64_t address, uint64_t size) {
-    blocks_.put(address, size);
+    // Two heaps' chunks are not in one order: the free of the former block may come late.
+    if (blocks_.get(address) != nullptr) subtract(address);
+    blocks_.put(address, {size, heap});
     heaps_[heap].live += size;
     t_.live_bytes += size;
     t_.allocated_bytes += size;
     heaps_[heap].most = std::max(heaps_[heap].most, heaps_[heap].live);
   }
 
-  void subtract(uint32_t heap, uint64_t address) {
-    const uint64_t *size = blocks_.get(address);
-    if (size == nullptr) {
+  void subtract(uint64_t address) {
+    const Block *block = blocks_.get(address);
+    if (block == nullptr) {
       ++t_.unknown;
       return;
     }
-    heaps_[heap].live -= *size;
-    t_.live_bytes -= *size;
+    heaps_[block->heap].live -= block->size;
+    t_.live_bytes -= block->size;
     blocks_.remove(address);
   }
 
@@ -233,7 +239,7 @@ class Trace {
   std::vector<Moment> live_;
   std::vector<Hint> hints_;
   std::vector<HeapState> heaps_;
-  LiveBlocks<uint64_t> blocks_;
+  LiveBlocks<Block> blocks_;
 };
 
 }  // namespace
