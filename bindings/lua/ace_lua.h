@@ -135,12 +135,16 @@ ACE_API void ace_lua_vm_close(ace_lua_vm *vm, struct lua_State *L, void (*lua_cl
 /* ---------------------------------------------------------------- compiled with the lua.h of the host ---- */
 #ifdef LUA_VERSION_NUM
 
-/* There in a LuaJIT alone. */
+#if LUA_VERSION_NUM == 501 && defined(LUA_LJDIR) /* by LuaJIT's luaconf.h */
+#define ACE_LUA_IS_LUAJIT 1
 #ifdef __cplusplus
 extern "C"
 #endif
-    __attribute__((weak)) int
+    int
     luaJIT_setmode(lua_State *L, int index, int mode);
+#else
+#define ACE_LUA_IS_LUAJIT 0
+#endif
 
 /* The finalizer of the binding's userdata; see ace_lua_api.gc. */
 static inline int ace_lua_host_gc(lua_State *L) {
@@ -170,11 +174,15 @@ static inline ace_lua_api ace_lua_host_api(void) {
 #else
   api.control = NULL;
 #endif
+#if ACE_LUA_IS_LUAJIT
   api.setmode = luaJIT_setmode;
+#else
+  api.setmode = NULL;
+#endif
   api.gc = ace_lua_host_gc;
   api.registry_index = LUA_REGISTRYINDEX;
   api.finalizes_in_sweep = LUA_VERSION_NUM == 502 || LUA_VERSION_NUM == 503;
-  api.finalizes_in_rounds = luaJIT_setmode != NULL;
+  api.finalizes_in_rounds = ACE_LUA_IS_LUAJIT;
   return api;
 }
 

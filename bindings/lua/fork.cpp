@@ -8,11 +8,16 @@ namespace {
 // Neither is taken while the other is held, nor while one of the core's is.
 void before() {
   lock_libraries();
-  lock_heap_log();
+  lock_heap_log_before_fork();
 }
 
-void after() {
+void in_parent() {
   unlock_heap_log();
+  unlock_libraries();
+}
+
+void in_child() {
+  unlock_heap_log_in_child();
   unlock_libraries();
 }
 
@@ -21,7 +26,7 @@ pthread_once_t g_once = PTHREAD_ONCE_INIT;
 }  // namespace
 
 void watch_forks_of_lua() {
-  pthread_once(&g_once, [] { pthread_atfork(before, after, after); });
+  pthread_once(&g_once, [] { pthread_atfork(before, in_parent, in_child); });
 }
 
 }  // namespace ace::lua

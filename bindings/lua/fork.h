@@ -9,7 +9,8 @@ void watch_forks_of_lua();
 // Each around fork.
 void lock_libraries();
 void unlock_libraries();
-void lock_heap_log();
+void lock_heap_log_before_fork();
 void unlock_heap_log();
+void unlock_heap_log_in_child();
 
 }  // namespace ace::lua

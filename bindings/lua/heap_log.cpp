@@ -16,6 +16,8 @@ namespace {
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the rest
 HeapCounts g_counts;
 OpenHeap *g_open;
+bool g_forks_from_several;  // threads, while states are open
+bool g_has_torn;            // a state that is open may have been left in the middle
 
 // How many threads may be inside a heap: ACE's own, which give memory back and publish statistics, do not
 // count.
@@ -62,10 +64,23 @@ void report_closed_heap(ace_heap *heap) {
   close(fd);
 }
 
+void lock_heap_log() { pthread_mutex_lock(&g_lock); }
+
 }  // namespace
 
-void lock_heap_log() { pthread_mutex_lock(&g_lock); }
 void unlock_heap_log() { pthread_mutex_unlock(&g_lock); }
+
+// A child has no thread but one, and states that another was inside stay as they were: only who reports asks.
+void lock_heap_log_before_fork() {
+  lock_heap_log();
+  const bool asks = g_open != nullptr && strcmp(ace_option_get("report"), "none") != 0;
+  g_forks_from_several = asks && count_threads() > 1;
+}
+
+void unlock_heap_log_in_child() {
+  g_has_torn |= g_forks_from_several;
+  unlock_heap_log();
+}
 
 ace_lua_vm *make_logged_vm(const char *name, OpenHeap *&entry) {
   entry = static_cast<OpenHeap *>(calloc(1, sizeof(OpenHeap)));
@@ -120,12 +135,12 @@ HeapCounts heap_counts() {
 
 bool report_open_heaps(int fd, bool json) {
   const char *format = json ? "json" : "text";
-  if (is_only_thread()) {
+  if (!g_has_torn && is_only_thread()) {
     for (const OpenHeap *entry = g_open; entry != nullptr; entry = entry->after) {
       if (ace_heap_report(entry->heap, fd, format) != 0) return false;
     }
   } else if (g_open != nullptr) {
-    // Another thread may be inside one of them: neither audited nor counted exactly.
+    // Another thread may be inside one of them, or was: neither audited nor counted exactly.
     return ace_report(fd, format) == 0;
   }
   return true;

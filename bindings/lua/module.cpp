@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
+#include <utility>
 
 #include "ace/ace.h"
 #include "ace/stats.h"
@@ -57,20 +59,20 @@ constexpr int kNil = 0;  // lua_type; -1 is none
 // there.
 Vm g_vms[kLibraries];
 
-bool find_all(void *handle, const VmLibrary &library, Functions &f) {
+bool find_all(const VmLibrary &library, Functions &f) {
   const bool is_5_1 = library.is_5_1;
   const bool long_keys = !is_5_1 && strcmp(library.version, "5.2") != 0;
-  return find(handle, "lua_type", f.type) && find(handle, "lua_tolstring", f.tolstring) &&
-         (is_5_1 ? find(handle, "lua_tonumber", f.tonumber) : find(handle, "lua_tonumberx", f.tonumberx)) &&
-         find(handle, "lua_pushinteger", f.pushinteger) && find(handle, "lua_pushboolean", f.pushboolean) &&
-         find(handle, "lua_pushstring", f.pushstring) &&
-         (long_keys ? find(handle, "lua_rawseti", f.rawseti_long) : find(handle, "lua_rawseti", f.rawseti)) &&
-         find(handle, "lua_error", f.error) &&
-         (is_5_1 ? find(handle, "luaL_loadbuffer", f.loadbuffer)
-                 : find(handle, "luaL_loadbufferx", f.loadbufferx)) &&
-         (is_5_1 ? find(handle, "lua_call", f.call) : find(handle, "lua_callk", f.callk)) &&
-         find(handle, "lua_pushthread", f.pushthread) && find(handle, "lua_getallocf", f.getallocf) &&
-         find(handle, "lua_setallocf", f.setallocf);
+  return find(library, "lua_type", f.type) && find(library, "lua_tolstring", f.tolstring) &&
+         (is_5_1 ? find(library, "lua_tonumber", f.tonumber) : find(library, "lua_tonumberx", f.tonumberx)) &&
+         find(library, "lua_pushinteger", f.pushinteger) && find(library, "lua_pushboolean", f.pushboolean) &&
+         find(library, "lua_pushstring", f.pushstring) &&
+         (long_keys ? find(library, "lua_rawseti", f.rawseti_long) : find(library, "lua_rawseti", f.rawseti)) &&
+         find(library, "lua_error", f.error) &&
+         (is_5_1 ? find(library, "luaL_loadbuffer", f.loadbuffer)
+                 : find(library, "luaL_loadbufferx", f.loadbufferx)) &&
+         (is_5_1 ? find(library, "lua_call", f.call) : find(library, "lua_callk", f.callk)) &&
+         find(library, "lua_pushthread", f.pushthread) && find(library, "lua_getallocf", f.getallocf) &&
+         find(library, "lua_setallocf", f.setallocf);
 }
 
 // What a C function called by Lua knows of its VM: one function for each.
@@ -225,6 +227,9 @@ int Core<kVm>::install(lua_State *L) {
   const bool is_main = f().pushthread(L) != 0;
   api().settop(L, -2);
   if (!is_main) return fail(L, "ace.install is for the main program, not for a coroutine");
+  constexpr auto kLow = uintptr_t{1} << 32;
+  if (g_vms[kVm].library->is_luajit && reinterpret_cast<uintptr_t>(L) < kLow)
+    return fail(L, "this LuaJIT was most likely built without GC64, and takes no other allocator");
   void *ud;
   const Allocator original = f().getallocf(L, &ud);
   OpenHeap *entry;
@@ -240,15 +245,18 @@ template <int kVm>
 int open_in(lua_State *L, const VmLibrary &library) {
   Vm &vm = g_vms[kVm];
   lock_libraries();
-  if (vm.library == nullptr && find_all(library.handle, library, vm.f)) vm.library = &library;
+  if (vm.library == nullptr && find_all(library, vm.f)) vm.library = &library;
   const bool knows_all = vm.library != nullptr;
   unlock_libraries();
   if (!knows_all) return -1;
   return Core<kVm>::open(L);
 }
 
-constexpr int (*kOpen[kLibraries])(lua_State *, const VmLibrary &) = {open_in<0>, open_in<1>, open_in<2>,
-                                                                      open_in<3>};
+using Open = int (*)(lua_State *, const VmLibrary &);
+constexpr auto kOpen = []<int... kVm>(std::integer_sequence<int, kVm...>) {
+  return std::array<Open, kLibraries>{open_in<kVm>...};
+}
+(std::make_integer_sequence<int, kLibraries>{});
 
 }  // namespace
 }  // namespace ace::lua
@@ -258,8 +266,12 @@ extern "C" [[gnu::visibility("default")]] int luaopen_ace(lua_State *L) {
   using namespace ace::lua;
   const VmLibrary *library =
       vm_library_at(__builtin_return_address(0), reinterpret_cast<const void *>(&lua_newstate));
-  const int count = library != nullptr ? kOpen[library->index](L, *library) : -1;
+  const int count = library != nullptr ? kOpen[static_cast<size_t>(library->index)](L, *library) : -1;
   if (count >= 0) return count;
-  fprintf(stderr, "ace: this Lua is none of LuaJIT and 5.1 to 5.5, or part of its API is hidden\n");
+  fprintf(stderr,
+          "ace: this Lua is none of LuaJIT and 5.1 to 5.5, part of its API is hidden, or more than %d Lua "
+          "libraries "
+          "are loaded\n",
+          kLibraries);
   return 0;
 }

@@ -32,7 +32,7 @@ end
 
 -- between(first, last, f, ...) calls f(...) between two hints. From 5.4 on the second is given as a variable is closed: an
 -- error comes by with its traceback, and a coroutine that is closed meanwhile gives it as well.
-local compile = loadstring or load
+local compile = rawget(_G, "loadstring") or load
 local between = compile and compile([[
   local core = ...
   local function ends(hint) return setmetatable({}, {__close = function() core.hint(hint) end}) end

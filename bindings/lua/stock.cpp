@@ -72,12 +72,11 @@ lua_State *newstate_of_program(Allocator allocator, void *ud, unsigned seed) {
 // Stands before the Lua libraries of the process. Until 5.4 callers give no seed, and none is looked at.
 extern "C" [[gnu::visibility("default")]] lua_State *lua_newstate(Allocator allocator, void *ud,
                                                                   unsigned seed) {
-  const void *caller = __builtin_return_address(0);
-  const VmLibrary *library = vm_library_at(caller, reinterpret_cast<const void *>(&lua_newstate));
-  if (library == nullptr) {
-    // Not a Lua that can be entered: passed on, to whoever is next.
-    auto next = reinterpret_cast<NewState>(dlsym(RTLD_NEXT, "lua_newstate"));
-    return next != nullptr ? next(allocator, ud, seed) : nullptr;
+  const void *caller = __builtin_return_address(0), *here = reinterpret_cast<const void *>(&lua_newstate);
+  const VmLibrary *library = vm_library_at(caller, here);
+  if (library == nullptr) {  // not a Lua that can be entered
+    const NewState meant = newstate_at(caller, here);
+    return meant != nullptr ? meant(allocator, ud, seed) : nullptr;
   }
   const bool by_default =
       ud == nullptr && (is_luajit_default(*library, allocator) || is_luaL_newstate(*library, caller));

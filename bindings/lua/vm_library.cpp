@@ -7,6 +7,9 @@
 #include <pthread.h>
 #include <string.h>
 
+#include <array>
+#include <utility>
+
 #include "lua/fork.h"
 
 namespace ace::lua {
@@ -22,10 +25,13 @@ int collected(lua_State *L) {
   auto *mark = static_cast<ace_lua_mark **>(g_libraries[kLibrary].touserdata(L, 1));
   return mark != nullptr ? ace_lua_collected(*mark, L) : 0;
 }
-constexpr ace_lua_function kCollected[kLibraries] = {collected<0>, collected<1>, collected<2>, collected<3>};
+constexpr auto kCollected = []<int... kLibrary>(std::integer_sequence<int, kLibrary...>) {
+  return std::array<ace_lua_function, kLibraries>{collected<kLibrary>...};
+}
+(std::make_integer_sequence<int, kLibraries>{});
 
 // Told by what each version added to the API, as 5.1 has no lua_version to ask.
-bool name_version(void *handle, VmLibrary &library) {
+bool name_version(VmLibrary &library) {
   struct Version {
     const char *added, *name, *label, *version;
   };
@@ -34,7 +40,7 @@ bool name_version(void *handle, VmLibrary &library) {
       {"lua_newuserdatauv", "Lua 5.4", "lua5.4", "5.4"}, {"lua_isinteger", "Lua 5.3", "lua5.3", "5.3"},
       {"lua_callk", "Lua 5.2", "lua5.2", "5.2"},         {"lua_cpcall", "Lua 5.1", "lua5.1", "5.1"}};
   for (const Version &v : kVersions) {
-    if (dlsym(handle, v.added) == nullptr) continue;
+    if (own_function(library, v.added) == nullptr) continue;
     library.name = v.name;
     library.label = v.label;
     library.version = v.version;
@@ -44,7 +50,7 @@ bool name_version(void *handle, VmLibrary &library) {
     library.api.registry_index = library.is_5_1                  ? -10000
                                  : strcmp(v.version, "5.5") == 0 ? -(INT_MAX / 2 + 1000)
                                                                  : -1001000;
-    if (library.is_5_1) find(handle, "lua_gc", library.api.control);
+    if (library.is_5_1) find(library, "lua_gc", library.api.control);
     library.api.version = library.is_5_1 ? 501 : 500 + v.version[2] - '0';
     library.api.finalizes_in_rounds = library.is_luajit;
     library.api.finalizes_in_sweep = v.version[0] == '5' && (v.version[2] == '2' || v.version[2] == '3');
@@ -53,19 +59,19 @@ bool name_version(void *handle, VmLibrary &library) {
   return false;
 }
 
-bool find_functions(void *handle, VmLibrary &library) {
-  find(handle, "luaL_newstate", library.luaL_newstate);
-  find(handle, "lua_touserdata", library.touserdata);
+bool find_functions(VmLibrary &library) {
+  find(library, "luaL_newstate", library.luaL_newstate);
+  find(library, "lua_touserdata", library.touserdata);
   ace_lua_api &api = library.api;
-  find(handle, "lua_newuserdata", api.newuserdata);
-  find(handle, "lua_newuserdatauv", api.newuserdatauv);
-  find(handle, "lua_createtable", api.createtable);
-  find(handle, "lua_pushcclosure", api.pushcclosure);
-  find(handle, "lua_setfield", api.setfield);
-  find(handle, "lua_setmetatable", api.setmetatable);
-  find(handle, "lua_getmetatable", api.getmetatable);
-  find(handle, "lua_settop", api.settop);
-  find(handle, "luaJIT_setmode", api.setmode);
+  find(library, "lua_newuserdata", api.newuserdata);
+  find(library, "lua_newuserdatauv", api.newuserdatauv);
+  find(library, "lua_createtable", api.createtable);
+  find(library, "lua_pushcclosure", api.pushcclosure);
+  find(library, "lua_setfield", api.setfield);
+  find(library, "lua_setmetatable", api.setmetatable);
+  find(library, "lua_getmetatable", api.getmetatable);
+  find(library, "lua_settop", api.settop);
+  find(library, "luaJIT_setmode", api.setmode);
   return library.luaL_newstate && library.touserdata && (api.newuserdata || api.newuserdatauv) &&
          api.createtable && api.pushcclosure && api.setfield && api.setmetatable && api.getmetatable &&
          api.settop;
@@ -87,38 +93,59 @@ void *scope_of(const void *address) {
   return dlopen(name[0] != '\0' ? name : nullptr, RTLD_LAZY | RTLD_NOLOAD);
 }
 
+// Its handle stays open, so that the library stays loaded.
+bool describe(NewState newstate, VmLibrary &library) {
+  const void *address = reinterpret_cast<const void *>(newstate);
+  Dl_info info;
+  library = {};
+  library.handle = scope_of(address);
+  if (library.handle == nullptr) return false;
+  if (dladdr(address, &info) != 0) library.begin = info.dli_fbase;
+  if (!name_version(library) || !find_functions(library)) {
+    dlclose(library.handle);
+    return false;
+  }
+  library.newstate = newstate;
+  library.luaL_newstate_size = size_of_function(library.luaL_newstate);
+  return true;
+}
+
 }  // namespace
 
 void lock_libraries() { pthread_mutex_lock(&g_lock); }
 void unlock_libraries() { pthread_mutex_unlock(&g_lock); }
 
-const VmLibrary *vm_library_at(const void *address, const void *interposed) {
-  watch_forks_of_lua();
+void *own_function(const VmLibrary &library, const char *name) {
+  void *function = dlsym(library.handle, name);
+  Dl_info info;
+  return function != nullptr && dladdr(function, &info) != 0 && info.dli_fbase == library.begin ? function
+                                                                                                : nullptr;
+}
+
+NewState newstate_at(const void *address, const void *interposed) {
   void *handle = scope_of(address);
   if (handle == nullptr) return nullptr;
-  NewState newstate;
-  find(handle, "lua_newstate", newstate);
-  if (reinterpret_cast<const void *>(newstate) == interposed) find(RTLD_NEXT, "lua_newstate", newstate);
+  void *newstate = dlsym(handle, "lua_newstate");
+  if (newstate == interposed) newstate = dlsym(RTLD_NEXT, "lua_newstate");
+  dlclose(handle);
+  return reinterpret_cast<NewState>(newstate);
+}
+
+const VmLibrary *vm_library_at(const void *address, const void *interposed) {
+  watch_forks_of_lua();
+  const NewState newstate = newstate_at(address, interposed);
   if (newstate == nullptr) return nullptr;
 
   lock_libraries();
   int i = 0;
   while (i < g_count && g_libraries[i].newstate != newstate) ++i;
-  if (i == g_count && g_count < kLibraries) {
-    VmLibrary &library = g_libraries[i];
-    if (name_version(handle, library) && find_functions(handle, library)) {
-      library.handle = handle;
-      library.index = i;
-      library.newstate = newstate;
-      library.luaL_newstate_size = size_of_function(library.luaL_newstate);
-      library.api.gc = kCollected[i];
-      ++g_count;
-      handle = nullptr;  // stays open, so that the library stays loaded
-    }
+  if (i == g_count && g_count < kLibraries && describe(newstate, g_libraries[i])) {
+    g_libraries[i].index = i;
+    g_libraries[i].api.gc = kCollected[static_cast<size_t>(i)];
+    ++g_count;
   }
   const VmLibrary *found = i < g_count ? &g_libraries[i] : nullptr;
   unlock_libraries();
-  if (handle != nullptr) dlclose(handle);
   return found;
 }
 

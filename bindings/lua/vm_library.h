@@ -7,13 +7,14 @@
 
 namespace ace::lua {
 
-constexpr int kLibraries = 4;
+constexpr int kLibraries = 8;
 
 // lua_newstate as 5.5 has it. Until 5.4 there is no seed: the register is not looked at.
 using NewState = lua_State *(*)(void *(*allocator)(void *, void *, size_t, size_t), void *ud, unsigned seed);
 
 struct VmLibrary {
-  void *handle;               // for dlsym
+  void *handle;               // for dlsym; it sees others as well
+  const void *begin;          // of the file that the library is, in memory
   int index;                  // below kLibraries
   NewState newstate;          // the library's own
   const char *luaL_newstate;  // where its code begins
@@ -27,17 +28,23 @@ struct VmLibrary {
   ace_lua_api api;
 };
 
-// False, and nullptr, where the library shows no such function.
+// The function that the library itself has under this name; nullptr where it shows none, though another library
+// may: a process can hold several VMs.
+void *own_function(const VmLibrary &library, const char *name);
+
 template <class Function>
-bool find(void *handle, const char *name, Function &function) {
-  function = reinterpret_cast<Function>(dlsym(handle, name));
+bool find(const VmLibrary &library, const char *name, Function &function) {
+  function = reinterpret_cast<Function>(own_function(library, name));
   return function != nullptr;
 }
 
-// The library that the code at `address` calls when it says lua_newstate: its own, one of its dependencies, or
-// the next in the process's order. `interposed` is the lua_newstate that stands before them and is not meant;
-// nullptr: none. Found libraries are remembered and stay loaded. Any thread. nullptr: there is none, it
-// is a Lua that this file does not know, or there are more than a process can sensibly have.
+// What the code at `address` calls when it says lua_newstate: its own, that of one of its dependencies, or the
+// next in the process's order; nullptr where there is none. `interposed` is the lua_newstate that stands before
+// them and is not meant; nullptr: none. Any thread.
+NewState newstate_at(const void *address, const void *interposed);
+
+// The library that holds it. Found libraries are remembered and stay loaded. Any thread. nullptr: there is
+// none, it is a Lua that this file does not know, or there are more than a process can sensibly have.
 const VmLibrary *vm_library_at(const void *address, const void *interposed);
 
 }  // namespace ace::lua

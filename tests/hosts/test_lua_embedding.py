@@ -20,12 +20,12 @@ def package(request):
     return request.param
 
 
-def build(compiler, source, program, package, *more):
+def build(compiler, source, program, package, *more, more_libraries=()):
     """Compiles a host of this package's Lua with every warning, and links ACE's archives."""
     flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", package], text=True).split()
     own = ["-I%s" % (REPOSITORY / "include"), "-I%s" % (REPOSITORY / "bindings" / "lua")]
     warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-    libraries = [*ARCHIVES, *flags, "-lm", "-ldl", "-lpthread"]
+    libraries = [*ARCHIVES, *flags, *more_libraries, "-lm", "-ldl", "-lpthread"]
     command = [*compiler, "-O1", "-g", *warnings, *own, *more, source, "-o", program, *libraries]
     subprocess.run(list(map(str, command)), check=True)
     return program
@@ -73,6 +73,32 @@ def test_header_is_cpp(package, tmp_path):
         """
     )
     assert execute(build(["c++", "-std=c++17"], source, tmp_path / "host", package)).returncode == 0
+
+
+def test_embedding_beside_luajit(package, tmp_path):
+    """A process may hold both: LuaJIT's functions are for its states alone."""
+    source = tmp_path / "host.c"
+    source.write_text(
+        """
+        #include <lua.h>
+        #include <lauxlib.h>
+        #include <lualib.h>
+        #include "ace_lua.h"
+        int main(int argc, char **argv) {
+          (void)argv;
+          lua_State *L = ace_lua_newstate(NULL);
+          if (L == NULL) return 1;
+          luaL_openlibs(L);
+          if (luaL_dostring(L, "for i = 1, 1e5 do local t = {i} end") != 0) return 2;
+          ace_lua_close(L);
+          return (ace_lua_host_api().setmode != NULL) == (argc > 1) ? 0 : 3;
+        }
+        """
+    )
+    beside = ["-Wl,--no-as-needed", "-l:libluajit-5.1.so.2"] if package != "luajit" else []
+    host = build(["cc", "-std=c99"], source, tmp_path / "host", package, more_libraries=beside)
+    result = execute(host, *["is one"] * (package == "luajit"))
+    assert result.returncode == 0, result
 
 
 def test_example_host(package, tmp_path):

@@ -46,6 +46,29 @@ def test_stock_interpreter_is_entered(run, lua):
     assert heap["live_blocks"] == heap["live_bytes"] == 0
 
 
+def test_more_libraries_than_are_entered(run, tmp_path):
+    """What is beyond runs on with its own allocator."""
+    library = next(iter(pathlib.Path("/usr/lib").glob("*/liblua5.4.so.0")), None)
+    if library is None:
+        pytest.skip("liblua5.4.so.0 is not installed")
+    code = """
+import ctypes, shutil, sys
+states = []
+for i in range(12):
+    shutil.copy(sys.argv[1], "%s/liblua%d.so" % (sys.argv[2], i))
+    lua = ctypes.CDLL("%s/liblua%d.so" % (sys.argv[2], i))
+    lua.luaL_newstate.restype = ctypes.c_void_p
+    states.append((lua, lua.luaL_newstate()))
+assert all(state for _, state in states), states
+for lua, state in states:
+    lua.lua_close(ctypes.c_void_p(state))
+"""
+    result = run(["/usr/bin/python3", "-c", code, library.resolve(), tmp_path])
+    assert result.returncode == 0, result.stderr
+    (host,) = [host for host in result.hosts if host["host"] == "lua5.4"]
+    assert (host["states"], host["closed"]) == (8, 8)
+
+
 def test_state_that_is_never_closed_is_reported(run, lua):
     result = run([lua, "-e", COUNT + " os.exit(0)"]).check_sound()
     host = result.host()
@@ -191,3 +214,46 @@ def test_interpreter_without_its_api_is_refused(run, tmp_path):
     assert (result.returncode, result.stdout) == (0, "hello\n")
     assert "not entered: the program shows no luaL_newstate" in result.stderr
     assert result.host()["active"] is False and "luaL_newstate" in result.host()["reason"]
+
+
+def test_states_of_threads_that_a_fork_leaves_behind(run, tmp_path):
+    """The child has them in the middle of something: they are no damage."""
+    source, program = tmp_path / "forks.c", tmp_path / "forks"
+    source.write_text(
+        """
+        #include <lua.h>
+        #include <lauxlib.h>
+        #include <lualib.h>
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        static volatile int stop;
+        static void *work(void *unused) {
+          lua_State *L = luaL_newstate();
+          luaL_openlibs(L);
+          while (!stop) luaL_dostring(L, "local t = {} for i = 1, 20000 do t[i] = {i, ('x'):rep(i % 3000)} end");
+          lua_close(L);
+          return unused;
+        }
+        int main(void) {
+          pthread_t threads[3];
+          for (int i = 0; i < 3; ++i) pthread_create(&threads[i], NULL, work, NULL);
+          for (int i = 0; i < 20; ++i) {
+            usleep(3000);
+            pid_t child = fork();
+            if (child == 0) exit(0);
+            int status;
+            waitpid(child, &status, 0);
+            if (status != 0) return 1;
+          }
+          stop = 1;
+          for (int i = 0; i < 3; ++i) pthread_join(threads[i], NULL);
+          return 0;
+        }
+        """
+    )
+    subprocess.run(["cc", "-O1", source, "-o", program, *flags_of("lua5.4"), "-lpthread"], check=True)
+    result = run([program])
+    assert result.returncode == 0 and len(result.hosts) == 21, result
+    assert {heap.get("audit", "ok") for heap in result.heaps} == {"ok"}

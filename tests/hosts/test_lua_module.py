@@ -1,6 +1,7 @@
 """`require "ace"`: a Lua program speaks to the heap that its state lives on, or goes over to one while it runs."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -162,6 +163,44 @@ ace.limit(64 * 2 ^ 20)
 print(pcall(function() local t = {} for i = 1, 1e7 do t[i] = {i} end end))
 ace.limit(0)
 """
+
+
+OTHERS = ["libluajit-5.1.so.2", "liblua5.3.so.0", "liblua5.4.so.0"]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("stock", [False, True])
+def test_beside_another_lua(program, lua, other, stock):
+    """Its functions, which the whole process sees, are not this state's."""
+    if os.path.basename(lua) == "lua5.1":
+        pytest.skip("loads no library for all to see")
+    if subprocess.run(["sh", "-c", "ldconfig -p | grep -q " + other]).returncode != 0:
+        pytest.skip(other + " is not installed")
+    code = """
+    assert(package.loadlib("%s", "*"))
+    local ace = require "ace"
+    if not ace.active() then ace.install() end
+    assert(ace.active())
+    local t = {} for i = 1, 50000 do t[i] = {i} end
+    assert(ace.stats().live_blocks > 50000)
+    t = nil collectgarbage() collectgarbage()
+    assert(ace.stats().live_blocks < 50000)
+    print("went on")
+    """
+    result = program(code % other, stock=stock)
+    assert (result.returncode, result.stdout) == (0, "went on\n"), result.stderr
+
+
+def test_under_strict_globals(program):
+    """As Penlight's strict has them: who reads one that is not there errs."""
+    code = """
+    local meta = getmetatable(_G) or {}
+    meta.__index = function(_, name) error("variable '" .. name .. "' is not declared", 2) end
+    setmetatable(_G, meta)
+    package.loaded.ace = nil
+    assert(require "ace".active())
+    """
+    assert program(code).check_sound().returncode == 0
 
 
 def test_a_collector_that_was_stopped_stays_so(program):
