@@ -388,6 +388,26 @@ print(json.dumps([told, vm.stats()['python']['limit_failures']]))
     assert failures == 0
 
 
+def test_pressure_is_told_again_without_a_collection(answer):
+    """What a cache of strings drops is free at once, and no collection comes."""
+    code = """
+import gc
+gc.disable()
+cache, told = {}, 0
+def listener():
+    global told
+    told += 1; cache.clear()
+with vm.memory_limit(extra=32 << 20):
+    vm.on_pressure(listener)
+    for n in range(600000): cache[n] = 'v' * 100 + str(n)
+    vm.on_pressure(None)
+print(json.dumps([told, vm.stats()['python']['limit_failures']]))
+"""
+    told, failures = answer(code)
+    assert told >= 3
+    assert failures == 0
+
+
 def test_a_listener_that_fails_harms_nothing(run, python):
     code = VM + """
 def listener(): raise KeyError('from the listener')

@@ -198,7 +198,8 @@ def on_pressure(listener: Optional[Callable[[], object]]) -> None:
     """`listener()` is called once seven eighths of the memory limit are in use, to drop caches and the like.
 
     By the main thread, between two bytecodes, so not before the code that allocates next has a chance to hit the
-    limit. Again after a full collection that left less than three quarters in use. None: nobody is called.
+    limit. Again once less than three quarters were in use: when it has returned, and what is free went back, or after
+    a collection. None: nobody is called.
     """
     _entered("on_pressure").set_listener(listener)
 

@@ -116,6 +116,7 @@ int call_listener(void *) {
   PyObject *answer = PyObject_CallObject(g_listener, nullptr);
   if (answer != nullptr) {
     Py_DecRef(answer);
+    arm_limit_after_telling();
   } else if (PyErr_ExceptionMatches(PyExc_Exception) == 0) {
     return -1;  // the main thread is interrupted, or to end
   } else {

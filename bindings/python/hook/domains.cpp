@@ -351,7 +351,7 @@ void go_straight() {
 void hint(ace_hint_code code, uint64_t value, bool also_raw) {
   if (g_vm_heap != nullptr) {
     ace_hint(g_vm_heap, code, value);
-    if (also_raw && code == ACE_HINT_COLLECT_END) arm_limit_after_collection();
+    if (code == ACE_HINT_COLLECT_END) arm_limit_after_collection();
   }
   // The collector frees next to nothing in raw, but a full collection is a good moment to give back memory.
   if (also_raw && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {

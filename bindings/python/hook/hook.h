@@ -87,8 +87,10 @@ int near_limit(ace_heap *heap, size_t missing, void *reserve);
 Reserve *main_reserve();
 Reserve *make_reserve(size_t limit);
 
-// A full collection is over.
+// A collection is over, or who was told has done what it could: where clearly less is in use now, they are told
+// again. Under a GIL.
 void arm_limit_after_collection();
+void arm_limit_after_telling();
 
 // For the built-in module, under a GIL.
 // The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
@@ -114,7 +116,7 @@ void leave_limits_of_other_threads();
 void forget_limits();
 
 // From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
-// after a full collection that left clearly less. nullptr: nobody is told.
+// once clearly less was. nullptr: nobody is told.
 void tell_near_limit(void (*tell)());
 
 // ---- interpreters.cpp

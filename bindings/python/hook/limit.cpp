@@ -43,6 +43,15 @@ void count_the_last_entered() {
   }
 }
 
+// The last one to be told was.
+bool may_be_told_again() {
+  return g_limited != nullptr && g_tell_near != nullptr && g_limit != 0 && !g_is_armed;
+}
+
+void arm_where_less_than_most(size_t in_use) {
+  if (in_use < g_limit - g_limit / 4) arm();
+}
+
 template <typename Ends>
 void end_those(Ends ends) {
   for (EnteredLimit **link = &g_entered; *link != nullptr;) {
@@ -83,10 +92,13 @@ int near_limit(ace_heap *heap, size_t missing, void *reserve) {
 }
 
 void arm_limit_after_collection() {
-  if (g_tell_near == nullptr || g_limited == nullptr || g_limit == 0) return;
-  ace_stats stats{};
-  ace_heap_stats_shared(g_limited, &stats, sizeof stats);
-  if (stats.live_bytes < g_limit - g_limit / 4) arm();
+  if (may_be_told_again()) arm_where_less_than_most(Reserve::stats_of(g_limited).live_bytes);
+}
+
+void arm_limit_after_telling() {
+  if (!may_be_told_again()) return;
+  trim();
+  arm_where_less_than_most(Reserve::stats_of(g_limited).resident_bytes);
 }
 
 size_t set_limit(size_t limit) {

@@ -19,6 +19,13 @@ class Reserve {
     return std::max(limit, static_cast<size_t>(stats_of(heap).resident_bytes));
   }
 
+  // All zero where there is no heap yet.
+  static ace_stats stats_of(ace_heap *heap) {
+    ace_stats stats{};
+    if (heap != nullptr) ace_heap_stats_shared(heap, &stats, sizeof stats);
+    return stats;
+  }
+
   // All zero: of a heap that was made with the limit.
   void begin(size_t limit) { limit_ = begin_ = limit; }
 
@@ -64,13 +71,6 @@ class Reserve {
   static constexpr uint64_t kWay = 512;
   // Where all is used up, after so many refusals somebody may do nothing but try: there is a page more.
   static constexpr uint64_t kStuck = 1024;
-
-  // All zero where there is no heap yet.
-  static ace_stats stats_of(ace_heap *heap) {
-    ace_stats stats{};
-    if (heap != nullptr) ace_heap_stats_shared(heap, &stats, sizeof stats);
-    return stats;
-  }
 
   size_t end_of(const ace_stats &stats) const {
     return std::min(std::max(limit_, size_t{stats.resident_bytes}) + kAtOnce, begin_ + kInAll);
