@@ -2,6 +2,7 @@
 // shims, `taskset`), so where no known host is found it does nothing at all.
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -103,4 +104,13 @@ extern "C" [[gnu::noreturn]] ACE_API void _exit(int status) {
   if (ace::preload::g_process == getpid() && ace::python::ends_by_python(__builtin_return_address(0)))
     ace::preload::leave(true);
   for (;;) syscall(SYS_exit_group, status);
+}
+
+// In place of the C library's. An interrupted CPython cleans up, and then ends itself by the signal, so that
+// its parent sees why: no destructor runs.
+extern "C" ACE_API int kill(pid_t process, int signal) noexcept {
+  if (signal == SIGINT && process == ace::preload::g_process && process == getpid() &&
+      ace::python::ends_after_python(__builtin_return_address(0)))
+    ace::preload::leave(false);
+  return static_cast<int>(syscall(SYS_kill, process, signal));
 }

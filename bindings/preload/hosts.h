@@ -34,6 +34,8 @@ bool report_cpython(int fd, bool json, bool held);
 // Does Python code end the process, by os._exit? `caller` calls _exit: where it returns to. Not a child that
 // never got to Python code, as it was to become another program.
 bool ends_by_python(const void *caller);
+// Does CPython end the process by a signal, as its last act? `caller` calls kill.
+bool ends_after_python(const void *caller);
 }  // namespace ace::python
 
 namespace ace::lua {

@@ -1,5 +1,6 @@
 """Programs of every kind on ACE: they must run to their end, with no pointer astray and every heap sound."""
 
+import signal
 import subprocess
 
 import pytest
@@ -111,6 +112,15 @@ os._exit(3)
     assert result.hosts[-1]["pid"] == int(result.stdout)
     assert all(host["active"] and host["foreign"] == 0 for host in result.hosts), result.hosts
     assert all(heap["audit"] == "ok" for heap in result.heaps), result.heaps
+
+
+def test_a_program_that_is_interrupted_has_its_report(run, python):
+    """CPython cleans up and then ends itself by the signal, without any exit handler of C."""
+    code = "import os, signal; kept = [[n] for n in range(10000)]; os.kill(os.getpid(), signal.SIGINT)"
+    result = run([python.path, "-c", code])
+    assert result.returncode == -signal.SIGINT and "KeyboardInterrupt" in result.stderr
+    assert result.host()["active"] and result.host()["foreign"] == 0
+    assert result.heap("python")["audit"] == "ok"
 
 
 def test_a_fork_finds_no_other_thread(run, python, tmp_path):

@@ -52,6 +52,14 @@ bool write_standing(int fd, bool json, const Standing &s) {
   return dprintf(fd, "%s", line) >= 0;
 }
 
+// The module posix is part of CPython's own file, too. Others may call from a signal's handler, in the midst of
+// anything.
+bool is_cpython_itself(const void *caller) {
+  Dl_info it, python;
+  return dladdr(caller, &it) != 0 && dladdr(reinterpret_cast<void *>(&Py_IsInitialized), &python) != 0 &&
+         it.dli_fbase == python.dli_fbase;
+}
+
 }  // namespace
 
 bool report_cpython(int fd, bool json, bool held) {
@@ -81,12 +89,12 @@ bool report_cpython(int fd, bool json, bool held) {
 }
 
 bool ends_by_python(const void *caller) {
-  if (&Py_IsInitialized == nullptr || !Py_IsInitialized() || !runs_main_interpreter()) return false;
-  // The module posix is part of CPython's own file. Others may call from a signal's handler, in the midst of
-  // anything.
-  Dl_info it, python;
-  return dladdr(caller, &it) != 0 && dladdr(reinterpret_cast<void *>(&Py_IsInitialized), &python) != 0 &&
-         it.dli_fbase == python.dli_fbase && has_worked_since_fork();
+  return &Py_IsInitialized != nullptr && Py_IsInitialized() && runs_main_interpreter() &&
+         is_cpython_itself(caller) && has_worked_since_fork();
+}
+
+bool ends_after_python(const void *caller) {
+  return &Py_IsInitialized != nullptr && !Py_IsInitialized() && standing().used && is_cpython_itself(caller);
 }
 
 }  // namespace ace::python
