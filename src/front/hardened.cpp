@@ -7,6 +7,7 @@
 #include "base/path.h"
 #include "front/cold.h"
 #include "heap/annotate.h"
+#include "heap/mid.h"
 #include "heap/red_zone.h"
 #include "heap/remote.h"
 #include "heap/scatter.h"
@@ -97,7 +98,7 @@ void *resize_block(Heap &heap, const Route &way, void *p, size_t needed, size_t 
       const size_t pages = pages_for(needed) * kPage;
       if (pages < gross) {
         std::byte *rest = static_cast<std::byte *>(p) + pages;
-        memset(rest, 0, gross - pages);
+        wipe_run(rest, gross - pages);
         if (is_watched(heap)) close_memory(rest, gross - pages);
       }
       if (pages != gross && !resize_mid(heap, way.superslab, way.index, pages_for(needed))) return nullptr;
@@ -233,7 +234,8 @@ bool wipe_checked(const Heap *caller, const Route &way, void *p, size_t size, co
   }
   const OpenMemory open(*way.owner);
   if (is_watched(*way.owner)) tell_freed(*way.owner, p, way.size);
-  if (way.pool != Pool::kLarge) wipe(p, way.size);  // a mapping ends with its block
+  if (way.pool == Pool::kTiny) wipe(p, way.size);
+  if (way.pool == Pool::kMid) wipe_run(p, way.size);  // a large one's mapping ends with its block
   if (is_watched(*way.owner)) close_memory(p, way.size);
   return true;
 }

@@ -4,6 +4,7 @@
 #include "heap/red_zone.h"
 #include "heap/remote.h"
 #include "heap/superslab_pool.h"
+#include "os/os.h"
 
 namespace ace {
 namespace {
@@ -255,6 +256,11 @@ bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages)
   }
   body.run_pages[page] = static_cast<uint16_t>(pages);
   return true;
+}
+
+void wipe_run(void *start, size_t size) {
+  constexpr size_t kByPurge = size_t{64} << 10;
+  if (size < kByPurge || os().page_size != kPage || !os().purge(start, size)) wipe(start, size);
 }
 
 size_t release_empty_mid(Heap &heap, size_t budget) {

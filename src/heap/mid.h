@@ -15,6 +15,10 @@ void free_mid(Heap &heap, Superslab *superslab, unsigned page);
 // Resizes the run in place; false where it cannot grow there. Shrinking always succeeds.
 bool resize_mid(Heap &heap, Superslab *superslab, unsigned page, unsigned pages);
 
+// Fills pages of a run with zeroes. Of a large one the program may have touched little, and zeroes of our own
+// would be resident.
+void wipe_run(void *start, size_t size);
+
 // Gives superslabs without runs back to the shared pool, up to `budget` resident bytes, but for those that
 // somebody else is at. Returns the bytes.
 size_t release_empty_mid(Heap &heap, size_t budget);

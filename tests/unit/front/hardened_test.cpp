@@ -1,4 +1,6 @@
 // Hardened heaps. What they report is in tests/corruption; here is what they must do besides.
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <set>
 #include <thread>
@@ -94,6 +96,21 @@ TEST_F(HardenedTest, FreedBlocksAreZero) {
   memset(p, 0xff, 200);
   ace_heap_free(heap, p);
   EXPECT_EQ(std::count(p, p + 200, 0), 200);
+}
+
+TEST_F(HardenedTest, AFreeTakesNoMemory) {
+  if (os().page_size != kPage) GTEST_SKIP() << "pages here are larger than those that are wiped";
+  auto *p = static_cast<char *>(ace_heap_alloc(heap, 300000));
+  ASSERT_NE(p, nullptr);
+  p[0] = p[250000] = 1;
+  ace_heap_free(heap, p);
+  std::vector<unsigned char> resident(300000 / kPage + 1);
+  ASSERT_EQ(mincore(p, 300000, resident.data()), 0);
+  EXPECT_EQ(std::count(resident.begin(), resident.end(), 0), static_cast<ptrdiff_t>(resident.size()));
+  EXPECT_EQ(audit(heap), "");
+  auto *again = static_cast<char *>(ace_heap_calloc(heap, 1, 300000, 0));
+  EXPECT_EQ(std::count(again, again + 300000, 0), 300000);
+  EXPECT_TRUE(misuse.take().empty());
 }
 
 TEST_F(HardenedTest, AFreedBlockRestsUntilTheRestOfItsSlabWasIssued) {
