@@ -6,5 +6,6 @@ namespace ace::python {
 preload::Entry enter_cpython() { return {}; }
 bool report_cpython(int, bool, bool) { return true; }
 bool ends_by_python(const void *) { return false; }
+bool ends_after_python(const void *) { return false; }
 
 }  // namespace ace::python

@@ -223,53 +223,6 @@ void listening_original_release(void *context, void *p) {
   g_original[kRaw].release(context, p);
 }
 
-// ---- fork: no lock may stay taken in the child
-
-// A fork from C code may come without the GIL, when another thread is inside the heap: then nothing is told.
-// Written before the fork.
-thread_local bool g_fork_has_gil;
-
-void tell_of_fork(ace_hint_code code) {
-  if (g_vm_heap != nullptr && g_fork_has_gil) hint(code, 0, false);
-  if (g_raw_heap == nullptr) return;
-  Locked locked(g_raw_lock);
-  ace_hint(g_raw_heap, code, 0);
-}
-
-// What is free goes back, so that it need not be copied page by page.
-void before_fork() {
-  g_fork_has_gil = runs_main_interpreter();
-  tell_of_fork(ACE_HINT_FORK_BEFORE);
-  lock_interpreters();
-  pthread_mutex_lock(&g_stray_lock);
-  pthread_mutex_lock(&g_raw_lock);
-}
-
-void after_fork() {
-  pthread_mutex_unlock(&g_raw_lock);
-  pthread_mutex_unlock(&g_stray_lock);
-  unlock_interpreters();
-}
-
-uint64_t refills() {
-  ace_stats stats{};
-  if (g_vm_heap != nullptr) ace_heap_stats_shared(g_vm_heap, &stats, sizeof stats);
-  return stats.refills;
-}
-
-// Of the heap for mem and obj, in the child of a fork. All lists are empty then.
-uint64_t g_refills_at_fork = UINT64_MAX;
-
-void after_fork_in_child() {
-  after_fork();
-  if (g_fork_has_gil) {
-    leave_limits_of_other_threads();
-    forget_census();
-  }
-  tell_of_fork(ACE_HINT_FORK_CHILD);
-  g_refills_at_fork = refills();
-}
-
 // ---- installation
 
 Plan g_plan;
@@ -323,10 +276,7 @@ bool install(const Plan &plan) {
     g_vm_heap = g_raw_heap = nullptr;
     return false;
   }
-  // After ACE's own handlers, which are there from the start: ours then run before them, in the order in which
-  // the locks are taken elsewhere.
-  pthread_atfork(before_fork, after_fork, after_fork_in_child);
-
+  watch_forks_of_python();
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
   g_many_gils = plan.assume_many_gils;
   g_plan = plan;
@@ -354,10 +304,13 @@ void hint(ace_hint_code code, uint64_t value, bool also_raw) {
     if (code == ACE_HINT_COLLECT_END) arm_limit_after_collection();
   }
   // The collector frees next to nothing in raw, but a full collection is a good moment to give back memory.
-  if (also_raw && code != ACE_HINT_COLLECTED && g_raw_heap != nullptr) {
-    Locked locked(g_raw_lock);
-    ace_hint(g_raw_heap, code, value);
-  }
+  if (also_raw && code != ACE_HINT_COLLECTED) hint_raw(code, value);
+}
+
+void hint_raw(ace_hint_code code, uint64_t value) {
+  if (g_raw_heap == nullptr) return;
+  Locked locked(g_raw_lock);
+  ace_hint(g_raw_heap, code, value);
 }
 
 size_t trim() {
@@ -398,7 +351,15 @@ ace_heap *make_interpreter_heap() {
   return heap;
 }
 
-bool has_worked_since_fork() { return g_vm_heap == nullptr || refills() != g_refills_at_fork; }
+void lock_domains() {
+  pthread_mutex_lock(&g_stray_lock);
+  pthread_mutex_lock(&g_raw_lock);
+}
+
+void unlock_domains() {
+  pthread_mutex_unlock(&g_raw_lock);
+  pthread_mutex_unlock(&g_stray_lock);
+}
 
 Standing standing() {
   Standing s{g_vm_heap, g_raw_heap, g_vm_used || g_raw_used, false, g_many_gils};

@@ -2,12 +2,13 @@
 //
 //   enter.cpp    is this CPython, may it be entered, and with what
 //   domains.cpp  its three allocator domains, served from two heaps
+//   fork.cpp     what they do around a fork
 //   limit.cpp    how much they may take; reserve.h: and beyond that, once something was refused
 //   phases.cpp   its collector, heard through gc.callbacks
 //   builtin.cpp  the module _ace, for the program itself
 //   census.cpp   what the memory consists of
 //   interpreters.cpp  the heaps of interpreters with a GIL of their own
-//   report.cpp   how it stands at exit
+//   report.cpp   how it stands at exit; in the preloaded library only
 //   record.cpp   what it asks for, for a trace; in the preloaded library only
 //   embed.cpp    for those who embed CPython (ace_python.h); not in the preloaded library
 #pragma once
@@ -48,8 +49,8 @@ void go_straight();
 // Under the GIL of the main interpreter.
 void hint(ace_hint_code code, uint64_t value, bool also_raw);
 
-// In the child of a fork: has it asked for memory? Else always.
-bool has_worked_since_fork();
+// One to that of raw alone. Any thread.
+void hint_raw(ace_hint_code code, uint64_t value);
 
 // How the domains stand; for the report.
 struct Standing {
@@ -75,14 +76,27 @@ bool report_heap(ace_heap *heap, int fd, const char *format);
 // A heap as that of mem and obj, for one interpreter more; nullptr where there is no memory.
 ace_heap *make_interpreter_heap();
 
+// Around fork.
+void lock_domains();
+void unlock_domains();
+
+// ---- fork.cpp
+
+// Once there are heaps. After ACE's own handlers, which are there from the start: these then run before them,
+// in the order in which the locks are taken elsewhere.
+void watch_forks_of_python();
+
+// In the child of a fork: has it asked for memory? Else always.
+bool has_worked_since_fork();
+
 // ---- limit.cpp
 
 // The heap that is limited, as it was made.
 void begin_limit(ace_heap *heap, size_t limit);
 
-// What all heaps are made with: the ace_limit_fn, and for it a reserve. The first is of the limited heap; the
-// other is made for one of another interpreter, whose limit stays, and is as little freed as that. nullptr: no
-// memory.
+// What all heaps are made with: the ace_limit_fn, and for it a reserve. main_reserve is the limited heap's;
+// make_reserve makes one for another interpreter's heap, whose limit never changes, or gives nullptr where
+// there is no memory. Neither is ever freed.
 int near_limit(ace_heap *heap, size_t missing, void *reserve);
 Reserve *main_reserve();
 Reserve *make_reserve(size_t limit);
@@ -108,7 +122,7 @@ struct EnteredLimit {
 };
 // nullptr where there is no memory; else to be freed, once it was left.
 EnteredLimit *enter_limit(size_t limit);
-// Once more does nothing.
+// A second call does nothing.
 void leave_limit(EnteredLimit &entered);
 // In the child of a fork: those of threads that are not there any more end.
 void leave_limits_of_other_threads();
