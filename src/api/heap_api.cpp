@@ -8,6 +8,7 @@
 #include "front/cold.h"
 #include "front/gate.h"
 #include "front/hot.h"
+#include "front/misuse.h"
 #include "heap/address_map.h"
 #include "heap/audit.h"
 #include "heap/purge.h"

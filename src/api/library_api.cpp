@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/say.h"
 #include "control/playbook.h"
-#include "front/gate.h"
+#include "front/misuse.h"
 #include "wire/options.h"
 
 namespace ace {

@@ -96,18 +96,17 @@ size_t format_step(char *text, size_t size, int process, unsigned id, const char
   line.add("{\"t\":%llu,\"pid\":%d,\"id\":%u,\"heap\":", Number{view.now}, process, id);
   line.add_json_string(heap);
   line.add(
-      ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"whole\":%llu,\"live\":%llu,\"taken\":%"
-      "llu,"
-      "\"reused_at\":%llu,\"quiet\":%llu,\"quiet_at\":%llu",
+      ",\"occasion\":\"%s\",\"defer\":%d,\"short\":%d,\"slack\":%llu,\"whole\":%llu,\"live\":%llu,"
+      "\"taken\":%llu,\"reused_at\":%llu,\"quiet\":%llu,\"quiet_at\":%llu",
       kOccasionNames[static_cast<unsigned>(view.occasion)], int{view.may_defer}, int{view.is_short},
       Number{view.slack}, Number{view.whole}, Number{view.live}, Number{view.taken}, Number{view.reused_at},
       Number{view.quiet}, Number{view.quiet_at});
   if (step.closed) {
     const Interval &i = step.interval;
     line.add(
-        ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"priced\":%llu,\"length\":%"
-        "llu,"
-        "\"reused\":%llu,\"quiet\":%llu,\"before_quiet\":%llu,\"cost\":%llu,\"prior\":%llu,\"least\":%llu}",
+        ",\"closed\":{\"context\":\"%s\",\"chosen\":%u,\"defer\":%d,\"slack\":%llu,\"priced\":%llu,"
+        "\"length\":%llu,\"reused\":%llu,\"quiet\":%llu,\"before_quiet\":%llu,\"cost\":%llu,\"prior\":%llu,"
+        "\"least\":%llu}",
         name_of(i.context).text, unsigned{i.chosen}, int{i.may_defer}, Number{i.slack}, Number{i.priced},
         Number{i.length}, Number{i.reused}, Number{i.quiet}, Number{i.before_quiet}, Number{step.cost},
         Number{step.prior_cost}, Number{step.least_cost});

@@ -1,4 +1,5 @@
 #include "front/cold.h"
+#include "front/misuse.h"
 
 #include "base/path.h"
 #include "front/hardened.h"

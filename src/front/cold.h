@@ -23,7 +23,4 @@ size_t usable_size(const void *p);
 // Does `p`, which is not null, start a live block, and one that is sound? Nothing is reported.
 bool is_live(const void *p);
 
-// As ace_heap_free_sized, for any caller; `heap` nullptr where the caller has none.
-void free_sized_outside_window(Heap *heap, void *p, size_t size);
-
 }  // namespace ace

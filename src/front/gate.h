@@ -43,10 +43,4 @@ bool is_free(const Route &route, const void *p);
 // The same where the caller may be the holder, who knows of a hardened heap's blocks exactly.
 bool is_free_here(const Heap *caller, const Route &route, const void *p);
 
-// Reports a misuse (misuse.cpp): to the host's handler, else to standard error; aborts where the policy says
-// so.
-void report_misuse(int code, const char *function, const void *p, const Route &route);
-
-void set_misuse_handler(ace_error_fn handler, void *context);
-
 }  // namespace ace

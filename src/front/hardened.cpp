@@ -1,4 +1,5 @@
 #include "front/hardened.h"
+#include "front/misuse.h"
 
 #include <string.h>
 

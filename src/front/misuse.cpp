@@ -1,10 +1,10 @@
-// What is said of a misuse, and what follows it.
+#include "front/misuse.h"
+
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/kept_errno.h"
 #include "base/text.h"
-#include "front/gate.h"
 #include "heap/heap.h"
 #include "heap/red_zone.h"
 #include "wire/options.h"

@@ -2,6 +2,7 @@
 #include "base/path.h"
 #include "front/hardened.h"
 #include "front/hot.h"
+#include "front/misuse.h"
 #include "heap/carve.h"
 #include "heap/front_cache.h"
 #include "heap/remote.h"

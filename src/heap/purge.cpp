@@ -225,8 +225,8 @@ size_t trim_heap(Heap &heap, size_t budget) {
   given += release_kept(heap, budget - given);
   const uint64_t end = os().thread_time();
   heap.counters.purge_ns.add_shared(end - begin);
-  heap.counters.purge_call_ns.add_shared(end -
-                                         release);  // whole superslabs: there is next to nothing to look at
+  // Whole superslabs: there is next to nothing to look at.
+  heap.counters.purge_call_ns.add_shared(end - release);
   heap.counters.trimmed_bytes.add_shared(given);
   if (given < budget) given += look_for_pages(heap, budget - given);
   if (given < budget) note_stuck(heap);

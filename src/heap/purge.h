@@ -4,9 +4,9 @@
 
 namespace ace {
 
-// Returns up to `budget` bytes of dead pages to the system, and says how many. Any
-// thread: a wholly dead page can only be taken by a refill, and a refill needs the slab's claim, which is held
-// here meanwhile. No lock is held across a system call, and one call covers at most one superslab.
+// Returns up to `budget` bytes of dead pages to the system, and says how many. Any thread: a wholly dead page
+// can only be taken by a refill, and a refill needs the slab's claim, which is held here meanwhile. No lock is
+// held across a system call, and one call covers at most one superslab.
 size_t purge_pages(Heap &heap, size_t budget);
 
 // The same by the holder: takes over remote frees, retires the current slabs so that their pages count too,

@@ -35,9 +35,8 @@ bool write_standing(int fd, bool json, const Standing &s) {
   char line[1024];
   if (json) {
     snprintf(line, sizeof line,
-             "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\",\"domains\":"
-             "\"%s\","
-             "\"debug_hooks\":%s,\"collector\":%s,\"many_gils\":%s,\"foreign\":%llu}\n",
+             "{\"host\":\"cpython\",\"pid\":%d,\"version\":\"%s\",\"active\":%s,\"reason\":\"%s\","
+             "\"domains\":\"%s\",\"debug_hooks\":%s,\"collector\":%s,\"many_gils\":%s,\"foreign\":%llu}\n",
              getpid(), f.version, json_bool(s.used), why_inactive(s), f.domains, json_bool(f.debug_hooks),
              json_bool(attached()), json_bool(s.many_gils), foreign);
   } else if (s.used) {
