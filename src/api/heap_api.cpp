@@ -12,6 +12,7 @@
 #include "heap/address_map.h"
 #include "heap/audit.h"
 #include "heap/purge.h"
+#include "heap/walk.h"
 #include "trace/recorder.h"
 #include "wire/options.h"
 

@@ -12,6 +12,7 @@
 #include "heap/all_heaps.h"
 #include "heap/audit.h"
 #include "heap/heap.h"
+#include "heap/walk.h"
 #include "os/os.h"
 #include "os/write_all.h"
 

@@ -1,7 +1,7 @@
 // Carving: free blocks of the current slab become its bin's allocation list, in address order; in a hardened
 // heap: a word of them is scattered (heap/scatter.h).
 #pragma once
-#include "heap/heap.h"
+#include "heap/limit.h"
 
 namespace ace {
 

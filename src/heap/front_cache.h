@@ -8,6 +8,8 @@
 #pragma once
 #include <algorithm>
 
+#include <utility>
+
 #include "heap/slab.h"
 
 namespace ace {

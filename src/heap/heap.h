@@ -3,7 +3,6 @@
 #pragma once
 #include <array>
 #include <atomic>
-#include <utility>
 
 #include "ace/ace.h"
 #include "base/check.h"
@@ -222,26 +221,6 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap);
 // `later`: the pages of its superslabs wait for purge_released.
 void destroy_heap(Heap &heap, bool later);
 
-// What one allocation has tried at the limit: to give free pages back, to ask the host, and, where that made
-// room, to give back once more.
-class LimitTalk {
- public:
-  enum class With { kHost, kNobody };
-  explicit LimitTalk(With with = With::kHost) : asks_(with == With::kHost) {}
-
-  // True once after each try: whatever was read of the heap before may have changed, so start over.
-  bool changed() { return std::exchange(changed_, false); }
-
- private:
-  friend bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
-  enum class Next : uint8_t { kTrim, kAsk, kTrimAgain, kNothing } next_ = Next::kTrim;
-  bool changed_ = false;
-  const bool asks_;
-};
-
-// May `bytes` more become resident? Where the limit says no it makes one try, says no, and talk.changed().
-bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
-
 // Counts pages that are taken into use; may_grow has been asked before.
 inline void count_faulted(Heap &heap, size_t bytes) {
   heap.counters.faulted_bytes.add(bytes);
@@ -289,10 +268,6 @@ void report_late(int code, const void *block);
 void link_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
 // False where a visitor has it pinned: it stays linked, and the holder tries again later.
 bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab);
-
-// See ace_heap_walk and ace_heap_walk_next.
-int walk_heap(Heap &heap, ace_visit_fn visit, void *context);
-bool walk_next(Heap &heap, uintptr_t *position, ace_visit_fn visit, void *context);
 
 }  // namespace ace
 

@@ -4,6 +4,7 @@
 
 #include "heap/address_map.h"
 #include "heap/annotate.h"
+#include "heap/limit.h"
 #include "heap/remote.h"
 #include "heap/superslab_pool.h"
 #include "os/os.h"

@@ -1,5 +1,6 @@
 #include "heap/mid.h"
 
+#include "heap/limit.h"
 #include "heap/page_set.h"
 #include "heap/red_zone.h"
 #include "heap/remote.h"

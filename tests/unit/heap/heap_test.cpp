@@ -5,6 +5,7 @@
 #include <set>
 
 #include "heap/address_map.h"
+#include "heap/walk.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
 
