@@ -7,7 +7,6 @@
 // there.
 #pragma once
 #include <algorithm>
-
 #include <utility>
 
 #include "heap/slab.h"
