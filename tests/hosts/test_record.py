@@ -298,5 +298,9 @@ def test_what_is_no_trace(tmp_path):
         file.write_bytes(b"ACEtrace" + struct.pack("<II", 1, len(header)) + header)
         with pytest.raises(Failure, match="header is damaged"):
             Trace(file)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(Failure, match="is no file"):
+            Trace(place)
     with pytest.raises(Failure, match="there is no trace"):
         Trace(tmp_path / "absent")

@@ -49,6 +49,8 @@ class Trace:
     def __init__(self, path: AnyPath) -> None:
         self.path = self.plain_path = os.fspath(path)
         self._is_damaged = False  # as a compressed file
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise Failure("%s is no file" % self.path)
         try:
             if _is_packed(self.path):
                 self.plain_path = self._unpacked()

@@ -1,10 +1,6 @@
 #include "trace.h"
 
-#include <fcntl.h>
 #include <pybind11/stl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,45 +9,13 @@
 #include <vector>
 
 #include "trace/live_blocks.h"
+#include "trace/mapped_file.h"
 #include "trace/reader.h"
 
 namespace py = pybind11;
 using namespace ace::trace;
 
 namespace {
-
-// A file in memory, as long as it lives.
-class Mapping {
- public:
-  explicit Mapping(const std::string &path) {
-    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    struct stat info;
-    if (file < 0 || fstat(file, &info) != 0) fail(path, file);
-    size_ = static_cast<size_t>(info.st_size);
-    if (size_ != 0) data_ = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
-    if (data_ == MAP_FAILED) fail(path, file);
-    close(file);
-  }
-  ~Mapping() {
-    if (size_ != 0) munmap(data_, size_);
-  }
-  Mapping(const Mapping &) = delete;
-  Mapping &operator=(const Mapping &) = delete;
-
-  const std::byte *data() const { return static_cast<const std::byte *>(data_); }
-  size_t size() const { return size_; }
-
- private:
-  [[noreturn]] static void fail(const std::string &path, int file) {
-    const int error = errno;
-    if (file >= 0) close(file);
-    errno = error;
-    PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
-    throw py::error_already_set();
-  }
-  void *data_ = nullptr;
-  size_t size_ = 0;
-};
 
 // What one walk over the whole file finds.
 struct Totals {
@@ -69,7 +33,12 @@ using Hint = std::tuple<uint64_t, uint32_t, uint32_t, uint64_t>;  // microsecond
 
 class Trace {
  public:
-  explicit Trace(const std::string &path) : file_(path) {
+  explicit Trace(const std::string &path) : file_(path.c_str()) {
+    if (file_.error() != 0) {
+      errno = file_.error();
+      PyErr_SetFromErrnoWithFilename(PyExc_OSError, path.c_str());
+      throw py::error_already_set();
+    }
     Reader reader(file_.data(), file_.size());
     const char *text;
     size_t length;
@@ -233,7 +202,7 @@ class Trace {
     live_.emplace_back(now, heap, state.live);
   }
 
-  Mapping file_;
+  MappedFile file_;
   std::string header_;
   Totals t_;
   std::vector<Moment> live_;

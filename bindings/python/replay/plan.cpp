@@ -1,11 +1,8 @@
 #include "plan.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,6 +26,11 @@ using trace::Op;
 
 [[noreturn]] void fail(const std::string &path, const char *why) {
   throw std::runtime_error(path + ": " + why);
+}
+
+void require_content(const trace::MappedFile &file, const std::string &path) {
+  if (file.error() != 0) fail(path, strerror(file.error()));
+  if (file.size() == 0) fail(path, "is empty");
 }
 
 // The chunks of one heap, read from one time to the next.
@@ -98,7 +100,9 @@ class StepFile {
 
 class Planner {
  public:
-  Planner(const std::string &trace, const std::string &plan) : trace_(trace), file_(trace), steps_(plan) {
+  Planner(const std::string &trace, const std::string &plan)
+      : trace_(trace), file_(trace.c_str()), steps_(plan) {
+    require_content(file_, trace);
     read_chunks();
   }
 
@@ -300,7 +304,7 @@ class Planner {
   }
 
   std::string trace_;
-  MappedFile file_;
+  trace::MappedFile file_;
   StepFile steps_;
   std::vector<Heap> heaps_;
   trace::LiveBlocks<Block> blocks_;
@@ -315,24 +319,8 @@ class Planner {
 
 void write_plan(const std::string &trace, const std::string &plan) { Planner(trace, plan).run(); }
 
-MappedFile::MappedFile(const std::string &path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail(path, strerror(errno));
-  struct stat info;
-  void *data = nullptr;
-  if (fstat(file, &info) == 0 && info.st_size > 0) {
-    size_ = static_cast<size_t>(info.st_size);
-    data = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0);
-  }
-  const int error = errno;
-  close(file);
-  if (data == MAP_FAILED) fail(path, strerror(error));
-  if (data == nullptr) fail(path, "is empty");
-  data_ = static_cast<const std::byte *>(data);
-}
-MappedFile::~MappedFile() { munmap(const_cast<std::byte *>(data_), size_); }
-
-Plan::Plan(const std::string &path) : file_(path) {
+Plan::Plan(const std::string &path) : file_(path.c_str()) {
+  require_content(file_, path);
   if (file_.size() < sizeof header_) fail(path, "is no plan");
   memcpy(&header_, file_.data(), sizeof header_);
   if (header_.mark != PlanHeader::kMark || file_.size() != sizeof header_ + header_.steps * sizeof(Step))

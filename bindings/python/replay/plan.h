@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string>
 
+#include "trace/mapped_file.h"
+
 namespace ace::replay {
 
 enum class What : uint8_t {
@@ -55,21 +57,6 @@ struct PlanHeader {
 // no room; a plan that could not be written whole is no plan.
 void write_plan(const std::string &trace, const std::string &plan);
 
-// A file in memory for reading, as long as this lives.
-class MappedFile {
- public:
-  explicit MappedFile(const std::string &path);
-  ~MappedFile();
-  MappedFile(const MappedFile &) = delete;
-  MappedFile &operator=(const MappedFile &) = delete;
-  const std::byte *data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  const std::byte *data_ = nullptr;
-  size_t size_ = 0;
-};
-
 class Plan {
  public:
   explicit Plan(const std::string &path);
@@ -78,7 +65,7 @@ class Plan {
   const Step *end() const { return steps_ + header_.steps; }
 
  private:
-  MappedFile file_;
+  trace::MappedFile file_;
   PlanHeader header_;
   const Step *steps_;
 };
