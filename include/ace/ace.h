@@ -87,6 +87,10 @@ ACE_API void ace_free_sized(void *p, size_t size) ACE_NOEXCEPT;
 /* How many bytes of `p` may be used; 0 for NULL. Any thread. */
 ACE_API size_t ace_usable_size(const void *p) ACE_NOEXCEPT;
 
+/* How many bytes a new block of `size` bytes will have in a heap that is not hardened: a capacity that wastes
+ * nothing. `size` itself where no block can be so large. Any thread. */
+ACE_API size_t ace_good_size(size_t size) ACE_NOEXCEPT;
+
 /* ------------------------------------------------------------------------------- explicit heaps ---- */
 
 typedef struct ace_heap ace_heap;

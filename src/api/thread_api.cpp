@@ -66,4 +66,6 @@ void ace_free_sized(void *p, size_t size) noexcept {
 
 size_t ace_usable_size(const void *p) noexcept { return usable_size(p); }
 
+size_t ace_good_size(size_t size) noexcept { return good_size(size); }
+
 }  // extern "C"

@@ -179,6 +179,14 @@ size_t usable_size(const void *p) {
   return size == kBroken ? 0 : size;
 }
 
+size_t good_size(size_t size) {
+  if (size > kRequestMax) return size;
+  size = std::max(size, size_t{1}) + kHeader;
+  if (size <= kTinyMax) return kClassSize[class_of(size)] - kHeader;
+  if (size <= kMidMax) return pages_for(size) * kPage - kHeader;
+  return large_block_size_for(size) - kHeader;
+}
+
 bool is_live(const void *p) {
   const Route way = route(p);
   if (way.fault != 0 || is_free(way, p)) return false;

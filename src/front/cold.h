@@ -20,6 +20,9 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group);
 // The usable size of the block at `p`; misuse is reported, and 0 returned.
 size_t usable_size(const void *p);
 
+// The usable size of a new block of `size` bytes in a plain heap; `size` where there can be none.
+size_t good_size(size_t size);
+
 // Does `p`, which is not null, start a live block, and one that is sound? Nothing is reported.
 bool is_live(const void *p);
 

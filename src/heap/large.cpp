@@ -195,6 +195,8 @@ bool granted(Heap &heap, size_t bytes) {
 
 }  // namespace
 
+size_t large_block_size_for(size_t size) { return mapping_size(kPage, size) - kPage; }
+
 void *allocate_large(Heap &heap, size_t size, size_t alignment) {
   size_t offset = std::max(kPage, alignment);
   size_t block_size = mapping_size(offset, size) - offset;

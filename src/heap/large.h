@@ -9,6 +9,9 @@ namespace ace {
 void *allocate_large(Heap &heap, size_t size, size_t alignment);
 inline bool large_is_zero(const void *block) { return superslab_of(block)->head.holds_zeroes; }
 
+// What a new one for `size` bytes has, where none is kept that fits.
+size_t large_block_size_for(size_t size);
+
 // Some blocks are kept for the next one of about their size: a program that needs a buffer again and again
 // would pay for its page faults each time.
 void free_large(Heap &heap, Superslab *superslab);

@@ -35,7 +35,7 @@ static void on_error(const ace_error *error, void *context) {
 
 static int thread_heap(void) {
   char *p = ace_alloc(10);
-  CHECK(p != NULL && ace_usable_size(p) >= 10);
+  CHECK(p != NULL && ace_usable_size(p) >= 10 && ace_good_size(10) == ace_usable_size(p));
   p = ace_realloc(p, 1000);
   CHECK(p != NULL && ace_owner_of(p) == ace_thread_heap());
   ace_free_sized(p, 1000);

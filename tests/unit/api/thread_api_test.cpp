@@ -27,6 +27,24 @@ TEST(ThreadHeap, IsMadeOnFirstUseAndStays) {
   });
 }
 
+TEST(ThreadHeap, AGoodSizeIsWhatABlockHas) {
+  in_thread([] {
+    const bool is_hardened = ace_option_number("hardened") != 0;
+    size_t before = 0;
+    for (size_t size = 0; size < 3'000'000; size += 1 + size / 7) {
+      const size_t good = ace_good_size(size);
+      EXPECT_GE(good, std::max(size, before)) << size;
+      EXPECT_EQ(ace_good_size(good), good) << size;
+      before = good;
+      void *p = ace_alloc(size);
+      EXPECT_EQ(ace_usable_size(p), is_hardened ? size : good) << size;
+      ace_free(p);
+      (void)ace_trim(ace_thread_heap(), SIZE_MAX);  // a kept large block may be larger
+    }
+    EXPECT_EQ(ace_good_size(SIZE_MAX), SIZE_MAX);
+  });
+}
+
 TEST(ThreadHeap, TheWholeFamily) {
   in_thread([] {
     auto *p = static_cast<unsigned char *>(ace_calloc(10, 10));
