@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HERE
+from conftest import HERE, LIBRARY
 
 CASES = re.findall(r'\{"(\w+)", \1\}', (HERE / "edges.c").read_text())
 
@@ -20,6 +20,14 @@ def test_edge(shim, built, case):
 def test_every_case_is_run(built):
     listed = subprocess.run([built("edges.c")], capture_output=True, text=True, check=True).stdout.split()
     assert sorted(listed) == sorted(CASES)
+
+
+@pytest.mark.parametrize("records", [False, True], ids=["plain", "recorded"])
+def test_fork_handlers_of_others_may_allocate(shim, built, tmp_path, records):
+    settings = {"ACE_RECORD": str(tmp_path / "run.ace")} if records else {}
+    library = built("at_fork.c", "-shared", "-fPIC")
+    run = shim.run(built("edges.c"), "forks", libraries=(LIBRARY, library), settings=settings)
+    assert run.returncode == 0, run.stderr
 
 
 def test_foreign_pointers_are_counted(shim, built):
