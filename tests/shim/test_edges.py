@@ -48,6 +48,37 @@ def test_operators(shim, built):
     assert run.reports
 
 
+PLUGIN = """
+#include <cstddef>
+#include <new>
+extern "C" int run() {
+  volatile std::size_t huge = std::size_t{1} << 60;
+  if (void *p = ::operator new(huge, std::nothrow)) return p != nullptr;
+  try { ::operator delete(::operator new[](huge)); } catch (const std::bad_alloc &) { return 0; }
+  return 2;
+}
+"""
+HOST = """
+#include <dlfcn.h>
+int main(int count, char **words) {
+  void *plugin = dlopen(words[count - 1], RTLD_NOW | RTLD_LOCAL);
+  return plugin == 0 ? 3 : ((int (*)(void))dlsym(plugin, "run"))();
+}
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-static-libstdc++", "-static-libgcc")], ids=["shared", "static"])
+def test_a_plugin_in_cpp_of_a_program_in_c(shim, tmp_path, options):
+    """The libstdc++ that throws is in no scope but the plugin's."""
+    plugin, host = tmp_path / "plugin.so", tmp_path / "host"
+    (tmp_path / "plugin.cpp").write_text(PLUGIN)
+    (tmp_path / "host.c").write_text(HOST)
+    subprocess.run(["g++", "-O1", "-shared", "-fPIC", "-o", plugin, tmp_path / "plugin.cpp", *options], check=True)
+    subprocess.run(["gcc", "-o", host, tmp_path / "host.c", "-ldl"], check=True)
+    run = shim.same(host, plugin)
+    assert run.returncode == 0, run.stderr
+
+
 def test_what_the_options_have_to_say_is_said(shim, built):
     """Before the first heap is there, and so from memory of its own."""
     settings = {"ACE_MODE": "no-such", "ACE_VERBOSE": "on", "ACE_NO_SUCH": "1"}
