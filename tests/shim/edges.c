@@ -375,6 +375,24 @@ static void information(void) {
   malloc_stats();
 }
 
+/* No call is a cancellation point: this one acts only on the last line. */
+static volatile int went_on;
+static void *cancels_itself(void *unused) {
+  pthread_cancel(pthread_self());
+  for (size_t i = 0; i < 200000; ++i) free(keep(malloc(i % 3000)));
+  went_on = 1;
+  pthread_testcancel();
+  return unused;
+}
+static void cancelled(void) {
+  alarm(50);
+  pthread_t thread;
+  void *result = NULL;
+  EXPECT(pthread_create(&thread, NULL, cancels_itself, NULL) == 0 && pthread_join(thread, &result) == 0);
+  EXPECT(result == PTHREAD_CANCELED && went_on);
+  free(keep(malloc(100)));
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
@@ -385,7 +403,7 @@ static const struct {
              {"thread_ends", thread_ends}, {"ends", ends},
              {"limits", limits},           {"one_thread", one_thread},
              {"information", information}, {"full_disk", full_disk},
-             {"keeps_errno", keeps_errno}};
+             {"keeps_errno", keeps_errno}, {"cancelled", cancelled}};
 
 int main(int count, char **words) {
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; ++i) {

@@ -87,6 +87,13 @@ def test_what_the_options_have_to_say_is_said(shim, built):
     assert "ACE_MODE=no-such" in run.stderr and "ACE_NO_SUCH" in run.stderr and "malloc: entered" in run.stderr
 
 
+@pytest.mark.parametrize("option", ["ACE_RECORD", "ACE_HARDENED"])
+def test_no_call_is_a_cancellation_point(shim, built, tmp_path, option):
+    settings = {option: "on" if option == "ACE_HARDENED" else str(tmp_path / "run.ace")}
+    run = shim.run(built("edges.c"), "cancelled", settings=settings)
+    assert run.returncode == 0, run.stderr
+
+
 def test_a_full_disk_ends_the_recording_alone(shim, built, tmp_path):
     """Said in the middle of a malloc, by a thread whose locks a fork wants as well."""
     settings = {"ACE_RECORD": str(tmp_path / "run.ace")}
