@@ -145,7 +145,7 @@ void add_to_playbook(const Learner &learner) {
 void lock_playbook() { g_playbook_lock.lock(); }
 void unlock_playbook() { g_playbook_lock.unlock(); }
 
-bool write_playbook() {
+[[gnu::noinline]] bool write_playbook() {
   char path[kOptionTextMax];
   if (!copy_file_name(path) || options().mode != Mode::kLearn) return true;
   struct Sum {
@@ -174,6 +174,7 @@ bool write_playbook() {
 
 namespace {
 // A process in which no loop ever began has not even read the options.
+// What it needs of the stack is used only where there is a playbook: any thread may be the one that calls exit.
 [[gnu::destructor]] void write_at_exit() {
   if (g_playbook_path[0] != '\0') write_playbook();
 }

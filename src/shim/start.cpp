@@ -90,11 +90,16 @@ bool write_report(int fd, bool json) {
   return write_all(fd, text.text(), text.length()) && ace_report(fd, json ? "json" : "text") == 0;
 }
 
-// Nothing is freed: other destructors may still use their blocks.
-[[gnu::destructor]] void leave() {
-  trace::end_recording();
+[[gnu::noinline]] void report() {
   ReportFile file;
   if (file.is_wanted()) file.wrote(write_report(file.fd(), file.json()));
+}
+
+// Nothing is freed: other destructors may still use their blocks. Nor is much of the stack used where no report
+// is wanted: any thread may be the one that calls exit.
+[[gnu::destructor]] void leave() {
+  trace::end_recording();
+  if (strcmp(ace_option_get("report"), "none") != 0) report();
 }
 
 }  // namespace
