@@ -46,15 +46,21 @@ struct FarHead {
 };
 static_assert(sizeof(FarHead) <= kPage);
 
+// By their addresses in rows, which stay short even where there are 100,000 blocks.
+constexpr unsigned kFarRowBits = 12;
 Lock g_far_lock;
-FarHead *g_far;                   // under the lock
-std::atomic<size_t> g_far_count;  // most processes have none, and never lock
+FarHead *g_far[1 << kFarRowBits];  // under the lock
+std::atomic<size_t> g_far_count;   // most processes have none, and never lock
+
+// Their lower bits are zero, the more of them the larger the alignment: the product's upper bits tell them
+// apart.
+FarHead *&far_row(const void *p) { return g_far[address_of(p) * 0x9e3779b97f4a7c15u >> (64 - kFarRowBits)]; }
 
 std::atomic<size_t> g_foreign_frees;
 
-// Where the list points to the block's head; nullptr where it is none. The lock is held.
+// Where its row points to the block's head; nullptr where it is none. The lock is held.
 FarHead **find_far(const void *p) {
-  FarHead **link = &g_far;
+  FarHead **link = &far_row(p);
   while (*link != nullptr && (*link)->block != p) link = &(*link)->next;
   return *link != nullptr ? link : nullptr;
 }
@@ -103,8 +109,8 @@ void *allocate_far_aligned(size_t alignment, size_t size) {
   auto *head = reinterpret_cast<FarHead *>(block - page);
   *head = FarHead{nullptr, block, mapped - alignment, mapping, mapped};
   Locked locked(g_far_lock);
-  head->next = g_far;
-  g_far = head;
+  head->next = far_row(block);
+  far_row(block) = head;
   g_far_count.fetch_add(1, std::memory_order_relaxed);
   return block;
 }

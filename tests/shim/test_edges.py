@@ -1,6 +1,7 @@
 """Edge cases: edges.c has a case each, operators.cpp those of C++."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -77,6 +78,14 @@ def test_a_plugin_in_cpp_of_a_program_in_c(shim, tmp_path, options):
     subprocess.run(["gcc", "-o", host, tmp_path / "host.c", "-ldl"], check=True)
     run = shim.same(host, plugin)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_a_far_block_is_found_at_once(shim, built):
+    """By instructions: 1.5 million, or 13 million where each is looked for among all."""
+    run = shim.run("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", built("edges.c"), "far_blocks")
+    assert run.returncode == 0, run.stderr
+    assert int(re.search(r"Collected : (\d+)", run.stderr)[1]) < 5_000_000
 
 
 def test_what_the_options_have_to_say_is_said(shim, built):
