@@ -132,6 +132,22 @@ def test_exit_from_a_thread_with_a_small_stack(shim, tmp_path):
     assert run.returncode == 0, run.stderr
 
 
+GOES_ELSEWHERE = """
+import os
+os.chdir("/")
+os.closerange(3, 100)
+blocks = [bytes(i % 5000) for i in range(100_000)]
+"""
+
+
+def test_relative_paths_are_those_of_the_first_folder(shim, tmp_path):
+    """Also where the process goes elsewhere, and closes descriptors that are not its own."""
+    settings = {"ACE_RECORD": "run.ace", "ACE_REPORT": "report.jsonl", "PYTHONMALLOC": "malloc"}
+    run = shim.run(sys.executable, "-c", GOES_ELSEWHERE, settings=settings, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert len(run.reports) == 1 and (tmp_path / "run.ace").stat().st_size > 100_000
+
+
 def test_a_full_disk_ends_the_recording_alone(shim, built, tmp_path):
     """Said in the middle of a malloc, by a thread whose locks a fork wants as well."""
     settings = {"ACE_RECORD": str(tmp_path / "run.ace")}
