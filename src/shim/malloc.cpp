@@ -95,7 +95,10 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
 // A block outside all heaps moves into one.
 [[gnu::noinline]] void *reallocate_outside(void *p, size_t size) {
   const size_t usable = usable_outside(p);
-  if (usable == 0) return no_memory();  // none of ours: what it holds cannot be known
+  if (usable == 0) {  // none of ours: what it holds cannot be known
+    report_interior("realloc", p);
+    return no_memory();
+  }
   void *moved = malloc(size);
   if (moved == nullptr) return nullptr;
   memcpy(moved, p, std::min(size, usable));

@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "base/config.h"
+#include "front/gate.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -65,6 +66,19 @@ FarHead **find_far(const void *p) {
   return *link != nullptr ? link : nullptr;
 }
 
+// What is known of a far block that the pointer lies in; its size is 0 where that is none.
+Route far_route(const void *p) {
+  Route way{ACE_ERROR_INTERIOR, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
+  if (g_far_count.load(std::memory_order_relaxed) == 0) return way;
+  Locked locked(g_far_lock);
+  for (const FarHead *row : g_far) {
+    for (const FarHead *head = row; head != nullptr; head = head->next) {
+      if (address_of(p) - address_of(head->block) < head->size) way.size = head->size;
+    }
+  }
+  return way;
+}
+
 bool free_far(void *p) {
   if (g_far_count.load(std::memory_order_relaxed) == 0) return false;
   FarHead *head = nullptr;
@@ -115,9 +129,17 @@ void *allocate_far_aligned(size_t alignment, size_t size) {
   return block;
 }
 
+bool report_interior(const char *function, const void *p) {
+  const Route far = far_route(p), way = far.size != 0 ? far : route(p);
+  if (way.fault != ACE_ERROR_INTERIOR) return false;
+  report_misuse(ACE_ERROR_INTERIOR, function, p, way);
+  return true;
+}
+
 void free_outside(void *p) {
   if (is_early(p)) return free_early(p);
-  if (!free_far(p)) g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
+  if (free_far(p) || report_interior("free", p)) return;
+  g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
 }
 
 size_t usable_outside(const void *p) {

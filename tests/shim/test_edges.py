@@ -157,6 +157,22 @@ def test_a_full_disk_ends_the_recording_alone(shim, built, tmp_path):
 
 
 @pytest.mark.parametrize("call", ["free(p)", "return realloc(p, 500) != NULL"], ids=["free", "realloc"])
+@pytest.mark.parametrize(
+    "block", ["(char *)malloc(5000000) + 4000000", "(char *)memalign(4 << 20, 100000) + 16"], ids=["large", "far"]
+)
+def test_a_pointer_into_a_mapping_is_reported(shim, tmp_path, block, call):
+    source, program = tmp_path / "into.c", tmp_path / "into"
+    code = "void *volatile p = %s; %s; return 0;" % (block, call)
+    source.write_text("#include <malloc.h>\n#include <stdlib.h>\nint main(void) { %s }\n" % code)
+    subprocess.run(["gcc", "-O1", "-w", "-fno-builtin", "-o", program, source], check=True)
+    run = shim.run(program)
+    assert run.returncode == -6 and "does not point to the start of a block; block size " in run.stderr
+    run = shim.run(program, settings={"ACE_BAD_POINTER": "report"})
+    assert run.returncode == 0 and run.stderr.count("the start of a block") == 1, run.stderr
+    assert [report["foreign_frees"] for report in run.reports.values()] == [0]
+
+
+@pytest.mark.parametrize("call", ["free(p)", "return realloc(p, 500) != NULL"], ids=["free", "realloc"])
 def test_a_double_free_is_reported_once(shim, tmp_path, call):
     source, program = tmp_path / "twice.c", tmp_path / "twice"
     code = "void *volatile p = malloc(50); free(p); %s; return 0;" % call
