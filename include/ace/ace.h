@@ -311,7 +311,8 @@ ACE_API int ace_option_describe(unsigned index, ace_option_info *info) ACE_NOEXC
 ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
 
 /* The option's present value, as text; NULL where there is no such option. Any thread. The text stays
- * valid until the option is set again. */
+ * valid until the option is set again. A relative path from the environment has become one from the root on: it
+ * means the folder in which the process was when its options were first read. */
 ACE_API const char *ace_option_get(const char *name) ACE_NOEXCEPT;
 
 /* The same as a number: bytes, nanoseconds, 1 for `on`; for `mode`, `worker` and `bad_pointer` the place in the

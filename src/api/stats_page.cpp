@@ -12,6 +12,7 @@
 
 #include "api/stats_api.h"
 #include "base/say.h"
+#include "base/uncancelled.h"
 #include "control/worker.h"
 #include "heap/all_heaps.h"
 #include "os/futex.h"
@@ -160,6 +161,7 @@ bool is_mapped(const char *path) {
 }
 
 void make_page() {
+  const Uncancelled whole;
   const unsigned long space = process_namespace();
   const unsigned long long start = process_start();
   remove_pages_of_the_dead(space);
@@ -220,6 +222,7 @@ void serve_page() {
 void name_host(const char *host) { g_host_name.store(host, std::memory_order_relaxed); }
 
 void pause_page() {
+  const Uncancelled whole;
   pthread_mutex_lock(&g_page_lock);
   ++g_page_forks;
   if (!g_is_published || g_page_process != getpid()) return;

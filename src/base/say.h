@@ -8,9 +8,12 @@
 
 #include <algorithm>
 
+#include "base/uncancelled.h"
+
 namespace ace {
 
 __attribute__((format(printf, 1, 2))) inline void say(const char *format, ...) {
+  const Uncancelled whole;
   const int error = errno;
   char text[1024];
   va_list values;

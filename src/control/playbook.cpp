@@ -11,6 +11,7 @@
 
 #include "base/kept_errno.h"
 #include "base/say.h"
+#include "base/uncancelled.h"
 #include "control/controller.h"
 #include "heap/all_heaps.h"
 #include "os/lock.h"
@@ -34,6 +35,7 @@ PlaybookFit fit() { return {os().page_size, options().memory_price}; }
 
 // The whole file into g_text, with a final zero; false where there is none, or it cannot be a playbook.
 bool read_file(const char *path) {
+  const Uncancelled whole;
   const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat what;
   if (file < 0 || fstat(file, &what) != 0 || !S_ISREG(what.st_mode)) {
@@ -74,6 +76,7 @@ bool add_learner(Context (&contexts)[kContexts], const Learner &learner) {
 std::atomic<unsigned> g_writes{0};
 
 bool write_file(const char *path, const char *text, size_t length) {
+  const Uncancelled whole;
   char temporary[300];
   if (snprintf(temporary, sizeof temporary, "%s.%d.%u", path, static_cast<int>(getpid()),
                g_writes.fetch_add(1, std::memory_order_relaxed)) >= static_cast<int>(sizeof temporary))
@@ -142,7 +145,7 @@ void add_to_playbook(const Learner &learner) {
 void lock_playbook() { g_playbook_lock.lock(); }
 void unlock_playbook() { g_playbook_lock.unlock(); }
 
-bool write_playbook() {
+[[gnu::noinline]] bool write_playbook() {
   char path[kOptionTextMax];
   if (!copy_file_name(path) || options().mode != Mode::kLearn) return true;
   struct Sum {
@@ -171,6 +174,7 @@ bool write_playbook() {
 
 namespace {
 // A process in which no loop ever began has not even read the options.
+// What it needs of the stack is used only where there is a playbook: any thread may be the one that calls exit.
 [[gnu::destructor]] void write_at_exit() {
   if (g_playbook_path[0] != '\0') write_playbook();
 }

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <utility>
 
+#include "base/uncancelled.h"
 #include "control/hints.h"
 #include "decide/trim.h"
 #include "heap/all_heaps.h"
@@ -135,6 +136,7 @@ void start() {
 void stop() {
   if (g_worker_process != getpid()) g_running = false;
   if (!g_running) return;
+  const Uncancelled whole;
   g_stopping = true;
   pthread_cond_broadcast(&g_changed);
   while (g_stopping) pthread_cond_wait(&g_changed, &g_worker_lock);

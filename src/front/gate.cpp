@@ -72,8 +72,12 @@ Route large_route(Superslab *superslab, const void *p) {
 }  // namespace
 
 Route route(const void *p) {
-  if (p == nullptr || is_foreign(p))
-    return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
+  constexpr Route kForeign{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
+  if (p == nullptr) return kForeign;
+  if (is_foreign(p)) {
+    Superslab *around = large_around(p);
+    return around == nullptr ? kForeign : large_route(around, p);
+  }
   Superslab *superslab = superslab_of(p);
   switch (superslab->head.prefix.pool) {
     case Pool::kTiny:
@@ -85,7 +89,7 @@ Route route(const void *p) {
     case Pool::kNone:
       break;
   }
-  return Route{ACE_ERROR_FOREIGN, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
+  return kForeign;
 }
 
 bool has_free_bit(const Route &route) {

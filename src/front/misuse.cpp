@@ -5,6 +5,7 @@
 
 #include "base/kept_errno.h"
 #include "base/text.h"
+#include "base/uncancelled.h"
 #include "heap/heap.h"
 #include "heap/red_zone.h"
 #include "wire/options.h"
@@ -71,6 +72,7 @@ ace_error describe(int code, const char *function, const void *p, const Route &w
 // bytes from its start, heap "lua"
 void print(const ace_error &error) {
   const KeptErrno kept;
+  const Uncancelled whole;
   char text[400];
   TextBuffer line(text, sizeof text - 1);
   line.add("ace: %s(%p): %s", error.function, error.pointer, error.message);

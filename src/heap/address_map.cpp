@@ -38,6 +38,24 @@ Heap *owner_at(const void *p) {
   return is_ours(p) || lies_in_short_mapping(p) ? superslab_of(p)->head.prefix.owner : nullptr;
 }
 
+Superslab *large_around(const void *p) {
+  constexpr unsigned kWords = 64;
+  const uintptr_t unit = address_of(p) / kSuperslabSize;
+  uintptr_t word = unit / 64;
+  if (word >= kAddressMapWords) return nullptr;
+  Locked locked(g_map_lock);
+  uint64_t bits = g_address_map[word].load(std::memory_order_acquire) & low_bits(unit % 64);
+  for (unsigned looked = 1; bits == 0; ++looked) {
+    if (looked == kWords || word == 0) return nullptr;
+    bits = g_address_map[--word].load(std::memory_order_acquire);
+  }
+  const uintptr_t start = (word * 64 + std::bit_width(bits) - 1) * kSuperslabSize;
+  auto *superslab = reinterpret_cast<Superslab *>(start);
+  const bool is_in =
+      superslab->head.prefix.pool == Pool::kLarge && address_of(p) - start < superslab->head.mapped;
+  return is_in ? superslab : nullptr;
+}
+
 bool enter_address(const void *start, size_t mapped) {
   const uintptr_t unit = address_of(start) / kSuperslabSize;
   if (unit / 64 >= kAddressMapWords) return false;

@@ -45,6 +45,11 @@ inline bool is_foreign(const void *p) {
 // this moment: what `p` points to need not be there any more.
 Heap *owner_at(const void *p);
 
+// The superslab of the large block that `p`, which is_foreign, points into, behind the 2 MiB that the map tells
+// of; nullptr where there is none, or it begins more than 8 GiB before. It may end in this moment. For misuse
+// alone.
+Superslab *large_around(const void *p);
+
 // A mapping that begins with a superslab's head, of so many bytes. False where the address is beyond the map.
 bool enter_address(const void *start, size_t mapped = kSuperslabSize);
 // Before it ends.

@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include "base/uncancelled.h"
+
 namespace ace {
 namespace {
 
@@ -21,6 +23,7 @@ void enter_heap(Heap &heap) {
 
 void leave_heap(Heap &heap) {
   pthread_mutex_lock(&g_heaps_lock);
+  const Uncancelled whole;
   while (heap.visitors.load(std::memory_order_relaxed) != 0) pthread_cond_wait(&g_visitor_left, &g_heaps_lock);
   (heap.previous != nullptr ? heap.previous->next : g_first) = heap.next;
   if (heap.next != nullptr) heap.next->previous = heap.previous;

@@ -17,6 +17,7 @@
 #include "base/config.h"
 #include "base/kept_errno.h"
 #include "base/path.h"
+#include "base/uncancelled.h"
 #include "os/os.h"
 
 namespace ace {
@@ -162,6 +163,7 @@ void *share(const char *path, size_t reserved, size_t size) {
   // A file beyond the limit is not only refused: the process would get a signal that ends it.
   rlimit most{};
   if (getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur < reserved) return errno = EFBIG, nullptr;
+  const Uncancelled whole;
   const int file = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (file < 0) return nullptr;
   void *start = MAP_FAILED;
@@ -192,6 +194,7 @@ bool guard(void *start, size_t size) {
 
 bool random_bytes(void *start, size_t size) {
   const KeptErrno kept;
+  const Uncancelled whole;
   return getrandom(start, size, GRND_NONBLOCK) == static_cast<ssize_t>(size);
 }
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/uncancelled.h"
 #include "os/write_all.h"
 
 namespace ace {
@@ -14,6 +15,7 @@ class OwnFile {
  public:
   // False, with errno, where it cannot be opened. `flags`: how, beside that it is to be written to.
   bool open(const char *path, int flags) {
+    const Uncancelled whole;
     file_ = ::open(path, O_WRONLY | O_CLOEXEC | flags, 0666);
     struct stat is;
     if (file_ < 0 || fstat(file_, &is) != 0) return false;
@@ -30,6 +32,7 @@ class OwnFile {
 
   // At its end, where `path` still leads to it.
   bool open_again(const char *path) {
+    const Uncancelled whole;
     const int file = ::open(path, O_WRONLY | O_CLOEXEC | O_APPEND);
     if (file < 0) return false;
     struct stat is;
@@ -48,6 +51,7 @@ class OwnFile {
   }
 
   void close() {
+    const Uncancelled whole;
     if (is_open()) ::close(file_);
     file_ = -1;
   }

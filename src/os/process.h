@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "base/uncancelled.h"
 
 namespace ace {
 
 // The beginning of a file of /proc or the like, with a final zero; its length, 0 where it cannot be read.
 inline size_t read_proc(const char *path, char *text, size_t size) {
+  const Uncancelled whole;
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   const ssize_t length = file < 0 ? 0 : read(file, text, size - 1);
   if (file >= 0) close(file);

@@ -5,11 +5,14 @@
 
 #include <cstddef>
 
+#include "base/uncancelled.h"
+
 namespace ace {
 
 // In one call where the system takes it so, so that the lines of several processes do not mix. False, with
 // errno, where it cannot be written whole.
 inline bool write_all(int file, const char *text, size_t length) {
+  const Uncancelled whole;
   while (length != 0) {
     const ssize_t n = write(file, text, length);
     if (n < 0 && errno == EINTR) continue;

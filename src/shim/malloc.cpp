@@ -67,13 +67,11 @@ inline void *allocate_by(Attempt attempt, bool zeroed, size_t alignment, size_t 
 
 // `alignment` is a power of two.
 [[gnu::noinline]] void *allocate_aligned_slowly(size_t alignment, size_t size) {
-  if (alignment > ACE_ALIGNMENT_MAX) {
-    void *p = allocate_far_aligned(alignment, size);
-    note_allocation(false, p, size);
-    return p != nullptr ? p : no_memory();
-  }
-  return allocate_by([=](Heap &heap) { return allocate_aligned(heap, alignment, size, 0); }, false, alignment,
-                     size);
+  const auto attempt = [=](Heap &heap) {
+    return alignment > ACE_ALIGNMENT_MAX ? allocate_far_aligned(alignment, size)
+                                         : allocate_aligned(heap, alignment, size, 0);
+  };
+  return allocate_by(attempt, false, alignment, size);
 }
 
 void *allocate_aligned_for(size_t alignment, size_t size) {
@@ -97,10 +95,14 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
 // A block outside all heaps moves into one.
 [[gnu::noinline]] void *reallocate_outside(void *p, size_t size) {
   const size_t usable = usable_outside(p);
-  if (usable == 0) return no_memory();  // none of ours: what it holds cannot be known
+  if (usable == 0) {  // none of ours: what it holds cannot be known
+    report_interior("realloc", p);
+    return no_memory();
+  }
   void *moved = malloc(size);
   if (moved == nullptr) return nullptr;
   memcpy(moved, p, std::min(size, usable));
+  note_free(p);
   free_outside(p);
   return moved;
 }

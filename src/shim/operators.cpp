@@ -13,9 +13,30 @@ using namespace ace;
 
 namespace {
 
-[[gnu::noinline]] void *allocate_or_throw(size_t size) {
+using New = void *(*)(size_t);
+
+New find_in(const char *name) {
+  void *library = name == nullptr ? nullptr : dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return nullptr;
+  const auto found = reinterpret_cast<New>(dlsym(library, "_Znwm"));
+  dlclose(library);
+  return found == New{operator new } ? nullptr : found;  // it may be linked to this library
+}
+
+// The one that the caller would come to without this library: in the global scope, else in its own, as a plugin
+// of a program in C sees a libstdc++ that the program does not. Where the call is the last step of a function,
+// who called that is taken for the caller: hence the usual libstdc++ last.
+New find_next(const void *caller) {
+  if (void *next = dlsym(RTLD_NEXT, "_Znwm"); next != nullptr) return reinterpret_cast<New>(next);
+  Dl_info info{};
+  dladdr(caller, &info);
+  const New next = find_in(info.dli_fname);
+  return next != nullptr ? next : find_in("libstdc++.so.6");
+}
+
+[[gnu::noinline]] void *allocate_or_throw(size_t size, const void *caller) {
   if (void *p = malloc(size); p != nullptr) return p;
-  const auto next = reinterpret_cast<void *(*)(size_t)>(dlsym(RTLD_NEXT, "_Znwm"));
+  const New next = find_next(caller);
   if (next == nullptr) abort();  // a program without a libstdc++ that could throw
   return next(size);
 }
@@ -25,7 +46,7 @@ namespace {
     if (void *p = allocate(*heap, size, 0); p != nullptr) [[likely]]
       return p;
   }
-  return allocate_or_throw(size);
+  return allocate_or_throw(size, __builtin_return_address(0));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "base/config.h"
+#include "front/misuse.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -46,17 +47,36 @@ struct FarHead {
 };
 static_assert(sizeof(FarHead) <= kPage);
 
+// By their addresses in rows, which stay short even where there are 100,000 blocks.
+constexpr unsigned kFarRowBits = 12;
 Lock g_far_lock;
-FarHead *g_far;                   // under the lock
-std::atomic<size_t> g_far_count;  // most processes have none, and never lock
+FarHead *g_far[1 << kFarRowBits];  // under the lock
+std::atomic<size_t> g_far_count;   // most processes have none, and never lock
+
+// Their lower bits are zero, the more of them the larger the alignment: the product's upper bits tell them
+// apart.
+FarHead *&far_row(const void *p) { return g_far[address_of(p) * 0x9e3779b97f4a7c15u >> (64 - kFarRowBits)]; }
 
 std::atomic<size_t> g_foreign_frees;
 
-// Where the list points to the block's head; nullptr where it is none. The lock is held.
+// Where its row points to the block's head; nullptr where it is none. The lock is held.
 FarHead **find_far(const void *p) {
-  FarHead **link = &g_far;
+  FarHead **link = &far_row(p);
   while (*link != nullptr && (*link)->block != p) link = &(*link)->next;
   return *link != nullptr ? link : nullptr;
+}
+
+// What is known of a far block that the pointer lies in; its size is 0 where that is none.
+Route far_route(const void *p) {
+  Route way{ACE_ERROR_INTERIOR, Pool::kNone, nullptr, nullptr, 0, 0, nullptr, nullptr};
+  if (g_far_count.load(std::memory_order_relaxed) == 0) return way;
+  Locked locked(g_far_lock);
+  for (const FarHead *row : g_far) {
+    for (const FarHead *head = row; head != nullptr; head = head->next) {
+      if (address_of(p) - address_of(head->block) < head->size) way.size = head->size;
+    }
+  }
+  return way;
 }
 
 bool free_far(void *p) {
@@ -103,15 +123,23 @@ void *allocate_far_aligned(size_t alignment, size_t size) {
   auto *head = reinterpret_cast<FarHead *>(block - page);
   *head = FarHead{nullptr, block, mapped - alignment, mapping, mapped};
   Locked locked(g_far_lock);
-  head->next = g_far;
-  g_far = head;
+  head->next = far_row(block);
+  far_row(block) = head;
   g_far_count.fetch_add(1, std::memory_order_relaxed);
   return block;
 }
 
+bool report_interior(const char *function, const void *p) {
+  const Route far = far_route(p), way = far.size != 0 ? far : route(p);
+  if (way.fault != ACE_ERROR_INTERIOR) return false;
+  report_misuse(ACE_ERROR_INTERIOR, function, p, way);
+  return true;
+}
+
 void free_outside(void *p) {
   if (is_early(p)) return free_early(p);
-  if (!free_far(p)) g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
+  if (free_far(p) || report_interior("free", p)) return;
+  g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
 }
 
 size_t usable_outside(const void *p) {

@@ -13,12 +13,15 @@ void *allocate_early(size_t alignment, size_t size);
 // none.
 void *allocate_far_aligned(size_t alignment, size_t size);
 
-// Frees `p`, which is_foreign to the heaps. What is neither of the two above is left alone: its own allocator,
-// in another namespace of the loader perhaps, is not to be found.
+// Frees `p`, which is_foreign to the heaps. A pointer into a block is reported; what is neither of the two
+// above is left alone: its own allocator, in another namespace of the loader perhaps, is not to be found.
 void free_outside(void *p);
 
 // How many bytes of it may be used; 0 where it is not ours.
 size_t usable_outside(const void *p);
+
+// Reports such a pointer where it points into a block of the second kind, or into a heap's large one.
+bool report_interior(const char *function, const void *p);
 
 // Pointers that were left alone so far.
 size_t foreign_frees();

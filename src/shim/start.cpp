@@ -1,5 +1,6 @@
 #include "shim/start.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include "ace/ace.h"
+#include "api/fork.h"
 #include "api/report_file.h"
 #include "base/say.h"
 #include "base/text.h"
@@ -29,12 +31,20 @@ std::atomic<bool> g_is_set_up{false};
 // The loader may allocate before libc has found the environment, in which the options are.
 bool can_read_environment() { return environ != nullptr || g_is_set_up.load(std::memory_order_relaxed); }
 
+pthread_once_t g_forks_once = PTHREAD_ONCE_INIT;
+void watch_all_forks() {
+  pthread_once(&g_forks_once, [] {
+    watch_forks();
+    pthread_atfork(lock_outside, unlock_outside, unlock_outside);
+  });
+}
+
 void set_up() {
   g_is_set_up.store(true, std::memory_order_relaxed);
   // No thread of ours in other people's programs: a process that calls unshare or setns must have one alone,
   // one that is locked into seccomp may start none, and few know that they have become more.
   g_worker_barred.store(true, std::memory_order_relaxed);
-  pthread_atfork(lock_outside, unlock_outside, unlock_outside);
+  watch_all_forks();
   g_stream = trace::open_stream("malloc", nullptr, true);
   if (g_stream != nullptr) withhold_thread_heaps();
 }
@@ -80,12 +90,32 @@ bool write_report(int fd, bool json) {
   return write_all(fd, text.text(), text.length()) && ace_report(fd, json ? "json" : "text") == 0;
 }
 
-// Nothing is freed: other destructors may still use their blocks.
-[[gnu::destructor]] void leave() {
-  trace::end_recording();
+[[gnu::noinline]] void report() {
   ReportFile file;
   if (file.is_wanted()) file.wrote(write_report(file.fd(), file.json()));
 }
 
+// Nothing is freed: other destructors may still use their blocks. Nor is much of the stack used where no report
+// is wanted: any thread may be the one that calls exit.
+[[gnu::destructor]] void leave() {
+  trace::end_recording();
+  if (strcmp(ace_option_get("report"), "none") != 0) report();
+}
+
 }  // namespace
 }  // namespace ace::shim
+
+extern "C" {
+
+extern __attribute__((visibility("hidden"))) void *__dso_handle;
+
+// What pthread_atfork, which is part of each library, calls. A library's constructor may come before ours and
+// register a handler that allocates: ours are registered before any other, so that before a fork they take
+// the locks last, and after it give them back first.
+ACE_API int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void *library) noexcept {
+  if (library != __dso_handle) ace::shim::watch_all_forks();
+  const auto next = reinterpret_cast<decltype(&__register_atfork)>(dlsym(RTLD_NEXT, "__register_atfork"));
+  return next == nullptr ? ENOSYS : next(prepare, parent, child, library);
+}
+
+}  // extern "C"

@@ -195,12 +195,28 @@ void say_unknown_names() {
   }
 }
 
+// The environment's file, from the root on: a relative path means the folder in which the process is now, at
+// its beginning, and programs go elsewhere. As it is where it would be too long, and where it is a word of the
+// row's.
+const char *whole_path(unsigned i, const char *text, char (&path)[kOptionTextMax]) {
+  const bool is_file = strstr(kRows[i].info.values, "a file's path") != nullptr && strcmp(text, "none") != 0 &&
+                       strcmp(text, "stderr") != 0;
+  if (!is_file || text[0] == '/' || text[0] == '\0') return text;
+  if (getcwd(path, sizeof path) == nullptr || path[0] != '/') return text;
+  const size_t length = strlen(path);
+  if (length + 1 + strlen(text) >= sizeof path) return text;
+  path[length] = '/';
+  strcpy(path + length + 1, text);
+  return path;
+}
+
 void read_environment() {
   for (unsigned i = 0; i < kRowCount; ++i) {
     const char *name = environment_name(kRows[i].info.name, g_environment_names[i]);
     set_default(i);
     const char *text = secure_getenv(name);
-    if (text == nullptr || set_row(i, text)) continue;
+    char path[kOptionTextMax];
+    if (text == nullptr || set_row(i, whole_path(i, text, path))) continue;
     say("ace: %s=%s is no value of this option (%s); using %s\n", name, text, kRows[i].info.values,
         kRows[i].info.default_value);
   }

@@ -237,7 +237,7 @@ const struct mistake mistakes[] = {
     {"free-before", "a free of 8 bytes before a block", INSIDE, INSIDE, true, before_the_start},
     {"free-interior-100k", "a free of the second page of 100 KB", INSIDE, INSIDE, true, in_a_run},
     {"free-interior-3m", "a free of the second page of 3 MB", INSIDE, INSIDE, true, in_a_mapping},
-    {"free-interior-12m", "a free of the middle of 12 MB", FOREIGN, FOREIGN, true, far_in_a_mapping},
+    {"free-interior-12m", "a free of the middle of 12 MB", INSIDE, INSIDE, true, far_in_a_mapping},
     {"free-interior-free", "a free of a free block's 16th byte", INSIDE, INSIDE, true, in_a_free_block},
     {"free-never-allocated", "a free of the heap's memory where no block was", NEVER, NEVER, false,
      never_allocated},

@@ -75,15 +75,15 @@ def shim(tmp_path):
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """Compiles one of this folder's programs; it is made once."""
+    """Compiles one of this folder's programs, or libraries where the options say so; it is made once."""
     folder, programs = tmp_path_factory.mktemp("programs"), {}
 
-    def build(name):
+    def build(name, *options):
         if name not in programs:
             compiler = ["g++", "-std=c++20", "-Wno-alloc-size-larger-than"] if name.endswith(".cpp") else ["gcc"]
             programs[name] = folder / name.split(".")[0]
             command = [*compiler, "-O1", "-g", "-fno-builtin", "-o", programs[name], HERE / name, "-pthread", "-ldl"]
-            subprocess.run(command, check=True)
+            subprocess.run([*command, *options], check=True)
         return programs[name]
 
     return build

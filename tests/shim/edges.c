@@ -298,6 +298,32 @@ static void limits(void) {
   }
 }
 
+/* Mappings of their own, each. */
+static void far_blocks(void) {
+  enum { kBlocks = 2000, kAlignment = 2 << 20 };
+  static char *blocks[kBlocks];
+  for (int i = 0; i < kBlocks; ++i) {
+    blocks[i] = memalign(kAlignment, 100);
+    EXPECT(blocks[i] != NULL && (uintptr_t)blocks[i] % kAlignment == 0);
+    blocks[i][0] = 1;
+  }
+  for (int i = 0; i < kBlocks; i += 2)
+    EXPECT((blocks[i] = realloc(blocks[i], 200)) != NULL && blocks[i][0] == 1);
+  for (int i = 0; i < kBlocks; ++i) free(blocks[i]);
+}
+
+/* What is free goes back where a far alignment needs it. */
+static void far_room(void) {
+  struct rlimit limit = {(rlim_t)400 << 20, (rlim_t)400 << 20};
+  EXPECT(setrlimit(RLIMIT_AS, &limit) == 0);
+  static void *blocks[25000];
+  for (int i = 0; i < 25000; ++i) EXPECT((blocks[i] = malloc(10000)) != NULL);
+  for (int i = 0; i < 25000; ++i) free(blocks[i]);
+  void *p = keep(memalign((size_t)2 << 20, (size_t)200 << 20));
+  EXPECT(p != NULL);
+  free(p);
+}
+
 /* Whatever was allocated and freed, the process has the threads that it started. */
 static void one_thread(void) {
   static void *blocks[20000];
@@ -375,17 +401,33 @@ static void information(void) {
   malloc_stats();
 }
 
+/* No call is a cancellation point: this one acts only on the last line. */
+static volatile int went_on;
+static void *cancels_itself(void *unused) {
+  pthread_cancel(pthread_self());
+  for (size_t i = 0; i < 200000; ++i) free(keep(malloc(i % 3000)));
+  went_on = 1;
+  pthread_testcancel();
+  return unused;
+}
+static void cancelled(void) {
+  alarm(50);
+  pthread_t thread;
+  void *result = NULL;
+  EXPECT(pthread_create(&thread, NULL, cancels_itself, NULL) == 0 && pthread_join(thread, &result) == 0);
+  EXPECT(result == PTHREAD_CANCELED && went_on);
+  free(keep(malloc(100)));
+}
+
 static const struct {
   const char *name;
   void (*run)(void);
-} cases[] = {{"family", family},           {"failures", failures},
-             {"alignments", alignments},   {"foreign", foreign},
-             {"namespaces", namespaces},   {"forks", forks},
-             {"spawns", spawns},           {"dlopens", dlopens},
-             {"thread_ends", thread_ends}, {"ends", ends},
-             {"limits", limits},           {"one_thread", one_thread},
-             {"information", information}, {"full_disk", full_disk},
-             {"keeps_errno", keeps_errno}};
+} cases[] = {{"family", family},       {"failures", failures},       {"alignments", alignments},
+             {"foreign", foreign},     {"namespaces", namespaces},   {"forks", forks},
+             {"spawns", spawns},       {"dlopens", dlopens},         {"thread_ends", thread_ends},
+             {"ends", ends},           {"limits", limits},           {"far_blocks", far_blocks},
+             {"far_room", far_room},   {"one_thread", one_thread},   {"information", information},
+             {"full_disk", full_disk}, {"keeps_errno", keeps_errno}, {"cancelled", cancelled}};
 
 int main(int count, char **words) {
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; ++i) {

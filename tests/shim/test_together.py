@@ -67,6 +67,17 @@ print(trace.header["host"], trace.totals["status"], trace.totals["events"] > 100
 """
 
 
+LIVE = "import sys; from acealloc import Trace; print(Trace(sys.argv[1]).totals['live_blocks'])"
+
+
+def test_a_recording_notes_the_free_of_a_far_block_that_moves(package, built, tmp_path):
+    file = tmp_path / "run.ace"
+    done = package.ace("record", "--malloc", "-o", file, "--", built("edges.c"), "far_blocks")
+    assert done.returncode == 0, done.stderr
+    answer = package.python("-c", LIVE, file)
+    assert int(answer.stdout) < 500, answer.stderr  # without those 1000 that moved
+
+
 def test_a_recorded_run_is_whole(package, built, tmp_path):
     file = tmp_path / "run.ace"
     done = package.ace("record", "--malloc", "-o", file, "--", built("edges.c"), "thread_ends")

@@ -151,6 +151,10 @@ TEST_F(Gate, InteriorPointers) {
   }
   void *large = fill(1, 1'500'000)[0];
   for (ptrdiff_t offset : {1, 16, 4096, 1'000'000, -16}) expect_refused(at(large, offset), ACE_ERROR_INTERIOR);
+  // Of which the address map holds the beginning alone.
+  large = fill(1, 500'000'000)[0];
+  for (ptrdiff_t offset : {16, 4'000'000, 499'999'999}) expect_refused(at(large, offset), ACE_ERROR_INTERIOR);
+  EXPECT_EQ(ace_heap_try_free(heap, at(large, 4'000'000)), 0);
 }
 
 TEST_F(Gate, InteriorPointersOfClassesThatAreNoPowersOfTwo) {

@@ -75,7 +75,7 @@ TEST(Options, BadValuesByParser) {
              {"idle_delay", "ms"},
              {"idle_delay", "-1ms"},
              {"idle_delay", "1h"},
-            {"idle_delay", "18446744073s"},
+             {"idle_delay", "18446744073s"},
              {"worker", "yes"},
              {"worker", "ON "},
              {"mode", "learned"},
@@ -170,6 +170,24 @@ TEST_F(OptionsAtStartDeathTest, TheEnvironmentIsRead) {
   setenv("ACE_IDLE_DELAY", "7ms", 1);
   EXPECT_EXIT(exit_with_option("idle_delay", "7ms"), testing::ExitedWithCode(0), "^$");
   unsetenv("ACE_IDLE_DELAY");
+}
+
+TEST_F(OptionsAtStartDeathTest, RelativePathsAreThoseOfTheFirstFolder) {
+  char folder[200];
+  ASSERT_NE(getcwd(folder, sizeof folder), nullptr);
+  const std::string path = std::string(folder) + "/some.file", too_long(kOptionTextMax - 1, 'x');
+  setenv("ACE_RECORD", "some.file", 1);
+  EXPECT_EXIT(exit_with_option("record", path.c_str()), testing::ExitedWithCode(0), "^$");
+  setenv("ACE_RECORD", too_long.c_str(), 1);
+  EXPECT_EXIT(exit_with_option("record", too_long.c_str()), testing::ExitedWithCode(0), "^$");
+  setenv("ACE_RECORD", "/some.file", 1);
+  EXPECT_EXIT(exit_with_option("record", "/some.file"), testing::ExitedWithCode(0), "^$");
+  unsetenv("ACE_RECORD");
+  for (const char *word : {"none", "stderr"}) {
+    setenv("ACE_REPORT", word, 1);
+    EXPECT_EXIT(exit_with_option("report", word), testing::ExitedWithCode(0), "^$");
+  }
+  unsetenv("ACE_REPORT");
 }
 
 TEST_F(OptionsAtStartDeathTest, ABadValueIsSaidAndTheDefaultUsed) {
