@@ -171,6 +171,19 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert t["status"] == "truncated" and t["allocations"] > 100000 and t["bytes_read"] == t["bytes"]
 
 
+def test_a_limit_of_files_sizes_ends_the_recording_alone(tmp_path):
+    """Its signal would end the program."""
+    file = tmp_path / "run.ace"
+    code = "local t = {} for i = 1, 1000000 do t[i % 1000] = {i} end print('went on')"
+    done = subprocess.run(["sh", "-c", "ulimit -f 64; exec lua5.4 -e \"$0\"", code], capture_output=True, text=True,
+                          env=dict(os.environ, LD_PRELOAD=str(PRELOAD), ACE_RECORD=str(file)), timeout=60)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "went on\n")
+    assert "File too large; what came before is kept" in done.stderr
+    from acealloc import Trace
+
+    assert Trace(file).totals["status"] == "truncated" and file.stat().st_size <= 64 << 10
+
+
 def test_a_program_that_closes_all_descriptors(tmp_path):
     """As one does that goes to the background: what it opens then has the recording's number."""
     from acealloc import Trace
