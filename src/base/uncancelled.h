@@ -1,5 +1,5 @@
-// No call into the library is a cancellation point: a thread that ended in the midst of one would leave its locks
-// and its heap as they are in that moment. Stands around whatever libc makes one.
+// No call into the library is a cancellation point: a thread that ended in the midst of one would leave its
+// locks and its heap as they are in that moment. Stands around whatever libc makes one.
 #pragma once
 #include <pthread.h>
 
