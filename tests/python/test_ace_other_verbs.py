@@ -99,6 +99,19 @@ def test_what_is_no_library_is_no_allocator(tmp_path):
     assert done.returncode == 1 and "/etc/passwd is no shared library" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["report", "run.ace", "report.html,"], "'report.html,' is one argument too many"),
+        (["doctor", "--jsn", "now"], "there is no option --jsn; there are"),
+        (["options", "mode", "--x"], "there is no option --x"),
+    ],
+)
+def test_a_word_too_many_is_no_option(arguments, said):
+    done = ace(*arguments)
+    assert done.returncode == 2 and said in done.stderr, done
+
+
 def test_output_into_a_closed_pipe_is_no_accident():
     done = subprocess.run(
         "set -o pipefail; %s -m acealloc.cli options | true" % sys.executable, shell=True, executable="/bin/bash",
