@@ -246,3 +246,30 @@ def test_names_are_no_markup(capsys):
 
     console.print_out("heap [/x] and [red]")
     assert capsys.readouterr().out == "heap [/x] and [red]\n"
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_tables_leave_out_columns_and_cut_no_number(width):
+    import io
+
+    from acealloc import console
+    from rich.console import Console
+
+    columns = ["heap", "live", "mean memory", "peak", "faults", "and then"]
+    rows = [["a heap of a long name", "240.1 MiB", "12.0 KiB", "1,234.5 MiB", "1,234,567", "it went back at once"]]
+    rows.append(["python", "0 B", "0 B", "0 B", "0", "held until it is needed"])
+    table = console.new_table("", columns, texts=("and then",), spare=("faults", "peak"))
+    for row in rows:
+        table.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=True, no_color=True).print(table)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert max(map(len, text.splitlines())) <= width
+    shown = [name for name in columns if name.split()[0] in text.split()]
+    assert shown[:2] == ["heap", "live"] and (shown == columns) == (width >= 80)
+    assert ("peak" in shown) <= ("mean memory" in shown), "the spare ones go first"
+    for name, number in list(zip(columns, rows[0]))[1:5]:
+        assert (number in text) == (name in shown), "it is shown whole or not at all"
+    whole = io.StringIO()
+    Console(file=whole, width=width).print(table, crop=False)
+    assert all(number in whole.getvalue() for number in rows[0][1:5]), "what is no terminal has room for all"

@@ -74,7 +74,7 @@ def screen(findings: Findings) -> Group:
         ("Hosts, each started on ACE", findings.hosts, ["entered", "program", "result"], {"ok": "yes", "bad": "no"}),
         ("This machine", findings.machine, ["", "what", "found"], {"bad": "bad"}),
     ):
-        table = new_table(title, columns, numbers=False)
+        table = new_table(title, columns, numbers=False, texts=columns[1:])
         for row in rows:
             mark = Text(marks.get(row.state, row.state), style=STYLES[row.state])
             table.add_row(mark, Text(row.what), Text(row.found))
