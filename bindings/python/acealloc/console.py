@@ -83,8 +83,9 @@ LEAST = 10  # characters of a name or a text, where it is longer
 
 
 class FittingTable(Table):
-    """Where it is wider than the terminal, headings are broken between words, names shortened and texts go on in a next
-    line; then columns are left out, those of `spare` first and in this order, then the last ones. Numbers stay whole."""
+    """Where it is wider than the terminal, headings are broken between words, names shortened, and texts go on in a
+    next line; then columns are left out, those of `spare` first and in this order, then the last ones. Numbers stay
+    whole. What is no terminal has room for all columns and names."""
 
     spare: Sequence[str] = ()
 
@@ -92,8 +93,9 @@ class FittingTable(Table):
         wide = options.update(width=10_000)
         ranges = [self._range(console, wide, column) for column in self.columns]
         room = options.max_width
-        spare = [next(i for i, column in enumerate(self.columns) if column.header == name) for name in self.spare]
         kept = list(range(len(ranges)))
+        first_called = {str(self.columns[i].header): i for i in reversed(kept)}
+        spare = [first_called[name] for name in self.spare if name in first_called]
         if console.is_terminal:
             first, *others = [i for i in kept if i not in spare]
             kept = [first]
@@ -118,7 +120,7 @@ class FittingTable(Table):
         cells = max((Measurement.get(console, wide, cell).maximum for cell in column.cells), default=0)
         most = max(cells, cell_len(heading), 1)
         if column.overflow == "ellipsis":
-            return min(most, max(LEAST, cell_len(heading))), most
+            return min(most, max(LEAST, cell_len(heading))) if console.is_terminal else most, most
         words = max(map(cell_len, heading.split()), default=1)
         return max(words, min(cells, LEAST) if column.overflow == "fold" else cells), most
 

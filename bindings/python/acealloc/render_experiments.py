@@ -75,9 +75,10 @@ def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]
     if predicted:
         columns += ["program: time", "x", "program: peak", "x"]
     totals = result.trace.totals
+    spare = ["faults", "(spread)", "median", "99%", "not live", "99.9%"] + (["mean", "peak", "time"] if predicted else [])
     table = new_table("%s: %d events, %s live at the most" % (
-        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns, spare=(
-        "faults", "(spread)", "median", "99%", "not live", "99.9%", *(["mean", "peak", "time"] if predicted else [])))  # fmt: skip
+        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns,
+        spare=spare)  # fmt: skip
     for one in summaries:
         spread = "(%.0f%%)" % (100 * (one.slowest / one.fastest - 1)) if one.rounds > 1 else ""
         row = [

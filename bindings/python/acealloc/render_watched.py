@@ -21,8 +21,8 @@ BAR = 16  # characters
 
 def process_list(processes: Sequence[WatchedProcess]) -> Table:
     """A line for each process, the largest first."""
-    table = new_table("", ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full",
-                           "command"], spare=("full", "heaps", "up", "live / resident", "returned", "live", "host"))  # fmt: skip
+    columns = ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full", "command"]
+    table = new_table("", columns, spare=("full", "heaps", "up", "live / resident", "returned", "live", "host"))
     for column in (table.columns[1], table.columns[5], table.columns[9]):
         column.justify = "left"
     table.columns[0].overflow, table.columns[9].overflow = "crop", "ellipsis"
