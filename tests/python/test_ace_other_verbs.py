@@ -68,6 +68,25 @@ def test_record_replaces_its_own_and_no_other_recordings(tmp_path):
     assert "replaced: %s\n" % (tmp_path / "run") in record("run").stderr
 
 
+def test_record_keeps_the_old_where_it_records_nothing(tmp_path):
+    fork = "import os\nif os.fork() == 0: raise SystemExit([str(i) for i in range(100000)] and 0)\nos.wait()"
+    for name in ("run.ace", "packed.ace.gz"):
+        assert ace("record", "-o", str(tmp_path / name), "--", sys.executable, "-c", fork).returncode == 0
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert len([path for path in before if path.name.startswith(name[:6])]) == 2
+        done = ace("record", "-o", str(tmp_path / name), "--", "sh", "-c", "exit 7")
+        assert done.returncode == 7 and "nothing was recorded" in done.stderr and "replaced" not in done.stderr
+        assert "kept: %s" % (tmp_path / name) in " ".join(done.stderr.split())
+        (tmp_path / "script").write_text("#!/nowhere/python3\n")
+        (tmp_path / "script").chmod(0o755)
+        assert ace("record", "-o", str(tmp_path / name), "--", str(tmp_path / "script")).returncode == 127
+        (tmp_path / "script").unlink()
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        done = ace("record", "-o", str(tmp_path / name), "--", sys.executable, "-c", "pass")
+        assert "replaced: " in done.stderr and (tmp_path / name).read_bytes() != before[tmp_path / name]
+        assert len(list(tmp_path.iterdir())) == len(before) - 1, "that of the further process went, too"
+
+
 @pytest.mark.parametrize("place, said", [("", "needs a name"), (".", "is a folder"), ("/nowhere/run", "no folder")])
 def test_record_needs_a_place(place, said, tmp_path):
     done = ace("record", "-o", place, "--", "touch", str(tmp_path / "ran"))
