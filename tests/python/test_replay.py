@@ -443,7 +443,7 @@ def test_a_search_goes_on_where_it_was(traces, tmp_path):
     front = [(float(row["seconds"]), float(row["mean_bytes"])) for row in rows if row["on_front"] == "True"]
     assert front and all(not (a[0] < b[0] and a[1] < b[1]) for a in front for b in front)
     other = ace("sweep", traces["luajit"], "--storage", storage)
-    assert other.returncode == 1 and "is of other traces" in other.stderr
+    assert other.returncode == 1 and "is of other traces: give this search another name (--study NAME" in other.stderr
 
 
 def test_a_search_that_is_interrupted_loses_nothing(traces, tmp_path):
@@ -480,7 +480,8 @@ def test_a_search_of_ones_own(traces, tmp_path):
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
     other = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off")
-    assert other.returncode == 1 and "the study 'ace' is of another search: name another" in other.stderr
+    assert other.returncode == 1
+    assert "the study 'ace' in %s is of another search: give this search another name" % storage in other.stderr
     with pytest.raises(Failure, match="cannot be '5m': it takes"):
         acealloc.sweep([traces["lua5.4"]], space={"idle_delay": searching.Choice(("5m",))}, storage=storage, name="wrong")
     assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
