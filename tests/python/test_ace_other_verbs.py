@@ -233,6 +233,21 @@ def test_watching_in_any_encoding(encoding):
         watched.communicate(b"\n")
 
 
+def test_who_watches_the_parent_is_told_of_the_child():
+    program = [sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
+    parent = subprocess.Popen([*ACE, "run", "--report", "--stats-page", "on", "--", *program], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+    child = int(parent.stdout.readline())
+    try:
+        for verb in (["stats"], ["top", "--once"]):
+            done = ace(*verb, str(parent.pid))
+            assert done.returncode == 1 and "is the parent of %d, which can be watched" % child in done.stderr
+        with pytest.raises(acealloc.CannotWatch, match="is the parent of %d" % child):
+            acealloc.watch(parent.pid)
+    finally:
+        parent.communicate(b"\n")
+
+
 def test_top_looks_once_on_a_dumb_terminal():
     terminal, end = os.openpty()
     with open(terminal, "rb", buffering=0), open(end, "wb", buffering=0) as output:
