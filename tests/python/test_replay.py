@@ -507,6 +507,7 @@ def test_an_ablation(traces, tmp_path):
     assert list(rows) == ["mode=static", "mode=off", "idle_delay=1s", "idle_delay=10ms", "worker=off", "kinds=on",
                           "huge_pages=off"]  # fmt: skip
     assert float(rows["mode=off"]["mean"]) > 1.1, "what is never given back is memory"
+    assert "no difference" not in done.stdout and "time undecided: 1 of 6 comparisons" in " ".join(done.stdout.split())
     assert "--source" in done.stdout and ace("ablate", traces["cpython"], "--source", "/nowhere").returncode == 1
 
 
@@ -515,7 +516,23 @@ def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch)
     count, rounds = traces_and_rounds
     dearer = comparing.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
     monkeypatch.setattr(ablating, "compare", lambda *_: [dearer])
-    assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
+    row = next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds))
+    assert row.decides is decides and row.comparisons == count * rounds
+
+
+@pytest.mark.parametrize(
+    "seconds, mean, decides, comparisons, said",
+    [
+        (1.1, 1.0, True, 6, "costs 10.0% time"),
+        (1.1, 0.9, False, 5, "time undecided: 5 of 6 comparisons, saves 10.0% memory"),
+        (1.1, 1.0, False, 6, "time undecided: more in some of 6 comparisons, less in others"),
+        (1.01, 1.0, False, 6, "makes no difference"),
+    ],
+)
+def test_what_is_not_decided_is_no_lack_of_difference(seconds, mean, decides, comparisons, said):
+    from acealloc.render_experiments import _meaning
+
+    assert _meaning(ablating.Ablated("", "", seconds, 1.0, mean, 1.0, decides, comparisons)) == said
 
 
 # ---- several processes at one study

@@ -151,8 +151,12 @@ def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
 
 def _meaning(row: Ablated) -> str:
     said = []
-    if row.decides and abs(row.seconds - 1) >= 0.005:
+    if row.comparisons < DECIDING:
+        said.append("time undecided: %d of %d comparisons" % (row.comparisons, DECIDING))
+    elif row.decides and abs(row.seconds - 1) >= 0.005:
         said.append("%s %.1f%% time" % ("costs" if row.seconds > 1 else "saves", 100 * abs(row.seconds - 1)))
+    elif not row.decides and abs(row.seconds - 1) >= 0.02:
+        said.append("time undecided: more in some of %d comparisons, less in others" % row.comparisons)
     if abs(row.mean - 1) >= 0.01:
         said.append("%s %.1f%% memory" % ("costs" if row.mean > 1 else "saves", 100 * abs(row.mean - 1)))
     return ", ".join(said) or "makes no difference"
