@@ -99,7 +99,25 @@ def test_a_report_to_a_device_is_not_read_back():
 def test_files_that_cannot_be_written_are_told_before_the_program_runs(option, tmp_path):
     for place, said in [("/nowhere/file", "there is no folder /nowhere"), (tmp_path, "is a folder")]:
         done = ace("run", option, place, "--", PYTHON, "-c", "print('it ran')")
-        assert (done.returncode, done.stdout) == (1, "") and said in done.stderr
+        assert (done.returncode, done.stdout) == (2, "") and said in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--log", "--report-to"])
+def test_nobodys_files_are_appended_to(option, tmp_path):
+    code = "import gc\nfor _ in range(5):\n    x = [[i] for i in range(500_000)]; del x; gc.collect()\nprint('it ran')"
+    for text in ("mine\n", "{}\n", '{"key": 1}\n'):
+        (tmp_path / "mine").write_text(text)
+        done = ace("run", option, tmp_path / "mine", "--", PYTHON, "-c", code)
+        assert (done.returncode, done.stdout) == (2, "") and "give another name" in done.stderr
+        assert (tmp_path / "mine").read_text() == text
+    (tmp_path / "ours").touch()
+    before = b""
+    for _ in range(2):
+        done = ace("run", option, tmp_path / "ours", "--", PYTHON, "-c", code)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "it ran\n", "")
+        after = (tmp_path / "ours").read_bytes()
+        assert after.startswith(before) and len(after) > len(before)
+        before = after
 
 
 @pytest.mark.parametrize("place, said", [("none", "active"), ("stderr", "--report-to stderr: what was reported")])

@@ -400,6 +400,16 @@ def test_what_was_measured_is_shown_where_it_cannot_be_written():
     assert done.returncode == 1 and "/dev/full cannot be written" in done.stderr and "Targets" in done.stdout
 
 
+def test_a_page_replaces_pages_alone(page, traces, tmp_path):
+    from acealloc.page import is_page
+
+    assert is_page(page.read_bytes()) and not is_page(b"<!doctype html><html lang=en><title>mine</title>")
+    (tmp_path / "mine.html").write_text("<html>mine")
+    done = ace("report", traces["lua5.4"], "-o", tmp_path / "mine.html")
+    assert done.returncode == 1 and "is no page of `ace report`: give another name" in done.stderr
+    assert (tmp_path / "mine.html").read_text() == "<html>mine"
+
+
 def test_a_page_is_whole_or_not_there(replays, tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("of before")
     monkeypatch.setattr(Path, "rename", lambda *_: open("/nowhere/page"))

@@ -9,10 +9,10 @@ from typing import List, Union
 from ..allocators import Policy, usual
 from ..console import print_error, print_out, progress_bar, warning
 from ..errors import Failure
-from ..page import Page, make_folder
+from ..page import Page, is_page, make_folder
 from ..render_experiments import opened, replayed
 from ..replaying import replay
-from ..tables import require_place
+from ..tables import require_ours, require_place
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,6 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
         raise Failure("--rounds must be at least 1")
     output = Path(arguments.output)
     require_place(arguments.output)
+    require_ours(arguments.output, "page of `ace report`", is_page)
     pictures = Path(arguments.png) if arguments.png else None
     if pictures is not None:
         make_folder(pictures)

@@ -10,12 +10,14 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
-from .. import option_set, options, preload, program, report, supervise
+from .. import decisions, option_set, options, preload, program, report, supervise
 from ..console import print_error, warning
 from ..errors import Failure
 from ..render_report import run_report
-from ..tables import require_place
+from ..tables import require_ours, require_place
 
+# Files that a second run adds to.
+APPENDED = {"report": ("report of ACE", report.is_report), "log": ("decision log", decisions.is_log)}
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
 
 
@@ -96,7 +98,8 @@ def command_of(arguments: argparse.Namespace, usage: str) -> List[str]:
 
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
-    """The options that were given, as the variables that carry them. Failure where a file cannot be written."""
+    """The options that were given, as the variables that carry them. Failure where a file cannot be written, or is
+    somebody's."""
     settings = {}
     for option in options():
         if option.name not in chosen:
@@ -104,9 +107,14 @@ def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
         value = chosen[option.name]
         *words, last = option.values.split("|")
         if last == "a file's path" and value not in words:
-            # A playbook that may only be read is of use, too.
-            if option.name != "playbook" or not os.path.isfile(value):
-                require_place(value)
+            try:
+                # A playbook that may only be read is of use, too.
+                if option.name != "playbook" or not os.path.isfile(value):
+                    require_place(value)
+                if option.name in APPENDED:
+                    require_ours(value, *APPENDED[option.name])
+            except Failure as failure:
+                raise Failure(str(failure), 2) from None
             value = os.path.abspath(value)  # the processes may change their working folder before they write
         settings[option.environment] = value
     return settings
