@@ -1,5 +1,6 @@
 """Recorded runs of real interpreters, replayed: on ACE and on other allocators, measured, searched over, drawn."""
 
+import contextlib
 import csv
 import gzip
 import os
@@ -229,7 +230,9 @@ def test_processors_are_checked(traces):
     for verb in (["replay"], ["report"], ["sweep", "--storage", "sqlite:////nowhere/study.db"], ["ablate"]):
         done = ace(*verb, traces["lua5.4"], "--core", "4096")
         assert done.returncode == 1 and "there is no processor 4096" in done.stderr
-    assert "--rounds must be at least 1" in ace("report", traces["lua5.4"], "--rounds", "0").stderr
+    for verb in ("replay", "report", "sweep", "ablate"):
+        done = ace(verb, traces["lua5.4"], "--rounds", "0")
+        assert done.returncode == 2 and "--rounds must be at least 1" in done.stderr
 
 
 def test_policies_are_checked():
@@ -305,6 +308,39 @@ def test_the_command(traces):
         assert re.search(r"^ %s .*%%\).* 2\.\d\d s" % name, done.stdout, re.M), done.stdout
     for wrong in ("2.5", "nan,100", "2.5,inf", "2.5,nan", "0,100", "2.5,-1"):
         assert "must be SECONDS,MB, above 0" in ace("replay", traces["lua5.4"], "--live=" + wrong).stderr
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["", "keep"])
+@pytest.mark.parametrize("verb", ["replay", "report"])
+def test_an_interrupted_replay_shows_what_was_measured(verb, keep, traces, tmp_path):
+    words = [verb, traces["cpython"], "--rounds", "50", "--against", "glibc", *(["--keep", tmp_path / "kept"] * keep)]
+    terminal, end = os.openpty()  # where the progress is told
+    replaying = subprocess.Popen([*ACE, *map(str, words)], env=dict(CLEAN, TERM="xterm", COLUMNS="80"), cwd=tmp_path,
+                                 stdout=subprocess.PIPE, stderr=end, start_new_session=True)  # fmt: skip
+    os.close(end)
+    said = b""
+    while not re.search(rb" ace .* ace ", said, re.S):  # the first of them is done
+        said += os.read(terminal, 4096)
+    os.killpg(replaying.pid, signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while True:
+            said += os.read(terminal, 4096)
+    os.close(terminal)
+    shown = replaying.communicate(timeout=60)[0].decode()
+    assert replaying.returncode == 130 and re.search(r"^ glibc +[\d.]+ m?s ", shown, re.M), shown
+    told = " ".join(re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", said).decode().split())
+    assert "interrupted: what was measured by then follows" + (", and is kept in" if keep else "; with --keep") in told
+    assert not (tmp_path / "report.html").exists() and (tmp_path / "kept").exists() == keep
+
+
+def test_an_interrupt_holds_what_was_done(traces):
+    def interrupt(share, what):
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        acealloc.replay(traces["lua5.4"], ["glibc", "ace"], fast=True, detail=False, progress=interrupt)
+    assert [run.allocator for run in caught.value.result.runs] == ["glibc"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
