@@ -22,6 +22,13 @@ def test_the_version():
     assert ace("--version").stdout == "ace %s (ABI %d)\n" % (acealloc.version(), acealloc.abi_version())
 
 
+def test_the_package_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "acealloc", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ace("--version").stdout)
+    wrong = subprocess.run([sys.executable, "-m", "acealloc", "walk"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ace ")
+
+
 def test_options_are_listed():
     done = ace("options")
     assert done.returncode == 0

@@ -371,6 +371,16 @@ def test_wrong_command_lines(arguments, said):
     assert done.stdout == "" and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name, value, said", [("LIMIT", "64MB", "limit cannot be '64MB': it takes bytes"),
+                                               ("MODE", "", "mode cannot be ''")])  # fmt: skip
+def test_wrong_values_in_the_environment(name, value, said):
+    done = ace("run", "--", "echo", "it ran", env=dict(ENVIRONMENT, **{"ACE_" + name: value}))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ACE_%s in the environment: option %s" % (name, said) in done.stderr
+    chosen = "--" + name.lower(), "64m" if name == "LIMIT" else "static"
+    assert ace("run", *chosen, "--", "true", env=dict(ENVIRONMENT, **{"ACE_" + name: value})).returncode == 0
+
+
 def test_commands_that_do_not_exist(tmp_path):
     for command in ("no-such-command-anywhere", tmp_path / "missing"):
         done = ace("run", "--", command)

@@ -10,7 +10,7 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
-from .. import decisions, option_set, options, preload, program, report, supervise
+from .. import Option, decisions, option_set, options, preload, program, report, supervise
 from ..console import print_error, warning
 from ..errors import Failure
 from ..render_report import run_report
@@ -99,10 +99,11 @@ def command_of(arguments: argparse.Namespace, usage: str) -> List[str]:
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
     """The options that were given, as the variables that carry them. Failure where a file cannot be written, or is
-    somebody's."""
+    somebody's; also where an option in our own environment, which reaches the program, has a wrong value."""
     settings = {}
     for option in options():
         if option.name not in chosen:
+            require_value(option)
             continue
         value = chosen[option.name]
         *words, last = option.values.split("|")
@@ -118,6 +119,16 @@ def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
             value = os.path.abspath(value)  # the processes may change their working folder before they write
         settings[option.environment] = value
     return settings
+
+
+def require_value(option: Option) -> None:
+    """Failure where the environment has a wrong value of an option."""
+    value = os.environ.get(option.environment)
+    try:
+        if value is not None:
+            option_set(option.name, value)
+    except ValueError as error:
+        raise Failure("%s in the environment: %s" % (option.environment, error), 2) from None
 
 
 def surroundings(
