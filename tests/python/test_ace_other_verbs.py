@@ -172,6 +172,8 @@ def test_doctor_enters_each_lua(findings):
     if not rows:
         pytest.skip("there is no Lua here")
     assert [row for row in rows if row["state"] != "ok"] == []
+    told = [row for row in findings["hosts"] if row["state"] == "note"]
+    assert ["jit.off()" in row["found"] for row in told] == [True] * any("/luajit" in row["what"] for row in rows)
 
 
 def test_doctor_describes_the_machine(findings):

@@ -469,6 +469,18 @@ def test_a_report_is_appended_to(tmp_path):
     assert active_hosts(lines) == ["old", "cpython"]
 
 
+@pytest.mark.skipif(shutil.which("luajit") is None, reason="luajit is not installed")
+def test_a_luajit_under_a_limit_is_warned_of():
+    limited = dict(ENVIRONMENT, ACE_LIMIT="64m")
+    for words, env, warned in ((["--limit", "64m"], ENVIRONMENT, True), ([], limited, True), ([], ENVIRONMENT, False),
+                               (["--limit", "0"], limited, False), (["--limit", "0k"], limited, False)):  # fmt: skip
+        done = ace("run", *words, "--", "luajit", "-e", "print(1)", env=env)
+        assert (done.returncode, done.stdout, "jit.off() avoids it" in done.stderr) == (0, "1\n", warned), done.stderr
+    for program in ("lua5.4", PYTHON):
+        if shutil.which(program):
+            assert "LuaJIT" not in ace("run", "--limit", "64m", "--", program, "-h").stderr
+
+
 def test_starting_costs_little():
     """`ace run` is in the way of every start: it must stay far below a second."""
     begin = time.monotonic()

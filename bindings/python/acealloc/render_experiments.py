@@ -75,7 +75,9 @@ def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]
     if predicted:
         columns += ["program: time", "x", "program: peak", "x"]
     totals = result.trace.totals
-    spare = ["faults", "(spread)", "median", "99%", "not live", "99.9%"] + (["mean", "peak", "time"] if predicted else [])
+    spare = ["faults", "(spread)", "median", "99%", "not live", "99.9%"]
+    if predicted:
+        spare += ["mean", "peak", "time"]
     table = new_table("%s: %d events, %s live at the most" % (
         result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns,
         spare=spare)  # fmt: skip

@@ -19,6 +19,7 @@ from ..tables import require_ours, require_place
 # Files that a second run adds to.
 APPENDED = {"report": ("report of ACE", report.is_report), "log": ("decision log", decisions.is_log)}
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
+LUAJIT_AT_A_LIMIT = "LuaJIT may crash where compiled code is refused memory: jit.off() avoids it (docs/lua.md)"
 
 
 class OptionsOfTheTable(argparse.Action):
@@ -79,6 +80,9 @@ def main(arguments: argparse.Namespace) -> int:
                             % {"file": settings["ACE_RECORD"]}))  # fmt: skip
     if found.obstacle:
         print_error(warning("%s cannot be entered: %s. It runs without ACE." % (found.executable, found.obstacle)))
+    limit = settings.get("ACE_LIMIT", os.environ.get("ACE_LIMIT", "0"))
+    if found.luajit and not found.obstacle and limit.strip("0kmgKMG"):
+        print_error(warning("at a limit %s" % LUAJIT_AT_A_LIMIT))
     if not arguments.screen:
         return start(path, command, surroundings(found, library, settings, malloc))
     with tempfile.TemporaryDirectory(prefix="ace-") as folder:
