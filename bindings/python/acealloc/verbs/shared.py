@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 from ..allocators import Policy
 from ..console import print_error, progress_bar, warning
@@ -58,7 +58,7 @@ def replay_as_asked(
 ) -> Tuple[Replay, int]:
     """The replay on `others`, on ACE and under the policies, and the exit status: 130 where it was interrupted, and
     holds what was measured by then."""
-    allocators = [*others, "ace", *map(Policy.parse, arguments.policy)]
+    allocators: List[Union[str, Policy]] = [*others, "ace", *map(Policy.parse, arguments.policy)]
     try:
         with progress_bar("replay") as progress:
             return replay(trace, allocators, rounds=arguments.rounds, detail=detail, fast=arguments.fast,
