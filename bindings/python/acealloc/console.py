@@ -79,7 +79,7 @@ def duration(ns: int) -> str:
     return "%.2f ms" % (ns / 1e6) if ns < 1e9 else "%.2f s" % (ns / 1e9)
 
 
-LEAST = 10  # characters of a name or a text, where it is longer
+LEAST_NAME, LONGEST_WORD = 16, 16  # characters: a longer name is shortened, a longer word broken, where need be
 
 
 class FittingTable(Table):
@@ -117,12 +117,15 @@ class FittingTable(Table):
     def _range(self, console: Console, wide: ConsoleOptions, column: Column) -> Tuple[int, int]:
         """How wide it must be, and is at the most."""
         heading = str(column.header)
-        cells = max((Measurement.get(console, wide, cell).maximum for cell in column.cells), default=0)
-        most = max(cells, cell_len(heading), 1)
-        if column.overflow == "ellipsis":
-            return min(most, max(LEAST, cell_len(heading))) if console.is_terminal else most, most
         words = max(map(cell_len, heading.split()), default=1)
-        return max(words, min(cells, LEAST) if column.overflow == "fold" else cells), most
+        cells = [Measurement.get(console, wide, cell) for cell in column.cells]
+        whole = max((cell.maximum for cell in cells), default=0)
+        most = max(whole, cell_len(heading), 1)
+        if column.overflow == "fold":
+            return max(words, min(LONGEST_WORD, max((cell.minimum for cell in cells), default=0))), most
+        if column.overflow == "ellipsis":
+            return min(most, max(LEAST_NAME, cell_len(heading))) if console.is_terminal else most, most
+        return max(words, whole), most
 
     def _of(self, kept: Sequence[int], widths: Sequence[int]) -> Table:
         """A table of these columns."""
