@@ -322,12 +322,19 @@ def test_no_such_process():
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 def test_a_process_of_another_user(program):
-    code = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.execv(%r, %r)" % (
-        sys.executable, [*ACE, "stats", str(program.pid)])  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=CLEAN)
+    def done_by_another(*words):
+        code = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.execv(%r, %r)" % (
+            sys.executable, [*ACE, *words])  # fmt: skip
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=CLEAN)
+
+    done = done_by_another("stats", str(program.pid))
     if "acealloc" in done.stderr and "belongs" not in done.stderr:
         pytest.skip("another user cannot read the package here")
     assert done.returncode == 1 and "belongs to another user, root" in done.stderr, done
+    of_all = done_by_another("stats")
+    assert of_all.returncode == 1 and "belongs to another user" in of_all.stderr
+    assert "no process has" not in of_all.stderr
+    assert json.loads(done_by_another("stats", "--json").stdout) == {"processes": []}
 
 
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="only root can mount a full folder")

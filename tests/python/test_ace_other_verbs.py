@@ -22,6 +22,13 @@ def test_the_version():
     assert ace("--version").stdout == "ace %s (ABI %d)\n" % (acealloc.version(), acealloc.abi_version())
 
 
+def test_the_package_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "acealloc", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ace("--version").stdout)
+    wrong = subprocess.run([sys.executable, "-m", "acealloc", "walk"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stderr.startswith("usage: ace ")
+
+
 def test_options_are_listed():
     done = ace("options")
     assert done.returncode == 0
@@ -68,6 +75,25 @@ def test_record_replaces_its_own_and_no_other_recordings(tmp_path):
     assert "replaced: %s\n" % (tmp_path / "run") in record("run").stderr
 
 
+def test_record_keeps_the_old_where_it_records_nothing(tmp_path):
+    fork = "import os\nif os.fork() == 0: raise SystemExit([str(i) for i in range(100000)] and 0)\nos.wait()"
+    for name in ("run.ace", "packed.ace.gz"):
+        assert ace("record", "-o", str(tmp_path / name), "--", sys.executable, "-c", fork).returncode == 0
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert len([path for path in before if path.name.startswith(name[:6])]) == 2
+        done = ace("record", "-o", str(tmp_path / name), "--", "sh", "-c", "exit 7")
+        assert done.returncode == 7 and "nothing was recorded" in done.stderr and "replaced" not in done.stderr
+        assert "kept: %s" % (tmp_path / name) in " ".join(done.stderr.split())
+        (tmp_path / "script").write_text("#!/nowhere/python3\n")
+        (tmp_path / "script").chmod(0o755)
+        assert ace("record", "-o", str(tmp_path / name), "--", str(tmp_path / "script")).returncode == 127
+        (tmp_path / "script").unlink()
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        done = ace("record", "-o", str(tmp_path / name), "--", sys.executable, "-c", "pass")
+        assert "replaced: " in done.stderr and (tmp_path / name).read_bytes() != before[tmp_path / name]
+        assert len(list(tmp_path.iterdir())) == len(before) - 1, "that of the further process went, too"
+
+
 @pytest.mark.parametrize("place, said", [("", "needs a name"), (".", "is a folder"), ("/nowhere/run", "no folder")])
 def test_record_needs_a_place(place, said, tmp_path):
     done = ace("record", "-o", place, "--", "touch", str(tmp_path / "ran"))
@@ -97,6 +123,19 @@ def test_what_is_no_library_is_no_allocator(tmp_path):
     ace("record", "-o", str(tmp_path / "run"), "--", sys.executable, "-c", "pass")
     done = ace("replay", str(tmp_path / "run"), "--against", "foo=/etc/passwd")
     assert done.returncode == 1 and "/etc/passwd is no shared library" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["report", "run.ace", "report.html,"], "'report.html,' is one argument too many"),
+        (["doctor", "--jsn", "now"], "there is no option --jsn; there are"),
+        (["options", "mode", "--x"], "there is no option --x"),
+    ],
+)
+def test_a_word_too_many_is_no_option(arguments, said):
+    done = ace(*arguments)
+    assert done.returncode == 2 and said in done.stderr, done
 
 
 def test_output_into_a_closed_pipe_is_no_accident():
@@ -133,6 +172,8 @@ def test_doctor_enters_each_lua(findings):
     if not rows:
         pytest.skip("there is no Lua here")
     assert [row for row in rows if row["state"] != "ok"] == []
+    told = [row for row in findings["hosts"] if row["state"] == "note"]
+    assert ["jit.off()" in row["found"] for row in told] == [True] * any("/luajit" in row["what"] for row in rows)
 
 
 def test_doctor_describes_the_machine(findings):
@@ -201,6 +242,21 @@ def test_watching_in_any_encoding(encoding):
         watched.communicate(b"\n")
 
 
+def test_who_watches_the_parent_is_told_of_the_child():
+    program = [sys.executable, "-c", "import os; print(os.getpid(), flush=True); input()"]
+    parent = subprocess.Popen([*ACE, "run", "--report", "--stats-page", "on", "--", *program], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+    child = int(parent.stdout.readline())
+    try:
+        for verb in (["stats"], ["top", "--once"]):
+            done = ace(*verb, str(parent.pid))
+            assert done.returncode == 1 and "is the parent of %d, which can be watched" % child in done.stderr
+        with pytest.raises(acealloc.CannotWatch, match="is the parent of %d" % child):
+            acealloc.watch(parent.pid)
+    finally:
+        parent.communicate(b"\n")
+
+
 def test_top_looks_once_on_a_dumb_terminal():
     terminal, end = os.openpty()
     with open(terminal, "rb", buffering=0), open(end, "wb", buffering=0) as output:
@@ -233,3 +289,30 @@ def test_names_are_no_markup(capsys):
 
     console.print_out("heap [/x] and [red]")
     assert capsys.readouterr().out == "heap [/x] and [red]\n"
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 120])
+def test_tables_leave_out_columns_and_cut_no_number(width):
+    import io
+
+    from acealloc import console
+    from rich.console import Console
+
+    columns = ["heap", "live", "mean memory", "peak", "faults", "and then"]
+    rows = [["a heap of a long name", "240.1 MiB", "12.0 KiB", "1,234.5 MiB", "1,234,567", "it went back at once"]]
+    rows.append(["python", "0 B", "0 B", "0 B", "0", "held until it is needed"])
+    table = console.new_table("", columns, texts=("and then",), spare=("faults", "peak"))
+    for row in rows:
+        table.add_row(*row)
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=True, no_color=True).print(table)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert max(map(len, text.splitlines())) <= width
+    shown = [name for name in columns if name.split()[0] in text.split()]
+    assert shown[:2] == ["heap", "live"] and (shown == columns) == (width >= 80)
+    assert ("peak" in shown) <= ("mean memory" in shown), "the spare ones go first"
+    for name, number in list(zip(columns, rows[0]))[1:5]:
+        assert (number in text) == (name in shown), "it is shown whole or not at all"
+    whole = io.StringIO()
+    Console(file=whole, width=width).print(table, crop=False)
+    assert all(number in whole.getvalue() for number in rows[0][1:5]), "what is no terminal has room for all"

@@ -99,7 +99,25 @@ def test_a_report_to_a_device_is_not_read_back():
 def test_files_that_cannot_be_written_are_told_before_the_program_runs(option, tmp_path):
     for place, said in [("/nowhere/file", "there is no folder /nowhere"), (tmp_path, "is a folder")]:
         done = ace("run", option, place, "--", PYTHON, "-c", "print('it ran')")
-        assert (done.returncode, done.stdout) == (1, "") and said in done.stderr
+        assert (done.returncode, done.stdout) == (2, "") and said in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--log", "--report-to"])
+def test_nobodys_files_are_appended_to(option, tmp_path):
+    code = "import gc\nfor _ in range(5):\n    x = [[i] for i in range(500_000)]; del x; gc.collect()\nprint('it ran')"
+    for text in ("mine\n", "{}\n", '{"key": 1}\n'):
+        (tmp_path / "mine").write_text(text)
+        done = ace("run", option, tmp_path / "mine", "--", PYTHON, "-c", code)
+        assert (done.returncode, done.stdout) == (2, "") and "give another name" in done.stderr
+        assert (tmp_path / "mine").read_text() == text
+    (tmp_path / "ours").touch()
+    before = b""
+    for _ in range(2):
+        done = ace("run", option, tmp_path / "ours", "--", PYTHON, "-c", code)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "it ran\n", "")
+        after = (tmp_path / "ours").read_bytes()
+        assert after.startswith(before) and len(after) > len(before)
+        before = after
 
 
 @pytest.mark.parametrize("place, said", [("none", "active"), ("stderr", "--report-to stderr: what was reported")])
@@ -353,6 +371,16 @@ def test_wrong_command_lines(arguments, said):
     assert done.stdout == "" and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name, value, said", [("LIMIT", "64MB", "limit cannot be '64MB': it takes bytes"),
+                                               ("MODE", "", "mode cannot be ''")])  # fmt: skip
+def test_wrong_values_in_the_environment(name, value, said):
+    done = ace("run", "--", "echo", "it ran", env=dict(ENVIRONMENT, **{"ACE_" + name: value}))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "ACE_%s in the environment: option %s" % (name, said) in done.stderr
+    chosen = "--" + name.lower(), "64m" if name == "LIMIT" else "static"
+    assert ace("run", *chosen, "--", "true", env=dict(ENVIRONMENT, **{"ACE_" + name: value})).returncode == 0
+
+
 def test_commands_that_do_not_exist(tmp_path):
     for command in ("no-such-command-anywhere", tmp_path / "missing"):
         done = ace("run", "--", command)
@@ -439,6 +467,18 @@ def test_a_report_is_appended_to(tmp_path):
     done = ace("run", "--report", "--report-to", lines, "--", PYTHON, "-c", "pass")
     assert "old" not in done.stderr
     assert active_hosts(lines) == ["old", "cpython"]
+
+
+@pytest.mark.skipif(shutil.which("luajit") is None, reason="luajit is not installed")
+def test_a_luajit_under_a_limit_is_warned_of():
+    limited = dict(ENVIRONMENT, ACE_LIMIT="64m")
+    for words, env, warned in ((["--limit", "64m"], ENVIRONMENT, True), ([], limited, True), ([], ENVIRONMENT, False),
+                               (["--limit", "0"], limited, False), (["--limit", "0k"], limited, False)):  # fmt: skip
+        done = ace("run", *words, "--", "luajit", "-e", "print(1)", env=env)
+        assert (done.returncode, done.stdout, "jit.off() avoids it" in done.stderr) == (0, "1\n", warned), done.stderr
+    for program in ("lua5.4", PYTHON):
+        if shutil.which(program):
+            assert "LuaJIT" not in ace("run", "--limit", "64m", "--", program, "-h").stderr
 
 
 def test_starting_costs_little():

@@ -277,10 +277,20 @@ def test_simulate_prints_a_table_and_writes_the_figures(tmp_path):
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + len(simulate.standard_traces(200))
 
 
+def test_simulate_takes_a_price_as_the_option_does():
+    from acealloc.verbs.simulate import price
+
+    assert [price(text) for text in ("1g", "1G", "64m", "1048576", "full", "conservative")] == [
+        1 << 30, 1 << 30, 64 << 20, 1 << 20, 8 << 30, 128 << 20]  # fmt: skip
+    runs = [ace("simulate", "--intervals", "100", *more) for more in ((), ("--memory-price", "1g"))]
+    assert runs[0].returncode == 0 and runs[0].stdout == runs[1].stdout
+
+
 @pytest.mark.parametrize("arguments, reason", [(("--intervals", "5"), "at least 100"),
-                                               (("--memory-price", "0"), "not within 1048576"),
-                                               (("--memory-price", "-1"), "not within 1048576"),
-                                               (("--memory-price", str(1 << 63)), "not within 1048576"),
+                                               (("--memory-price", "0"), "memory_price cannot be '0'"),
+                                               (("--memory-price=-1",), "memory_price cannot be '-1'"),
+                                               (("--memory-price", str(1 << 63)), "memory_price cannot be"),
+                                               (("--memory-price", "1t"), "it takes bytes, with k, m or g"),
                                                (("--csv", "/nowhere/x"), "there is no folder")])  # fmt: skip
 def test_simulate_tells_what_is_wrong(arguments, reason):
     done = ace("simulate", *(() if arguments[0] == "--intervals" else ("--intervals", "100")), *arguments)

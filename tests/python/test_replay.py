@@ -1,5 +1,6 @@
 """Recorded runs of real interpreters, replayed: on ACE and on other allocators, measured, searched over, drawn."""
 
+import contextlib
 import csv
 import gzip
 import os
@@ -229,7 +230,9 @@ def test_processors_are_checked(traces):
     for verb in (["replay"], ["report"], ["sweep", "--storage", "sqlite:////nowhere/study.db"], ["ablate"]):
         done = ace(*verb, traces["lua5.4"], "--core", "4096")
         assert done.returncode == 1 and "there is no processor 4096" in done.stderr
-    assert "--rounds must be at least 1" in ace("report", traces["lua5.4"], "--rounds", "0").stderr
+    for verb in ("replay", "report", "sweep", "ablate"):
+        done = ace(verb, traces["lua5.4"], "--rounds", "0")
+        assert done.returncode == 2 and "--rounds must be at least 1" in done.stderr
 
 
 def test_policies_are_checked():
@@ -305,6 +308,39 @@ def test_the_command(traces):
         assert re.search(r"^ %s .*%%\).* 2\.\d\d s" % name, done.stdout, re.M), done.stdout
     for wrong in ("2.5", "nan,100", "2.5,inf", "2.5,nan", "0,100", "2.5,-1"):
         assert "must be SECONDS,MB, above 0" in ace("replay", traces["lua5.4"], "--live=" + wrong).stderr
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["", "keep"])
+@pytest.mark.parametrize("verb", ["replay", "report"])
+def test_an_interrupted_replay_shows_what_was_measured(verb, keep, traces, tmp_path):
+    words = [verb, traces["cpython"], "--rounds", "50", "--against", "glibc", *(["--keep", tmp_path / "kept"] * keep)]
+    terminal, end = os.openpty()  # where the progress is told
+    replaying = subprocess.Popen([*ACE, *map(str, words)], env=dict(CLEAN, TERM="xterm", COLUMNS="80"), cwd=tmp_path,
+                                 stdout=subprocess.PIPE, stderr=end, start_new_session=True)  # fmt: skip
+    os.close(end)
+    said = b""
+    while not re.search(rb" ace .* ace ", said, re.S):  # the first of them is done
+        said += os.read(terminal, 4096)
+    os.killpg(replaying.pid, signal.SIGINT)
+    with contextlib.suppress(OSError):
+        while True:
+            said += os.read(terminal, 4096)
+    os.close(terminal)
+    shown = replaying.communicate(timeout=60)[0].decode()
+    assert replaying.returncode == 130 and re.search(r"^ glibc +[\d.]+ m?s ", shown, re.M), shown
+    told = " ".join(re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", said).decode().split())
+    assert "interrupted: what was measured by then follows" + (", and is kept in" if keep else "; with --keep") in told
+    assert not (tmp_path / "report.html").exists() and (tmp_path / "kept").exists() == keep
+
+
+def test_an_interrupt_holds_what_was_done(traces):
+    def interrupt(share, what):
+        if share >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        acealloc.replay(traces["lua5.4"], ["glibc", "ace"], fast=True, detail=False, progress=interrupt)
+    assert [run.allocator for run in caught.value.result.runs] == ["glibc"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -400,6 +436,16 @@ def test_what_was_measured_is_shown_where_it_cannot_be_written():
     assert done.returncode == 1 and "/dev/full cannot be written" in done.stderr and "Targets" in done.stdout
 
 
+def test_a_page_replaces_pages_alone(page, traces, tmp_path):
+    from acealloc.page import is_page
+
+    assert is_page(page.read_bytes()) and not is_page(b"<!doctype html><html lang=en><title>mine</title>")
+    (tmp_path / "mine.html").write_text("<html>mine")
+    done = ace("report", traces["lua5.4"], "-o", tmp_path / "mine.html")
+    assert done.returncode == 1 and "is no page of `ace report`: give another name" in done.stderr
+    assert (tmp_path / "mine.html").read_text() == "<html>mine"
+
+
 def test_a_page_is_whole_or_not_there(replays, tmp_path, monkeypatch):
     (tmp_path / "page.html").write_text("of before")
     monkeypatch.setattr(Path, "rename", lambda *_: open("/nowhere/page"))
@@ -443,7 +489,7 @@ def test_a_search_goes_on_where_it_was(traces, tmp_path):
     front = [(float(row["seconds"]), float(row["mean_bytes"])) for row in rows if row["on_front"] == "True"]
     assert front and all(not (a[0] < b[0] and a[1] < b[1]) for a in front for b in front)
     other = ace("sweep", traces["luajit"], "--storage", storage)
-    assert other.returncode == 1 and "is of other traces" in other.stderr
+    assert other.returncode == 1 and "is of other traces: give this search another name (--study NAME" in other.stderr
 
 
 def test_a_search_that_is_interrupted_loses_nothing(traces, tmp_path):
@@ -480,7 +526,8 @@ def test_a_search_of_ones_own(traces, tmp_path):
     for row in csv.DictReader(open(tmp_path / "t.csv")):
         assert row["kinds"] in ("on", "off") and 1 <= int(row["idle_delay"].removesuffix("ms")) <= 2000
     other = ace("sweep", traces["lua5.4"], "--storage", storage, "--trials", 4, "--option", "kinds=on,off")
-    assert other.returncode == 1 and "the study 'ace' is of another search: name another" in other.stderr
+    assert other.returncode == 1
+    assert "the study 'ace' in %s is of another search: give this search another name" % storage in other.stderr
     with pytest.raises(Failure, match="cannot be '5m': it takes"):
         acealloc.sweep([traces["lua5.4"]], space={"idle_delay": searching.Choice(("5m",))}, storage=storage, name="wrong")
     assert "wrong" not in (tmp_path / "study.db").read_text(errors="replace")
@@ -506,6 +553,7 @@ def test_an_ablation(traces, tmp_path):
     assert list(rows) == ["mode=static", "mode=off", "idle_delay=1s", "idle_delay=10ms", "worker=off", "kinds=on",
                           "huge_pages=off"]  # fmt: skip
     assert float(rows["mode=off"]["mean"]) > 1.1, "what is never given back is memory"
+    assert "no difference" not in done.stdout and "time undecided: 1 of 6 comparisons" in " ".join(done.stdout.split())
     assert "--source" in done.stdout and ace("ablate", traces["cpython"], "--source", "/nowhere").returncode == 1
 
 
@@ -514,7 +562,23 @@ def test_six_comparisons_decide(traces_and_rounds, decides, traces, monkeypatch)
     count, rounds = traces_and_rounds
     dearer = comparing.Compared("", 1.1, 1.05, 1.2, 1.0, 1.0, 1.0)
     monkeypatch.setattr(ablating, "compare", lambda *_: [dearer])
-    assert next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds)).decides is decides
+    row = next(acealloc.ablate([traces["lua5.4"]] * count, rounds=rounds))
+    assert row.decides is decides and row.comparisons == count * rounds
+
+
+@pytest.mark.parametrize(
+    "seconds, mean, decides, comparisons, said",
+    [
+        (1.1, 1.0, True, 6, "costs 10.0% time"),
+        (1.1, 0.9, False, 5, "time undecided: 5 of 6 comparisons, saves 10.0% memory"),
+        (1.1, 1.0, False, 6, "time undecided: more in some of 6 comparisons, less in others"),
+        (1.01, 1.0, False, 6, "makes no difference"),
+    ],
+)
+def test_what_is_not_decided_is_no_lack_of_difference(seconds, mean, decides, comparisons, said):
+    from acealloc.render_experiments import _meaning
+
+    assert _meaning(ablating.Ablated("", "", seconds, 1.0, mean, 1.0, decides, comparisons)) == said
 
 
 # ---- several processes at one study

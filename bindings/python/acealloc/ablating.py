@@ -40,7 +40,7 @@ FEATURES: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
 @dataclass(frozen=True)
 class Ablated:
     """A variant beside the default, on all traces: geometric means of the ratios. decides: the times of all rounds of
-    all traces, at least DECIDING in all, lie on one side of 1."""
+    all traces, `comparisons` and at least DECIDING in all, lie on one side of 1."""
 
     feature: str
     variant: str
@@ -49,6 +49,7 @@ class Ablated:
     mean: float
     faults: float
     decides: bool
+    comparisons: int
 
 
 def ablate(
@@ -82,6 +83,7 @@ def ablate(
             mean_ratio([one.mean for one in compared]), mean_ratio([one.faults for one in compared]),
             rounds * len(compared) >= DECIDING
             and (all(one.most < 1 for one in compared) or all(one.least > 1 for one in compared)),
+            rounds * len(compared),
         )  # fmt: skip
 
 

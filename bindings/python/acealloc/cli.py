@@ -31,8 +31,11 @@ def main(argv: Optional[List[str]] = None) -> int:
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         chosen = verbs.choices[arguments.verb]
+        wrong = next((word for word in unknown if word.startswith("-")), None)
+        if wrong is None:
+            chosen.error("'%s' is one argument too many" % unknown[0])
         names = [action.option_strings[0] for action in chosen._actions if action.option_strings]
-        chosen.error("there is no option %s; there are %s" % (unknown[0], ", ".join(names)))
+        chosen.error("there is no option %s; there are %s" % (wrong, ", ".join(names)))
     if hasattr(sys.stdout, "reconfigure"):
         # Names of files and programs may be any bytes, and standard output of any encoding. Standard error writes what
         # it cannot encode by its number.

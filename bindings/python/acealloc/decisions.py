@@ -104,6 +104,14 @@ def read(path: Path) -> Log:
     return Log(reader.heaps, number, reader.damaged)
 
 
+def is_log(start: bytes) -> bool:
+    """Does a decision log begin so?"""
+    try:
+        return "ace_log" in json.loads(start.splitlines()[0])
+    except (ValueError, TypeError, IndexError, RecursionError):
+        return False
+
+
 class _Reader:
     """Takes the lines of a log. A process's header begins anew: the same number may be another process's later."""
 

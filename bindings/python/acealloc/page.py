@@ -29,6 +29,7 @@ SHADES = (
     ("burst", Hint.BURST_BEGIN, Hint.BURST_END, "#d9c27a"),
 )
 PAGES_WIDE = 128  # of a heat map
+HEAD = "<!doctype html><html lang=en><meta charset=utf-8>"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1000px; padding: 0 1em; color: #222; }
 h1 { font-size: 1.5em; margin-bottom: 0; } h2 { font-size: 1.15em; margin: 2em 0 .3em; }
@@ -39,6 +40,11 @@ tr.ours td { font-weight: 600; } .scroll { overflow-x: auto; } figure { margin: 
 svg, img { max-width: 100%; height: auto; } .two { display: flex; flex-wrap: wrap; gap: 1em; }
 .two figure { flex: 1 1 440px; }
 """
+
+
+def is_page(start: bytes) -> bool:
+    """Does a page of ours begin so?"""
+    return start.startswith(HEAD.encode()) and b"<title>ACE: " in start[:1000]
 
 
 class Page:
@@ -70,7 +76,7 @@ class Page:
                 parts.append("<h2>%s</h2><figure>%s<figcaption>%s</figcaption></figure>" % (title, svg, caption))
         parts.append(self._decisions())
         parts.append(self._foot())
-        text = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        text = HEAD + "<meta name=viewport content='width=device-width'>"
         text += "<title>%s</title><style>%s</style><body>%s</body></html>\n" % (
             html.escape("ACE: " + self._program()), STYLE, "\n".join(parts))  # fmt: skip
         place = path.resolve()

@@ -30,7 +30,7 @@ class Program:
     host: "cpython", "lua" or None where no VM is seen in the file (a shell script may still start one);
     obstacle: why ACE cannot enter it, None where nothing is known to stand in the way;
     loadable: whether the preloaded library may be left in the environment of a program with an obstacle,
-    for the sake of its children. False where its loader would stumble over it.
+    for the sake of its children. False where its loader would stumble over it; luajit: whether the Lua is a LuaJIT.
     """
 
     path: str
@@ -38,6 +38,7 @@ class Program:
     host: Optional[str] = None
     obstacle: Optional[str] = None
     loadable: bool = True
+    luajit: bool = False
 
 
 def find(command: str, search: Optional[str] = None) -> str:
@@ -133,7 +134,8 @@ def _judge(path: str, executable: str, elf: ELFFile, protected: Optional[str]) -
         return cannot("it is a free-threaded Python: its collector needs the allocator that it was built with")
     if host == "lua" and _luajit_without_gc64(elf):
         return cannot("it is a LuaJIT without GC64, which refuses allocators other than its own")
-    return Program(path, executable, host)
+    is_luajit = any(name.startswith("luaJIT_") for name in exported) or any("libluajit" in name for name in needed)
+    return Program(path, executable, host, luajit=is_luajit)
 
 
 def _is_ours(elf: ELFFile) -> bool:

@@ -45,13 +45,13 @@ def simulation(outcomes: Sequence[Outcome], targets: Sequence[Target]) -> Group:
     """A table of all traces, and one of what must hold."""
     columns = ["trace", "intervals", "learned / best fixed", "its delay", "learned / offline", "offline / best fixed"]
     columns += ["shuffled / learned", "Elo / learned", "delays", "changes"]
-    table = new_table("Cost of memory, as a ratio", columns)
-    table.columns[0].no_wrap = True
+    table = new_table("Cost of memory, as a ratio", columns, spare=("changes", "delays", "its delay", "intervals"))
+    table.columns[0].overflow = "crop"  # they differ at their ends
     for one in outcomes:
         ratios = [one.to_offline, one.room, one.shuffled / one.learned, one.elo / one.learned]
         table.add_row(one.trace, str(one.intervals), "%.2f" % one.to_best, "%.3g" % one.best_delay,
                       *("%.2f" % ratio for ratio in ratios), str(one.choices), str(one.changes))  # fmt: skip
-    goals = new_table("Targets", ["what", "at most", "measured", "", "on"])
+    goals = new_table("Targets", ["what", "at most", "measured", "", "on"], texts=("what",), spare=("on",))
     for target in targets:
         goals.add_row(target.what, "%.3g" % target.limit, "%.3g" % target.value, "met" if target.met else "missed",
                       target.worst, style="" if target.met else "red")  # fmt: skip
@@ -74,10 +74,14 @@ def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]
     if shows_latency:
         columns += ["median", "99%", "99.9%"]
     if predicted:
-        columns += ["the program: time", "x", "peak", "x"]
+        columns += ["program: time", "x", "program: peak", "x"]
     totals = result.trace.totals
+    spare = ["faults", "(spread)", "median", "99%", "not live", "99.9%"]
+    if predicted:
+        spare += ["mean", "peak", "time"]
     table = new_table("%s: %d events, %s live at the most" % (
-        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns)  # fmt: skip
+        result.trace.header.get("host"), totals["events"], size(totals["peak_live_bytes"])), columns,
+        spare=spare)  # fmt: skip
     for one in summaries:
         spread = "(%.0f%%)" % (100 * (one.slowest / one.fastest - 1)) if one.rounds > 1 else ""
         row = [
@@ -106,8 +110,7 @@ def replayed(result: Replay, predicted: Optional[Mapping[str, Tuple[float, int]]
 def swept(study: Study) -> Group:
     """The trials that no other beats in both time and memory, and those set by hand."""
     table = new_table("%d trials; time and memory as multiples of the default's" % len(study.trials),
-                      ["", "time", "mean memory", "peak", "options"])  # fmt: skip
-    table.columns[-1].justify = "left"
+                      ["", "time", "mean memory", "peak", "options"], texts=("options",), spare=("peak",))  # fmt: skip
     by_hand = [one for one in study.trials if one["by_hand"] and not one["on_front"]]
     for one in [*study.front, *by_hand]:
         options = {name: value for name, value in one.items() if name in _option_names()}
@@ -132,9 +135,8 @@ def _option_names() -> List[str]:
 def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
     """A line for each variant, and what it means for the feature."""
     table = new_table("One feature exchanged at a time, as multiples of the default's",
-                      ["feature", "variant", "time", "mean memory", "peak", "faults", "the variant"])  # fmt: skip
-    for column in (table.columns[1], table.columns[-1]):
-        column.justify = "left"
+                      ["feature", "variant", "time", "mean memory", "peak", "faults", "the variant"],
+                      texts=("feature", "variant", "the variant"), spare=("faults", "peak"))  # fmt: skip
     last = ""
     for row in rows:
         table.add_row(
@@ -152,8 +154,12 @@ def ablated(rows: Sequence[Ablated], has_designs: bool) -> Group:
 
 def _meaning(row: Ablated) -> str:
     said = []
-    if row.decides and abs(row.seconds - 1) >= 0.005:
+    if row.comparisons < DECIDING:
+        said.append("time undecided: %d of %d comparisons" % (row.comparisons, DECIDING))
+    elif row.decides and abs(row.seconds - 1) >= 0.005:
         said.append("%s %.1f%% time" % ("costs" if row.seconds > 1 else "saves", 100 * abs(row.seconds - 1)))
+    elif not row.decides and abs(row.seconds - 1) >= 0.02:
+        said.append("time undecided: more in some of %d comparisons, less in others" % row.comparisons)
     if abs(row.mean - 1) >= 0.01:
         said.append("%s %.1f%% memory" % ("costs" if row.mean > 1 else "saves", 100 * abs(row.mean - 1)))
     return ", ".join(said) or "makes no difference"

@@ -50,8 +50,9 @@ def _host_line(line: str) -> Text:
 
 def _heaps(report: Report) -> Table:
     table = new_table(
-        "Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"]
-    )
+        "Heaps at exit", ["heap", "process", "live", "blocks", "resident", "peak", "returned", "collections", "audit"],
+        spare=("blocks", "process", "collections", "peak", "live", "returned"),
+    )  # fmt: skip
     largest = report.largest()
     for heap in largest[:HEAPS_SHOWN]:
         stats = heap.stats
@@ -84,7 +85,8 @@ def _heaps(report: Report) -> Table:
 
 
 def phases_table(report: Report) -> Table:
-    table = new_table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"])
+    table = new_table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"],
+                      spare=("process", "entries"))  # fmt: skip
     for heap in report.largest()[:PHASES_SHOWN]:
         for phase, numbers in heap.stats.get("phases", {}).items():
             if numbers["entries"]:
@@ -101,7 +103,8 @@ def phases_table(report: Report) -> Table:
 
 
 def kinds_table(report: Report) -> Table:
-    table = new_table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"])
+    table = new_table("Kinds of objects in slabs", ["heap", "process", "group", "live", "blocks"],
+                      spare=("process",))  # fmt: skip
     for heap in report.largest()[:HEAPS_SHOWN]:
         for group, kind in enumerate(heap.stats.get("kinds", [])):
             if kind["live_blocks"]:

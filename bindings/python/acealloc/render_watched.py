@@ -21,14 +21,11 @@ BAR = 16  # characters
 
 def process_list(processes: Sequence[WatchedProcess]) -> Table:
     """A line for each process, the largest first."""
-    table = new_table("", ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full",
-                           "command"])  # fmt: skip
-    for column in table.columns:
-        column.no_wrap = True
+    columns = ["process", "host", "up", "heaps", "live", "live / resident", "resident", "returned", "full", "command"]
+    table = new_table("", columns, spare=("full", "heaps", "up", "live / resident", "returned", "live", "host"))
     for column in (table.columns[1], table.columns[5], table.columns[9]):
         column.justify = "left"
-    table.columns[9].overflow, table.columns[9].ratio = "ellipsis", 1
-    table.expand = True
+    table.columns[0].overflow, table.columns[9].overflow = "crop", "ellipsis"
     for one in sorted(processes, key=lambda process: process.total("resident_bytes"), reverse=True):
         total = one.total
         table.add_row(
@@ -92,9 +89,8 @@ def _share(live: int, resident: int) -> Bar:
 
 def _watched_heaps(process: WatchedProcess) -> Table:
     columns = ["heap", "live", "live / resident", "resident", "metadata", "limit", "phase", "collections"]
-    table = new_table("Heaps", [*columns, "returned", "trims", "decisions"])
-    for column in table.columns:
-        column.no_wrap = True
+    table = new_table("Heaps", [*columns, "returned", "trims", "decisions"], spare=(
+        "trims", "decisions", "metadata", "live / resident", "limit", "collections", "returned", "phase"))  # fmt: skip
     for column in (table.columns[2], table.columns[6]):
         column.justify = "left"
     largest = sorted(process.heaps(), key=lambda heap: heap.stats.get("resident_bytes", 0), reverse=True)
@@ -124,8 +120,8 @@ def _watched_heaps(process: WatchedProcess) -> Table:
 
 
 def _decisions(report: Report) -> Table:
-    table = new_table("Last decisions", ["heap", "ago", "fell free", "after", "and then"])
-    table.columns[3].justify = table.columns[4].justify = "left"
+    table = new_table("Last decisions", ["heap", "ago", "fell free", "after", "and then"],
+                      texts=("after", "and then"))  # fmt: skip
     for heap in report.largest()[:PHASES_SHOWN]:
         for one in heap.stats.get("decisions", {}).get("recent", []):
             held = {"now": "it went back at once", "later": "held for " + duration(one["delay_ns"])}

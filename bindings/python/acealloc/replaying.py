@@ -104,6 +104,14 @@ class Summary:
     p999: Optional[int]
 
 
+class Interrupted(KeyboardInterrupt):
+    """An interrupt during a replay. `result`: the Replay with the runs that were done by then."""
+
+    def __init__(self, result: "Replay") -> None:
+        super().__init__()
+        self.result = result
+
+
 class Replay:
     """What was measured: `runs`, of `names` in the order asked for, of the `trace`."""
 
@@ -223,7 +231,8 @@ def replay(
     the same trace, allocator and way) are not run again. progress: called with a share from 0 to 1 and what is done
     now.
 
-    All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had.
+    All events are replayed by one thread, in the order of their times. Failure where an allocator is not to be had. A
+    KeyboardInterrupt holds what was done by then (`result`).
     """
     require_core(core)
     if rounds < 1 or not allocators:
@@ -237,26 +246,29 @@ def replay(
     plan_of_runs = list(_turns(targets, rounds, detail))
     store = _Store(keep, recorded, {"fast": fast, "core": core})
     runs: List[Run] = []
-    with tempfile.TemporaryDirectory(prefix="ace-replay-") as folder:
-        plan = os.path.join(folder, "plan")
-        waiting = [turn for turn in plan_of_runs if not store.has(*turn[:2])]
-        if waiting:
-            _execute([_replayer(), "plan", recorded.plain_path, plan], {}, None)
-        for done, (target, number) in enumerate(plan_of_runs):
+    try:
+        with tempfile.TemporaryDirectory(prefix="ace-replay-") as folder:
+            plan = os.path.join(folder, "plan")
+            waiting = [turn for turn in plan_of_runs if not store.has(*turn[:2])]
+            if waiting:
+                _execute([_replayer(), "plan", recorded.plain_path, plan], {}, None)
+            for done, (target, number) in enumerate(plan_of_runs):
 
-            def tell(share: float, done: int = done, target: Target = target) -> None:
-                if progress is not None:
-                    progress((done + share) / len(plan_of_runs), target.name)
+                def tell(share: float, done: int = done, target: Target = target) -> None:
+                    if progress is not None:
+                        progress((done + share) / len(plan_of_runs), target.name)
 
-            tell(0)
-            if not store.has(target, number):
-                result = os.path.join(folder, "result.json")
-                extra = ["latency", "pages"] if number == 0 else ["placement"] if fast and number == 1 else []
-                words = ["run", plan, result, *target.words, *(["fast"] if fast else []), *extra, "progress"]
-                log = os.path.join(folder, "log")
-                _start(target, words, {"ACE_LOG": log} if number == 0 else {}, core, tell)
-                store.put(target, number, result, log)
-            runs.append(Run.read(target.name, number, store.get(target, number)))
+                tell(0)
+                if not store.has(target, number):
+                    result = os.path.join(folder, "result.json")
+                    extra = ["latency", "pages"] if number == 0 else ["placement"] if fast and number == 1 else []
+                    words = ["run", plan, result, *target.words, *(["fast"] if fast else []), *extra, "progress"]
+                    log = os.path.join(folder, "log")
+                    _start(target, words, {"ACE_LOG": log} if number == 0 else {}, core, tell)
+                    store.put(target, number, result, log)
+                runs.append(Run.read(target.name, number, store.get(target, number)))
+    except KeyboardInterrupt:
+        raise Interrupted(Replay(recorded, names, runs)) from None
     if progress is not None:
         progress(1, "")
     return Replay(recorded, names, runs)

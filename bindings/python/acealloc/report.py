@@ -70,6 +70,11 @@ def read(path: str, offset: int = 0) -> Report:
         return Report()
 
 
+def is_report(start: bytes) -> bool:
+    """Is one of these lines of ours? Others may write to the same file."""
+    return any(_parsed(line) is not None for line in start.splitlines())
+
+
 def parse(lines: Iterable[bytes]) -> Report:
     report = Report()
     for line in lines:

@@ -21,6 +21,7 @@ from .tables import AnyPath, write_csv
 from .trace import Trace
 
 OPEN_ATTEMPTS = 4
+ANOTHER = "give this search another name (--study NAME; in Python name=)"
 
 
 # ---- what is searched
@@ -171,7 +172,7 @@ def sweep(
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     study, is_new = _open(optuna, storage, name, sampler)
-    _require_same_search(study, name, recorded, space, fast)
+    _require_same_search(study, "'%s' in %s" % (name, storage), recorded, space, fast)
     if space is SPACE and is_new:
         for options in BY_HAND:
             study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
@@ -261,7 +262,7 @@ def _said(error: BaseException) -> str:
 def _require_same_search(study: Any, name: str, traces: Sequence[Trace], space: Space, fast: bool) -> None:
     """Notes in a new study what it is of. Failure where an older one is of something else."""
     if len(study.directions) != 2 or ("traces" not in study.user_attrs and study.trials):
-        raise Failure("the study '%s' is none of `ace sweep`: name another" % name)
+        raise Failure("the study %s is none of `ace sweep`: %s" % (name, ANOTHER))
     ours = (
         ("traces", [str(trace.header["command"]) + str(trace.totals["events"]) for trace in traces], "other traces"),
         ("space", {option: str(values) for option, values in space.items()}, "another search"),
@@ -269,7 +270,7 @@ def _require_same_search(study: Any, name: str, traces: Sequence[Trace], space: 
     )
     for what, value, other in ours:
         if study.user_attrs.setdefault(what, value) != value:
-            raise Failure("the study '%s' is of %s: name another" % (name, other))
+            raise Failure("the study %s is of %s: %s" % (name, other, ANOTHER))
         study.set_user_attr(what, value)
 
 

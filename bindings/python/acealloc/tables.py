@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Callable, Mapping, Sequence, Union
 
 from .errors import Failure
 
@@ -24,6 +24,20 @@ def require_place(path: AnyPath) -> None:
     written = name if os.path.exists(name) else folder
     if not os.access(written, os.W_OK):
         raise Failure("%s cannot be written to" % written)
+
+
+def require_ours(path: AnyPath, what: str, is_ours: Callable[[bytes], bool]) -> None:
+    """Failure where a file is there that begins with something else, so that nobody's file is written to."""
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        return
+    try:
+        with open(name, "rb") as file:
+            start = file.read(1 << 20)
+    except OSError as error:
+        raise Failure("%s cannot be read: %s" % (name, error.strerror)) from None
+    if start and not is_ours(start):
+        raise Failure("%s is there, and is no %s: give another name, or delete it" % (name, what))
 
 
 def write_csv(path: AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -144,6 +144,12 @@ def _open(pid: int) -> _StatsPage:
             break  # it has just ended
         except (OSError, ValueError) as error:
             raise CannotWatch(str(error)) from None
+    children = [owner for _, owner in _pages() if _descends(owner, pid)]
+    if children:
+        raise CannotWatch(
+            "process %d has no statistics page, but is the parent of %s, which can be watched (as `ace run --report` "
+            "is of its command)" % (pid, " and ".join(map(str, sorted(children))))
+        )
     raise CannotWatch(
         "process %d has no statistics page: start it by `ace run --stats-page on -- COMMAND`, or with "
         "ACE_STATS_PAGE=on in its environment" % pid
@@ -171,12 +177,26 @@ def _remove(path: Path) -> None:
 
 def _start_of(pid: int) -> Optional[int]:
     """When the process began, in clock ticks since the system did; None where there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    """Was it started by that process, or by one that was?"""
+    while pid > 1 and pid != ancestor:
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return pid == ancestor
+
+
+def _stat(pid: int) -> List[str]:
+    """What /proc/PID/stat says from the process's state on; nothing where there is none."""
     try:
         text = Path("/proc/%d/stat" % pid).read_text(errors="replace")
     except OSError:
-        return None
+        return []
     fields = text[text.rindex(")") + 2 :].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return [] if fields[0] in "ZX" else fields
 
 
 def _why_silent(pid: int, timeout: float) -> str:

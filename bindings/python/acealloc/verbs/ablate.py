@@ -7,9 +7,9 @@ import dataclasses
 
 from ..ablating import DECIDING, ablate
 from ..console import print_error, print_out, progress_bar, warning
-from ..errors import Failure
 from ..render_experiments import ablated, opened
-from ..tables import require_place, write_csv
+from ..tables import write_csv
+from .shared import add_comparing, check
 
 
 def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,22 +20,15 @@ def add_to(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Replays recorded runs with one feature of the seed paper exchanged at a time, in turn with the "
         "default, and says what each gains or costs in time and memory.",
     )
-    parser.add_argument("traces", metavar="FILE", nargs="+", help="what `ace record` has written")
+    rounds = "on each trace (%%(default)s); a time counts from %d comparisons on, of all traces together" % DECIDING
+    add_comparing(parser, 6, rounds, "the table")
     parser.add_argument("--source", metavar="DIR", help="a checkout of ACE, in which the designs are built that no "
                         "option changes (takes minutes); left out without it")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=6, metavar="N", help="on each trace (%%(default)s); a time "
-                        "counts from %d comparisons on, of all traces together" % DECIDING)  # fmt: skip
-    parser.add_argument("--wait", action="store_true", help="wait where the program waited, by the real clock")
-    parser.add_argument("--core", type=int, metavar="N", help="which processor (any)")
-    parser.add_argument("--csv", metavar="FILE", help="write the table there")
     parser.set_defaults(main=main)
 
 
 def main(arguments: argparse.Namespace) -> int:
-    if arguments.rounds < 1:
-        raise Failure("--rounds must be at least 1", 2)
-    if arguments.csv:
-        require_place(arguments.csv)
+    check(arguments)
     traces = list(map(opened, arguments.traces))
     rows = []
     status = 0

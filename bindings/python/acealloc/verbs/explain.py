@@ -52,7 +52,7 @@ def explanation(log: Log, steps: int) -> Group:
         if changes and steps > 0:
             last = ", the last %d of %d" % (steps, len(changes)) if len(changes) > steps else ""
             columns = ["at", "context", "free then", "held before, in break-even times", "held now"]
-            table = new_table("Changes of mind" + last, columns)
+            table = new_table("Changes of mind" + last, columns, spare=("free then",))
             begin = heap.steps[0]["t"]
             for step, before in changes[-steps:]:
                 opened = step["opened"]
@@ -85,7 +85,8 @@ def _heap_of_log(heap: HeapLog) -> Table:
     table = new_table('Heap "%s" of process %d: %d steps, break-even after %s for small pages' % (
         heap.name, heap.pid, len(heap.steps), duration(heap.learner().break_even)),
         ["context", "intervals", "cost", "by the prior", "least possible", "gained",
-         "held most often, in break-even times"])
+         "held most often, in break-even times"], spare=("intervals", "least possible", "by the prior"))
+    table.columns[0].overflow = "crop"  # they differ at their ends
     for name, one in heap.contexts().items():
         held = max(one.choices, key=lambda choice: one.choices[choice])
         table.add_row(name, str(one.intervals), duration(one.cost), duration(one.prior), duration(one.least),

@@ -29,7 +29,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def as_table(options: List[Option]) -> Table:
-    table = new_table("", ["option", "environment", "default", "values", "what it does"], numbers=False)
+    table = new_table("", ["option", "environment", "default", "values", "what it does"], numbers=False,
+                      texts=("values", "what it does"), spare=("environment", "default"))  # fmt: skip
     for option in options:
         # The command line takes it as --name; brackets would be markup.
         table.add_row(*map(Text, (option.name, option.environment, option.default, option.values, option.description)))

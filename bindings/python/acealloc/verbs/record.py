@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
 import gzip
 import os
 import re
+import tempfile
 import zlib
-from typing import List, Optional
+from typing import Callable, Iterator, List, Optional
 
 from .. import preload, program, supervise
 from ..console import print_error, warning
@@ -57,26 +59,48 @@ def main(arguments: argparse.Namespace) -> int:
         raise Failure("%s cannot be recorded: %s" % (found.executable, found.obstacle))
     if os.path.lexists(final) and not (os.path.isfile(final) and is_trace(final)):
         raise Failure("%s is there, and is no trace: give another name by -o, or delete it" % final)
-    replaced = [file for file in (packed_files_of if packs else files_of)(output) if is_former(file, final)]
-    if replaced:
-        print_error(warning("replaced: " + ", ".join(replaced)))
-    for file in replaced:
-        os.unlink(file)
-    kept = files_of(output)
     # One of the two: both would write to one file, and a VM's heaps are not malloc's.
     first = preload.malloc_library(library) if arguments.malloc else library
     environment = preload.environment(first, {"ACE_RECORD": output}, os.environ)
-    status = run_child(path, command, environment)
-    written = [file for file in files_of(output) if file not in kept and is_trace(file)]
-    if not written:
-        what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
-        print_error(warning("nothing was recorded: %s" % what))
-    for file in written:
-        try:
-            print_error(recording(Trace(pack(file) if packs else file)))
-        except Failure as failure:  # the program's status is still its own
-            print_error(warning(str(failure)))
+    former = [file for file in (packed_files_of if packs else files_of)(output) if is_former(file, final)]
+    with put_aside(former) as replace:
+        kept = files_of(output)
+        status = run_child(path, command, environment)
+        written = [file for file in files_of(output) if file not in kept and is_trace(file)]
+        if not written:
+            what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
+            still = "; kept: " + ", ".join(former) if former else ""
+            print_error(warning("nothing was recorded: %s%s" % (what, still)))
+        whole = bool(written)
+        for file in written:
+            try:
+                print_error(recording(Trace(pack(file) if packs else file)))
+            except Failure as failure:  # the program's status is still its own
+                print_error(warning(str(failure)))
+                whole = False
+        if whole and former:
+            replace()
+            print_error(warning("replaced: " + ", ".join(former)))
     return supervise.end_as(status)
+
+
+@contextlib.contextmanager
+def put_aside(files: List[str]) -> Iterator[Callable[[], None]]:
+    """Has the files out of the way, in a folder beside them, and puts them back where nothing has taken their places;
+    yields what deletes them instead."""
+    if not files:
+        yield lambda: None
+        return
+    with tempfile.TemporaryDirectory(prefix=".ace-record-", dir=os.path.dirname(files[0])) as folder:
+        moved = {file: os.path.join(folder, os.path.basename(file)) for file in files}
+        try:
+            for file, aside in moved.items():
+                os.rename(file, aside)
+            yield moved.clear
+        finally:
+            for file, aside in moved.items():
+                if os.path.exists(aside) and not os.path.lexists(file):
+                    os.rename(aside, file)
 
 
 def files_of(output: str) -> List[str]:

@@ -10,13 +10,16 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
-from .. import option_set, options, preload, program, report, supervise
+from .. import Option, decisions, option_set, options, preload, program, report, supervise
 from ..console import print_error, warning
 from ..errors import Failure
 from ..render_report import run_report
-from ..tables import require_place
+from ..tables import require_ours, require_place
 
+# Files that a second run adds to.
+APPENDED = {"report": ("report of ACE", report.is_report), "log": ("decision log", decisions.is_log)}
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
+LUAJIT_AT_A_LIMIT = "LuaJIT may crash where compiled code is refused memory: jit.off() avoids it (docs/lua.md)"
 
 
 class OptionsOfTheTable(argparse.Action):
@@ -77,6 +80,9 @@ def main(arguments: argparse.Namespace) -> int:
                             % {"file": settings["ACE_RECORD"]}))  # fmt: skip
     if found.obstacle:
         print_error(warning("%s cannot be entered: %s. It runs without ACE." % (found.executable, found.obstacle)))
+    limit = settings.get("ACE_LIMIT", os.environ.get("ACE_LIMIT", "0"))
+    if found.luajit and not found.obstacle and limit.strip("0kmgKMG"):
+        print_error(warning("at a limit %s" % LUAJIT_AT_A_LIMIT))
     if not arguments.screen:
         return start(path, command, surroundings(found, library, settings, malloc))
     with tempfile.TemporaryDirectory(prefix="ace-") as folder:
@@ -96,20 +102,37 @@ def command_of(arguments: argparse.Namespace, usage: str) -> List[str]:
 
 
 def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
-    """The options that were given, as the variables that carry them. Failure where a file cannot be written."""
+    """The options that were given, as the variables that carry them. Failure where a file cannot be written, or is
+    somebody's; also where an option in our own environment, which reaches the program, has a wrong value."""
     settings = {}
     for option in options():
         if option.name not in chosen:
+            require_value(option)
             continue
         value = chosen[option.name]
         *words, last = option.values.split("|")
         if last == "a file's path" and value not in words:
-            # A playbook that may only be read is of use, too.
-            if option.name != "playbook" or not os.path.isfile(value):
-                require_place(value)
+            try:
+                # A playbook that may only be read is of use, too.
+                if option.name != "playbook" or not os.path.isfile(value):
+                    require_place(value)
+                if option.name in APPENDED:
+                    require_ours(value, *APPENDED[option.name])
+            except Failure as failure:
+                raise Failure(str(failure), 2) from None
             value = os.path.abspath(value)  # the processes may change their working folder before they write
         settings[option.environment] = value
     return settings
+
+
+def require_value(option: Option) -> None:
+    """Failure where the environment has a wrong value of an option."""
+    value = os.environ.get(option.environment)
+    try:
+        if value is not None:
+            option_set(option.name, value)
+    except ValueError as error:
+        raise Failure("%s in the environment: %s" % (option.environment, error), 2) from None
 
 
 def surroundings(

@@ -53,7 +53,9 @@ def main(arguments: argparse.Namespace) -> int:
     processes = ask(arguments.pids)
     if arguments.openmetrics or arguments.textfile:
         return export(processes, arguments.textfile)
-    if not processes:
+    if not processes and not arguments.json:
+        if watchable():  # it was said why they cannot be watched
+            return 1
         raise Failure(NOBODY)
     if arguments.json:
         objects = [as_object(process) for process in processes]

@@ -68,7 +68,7 @@ def frame(pids: List[int]) -> RenderableType:
         return Group(*map(process_view, processes), *problems)
     if not found:
         return warning(NOBODY)
-    return Group(process_list(processes), *problems)
+    return Group(*([process_list(processes)] if processes else []), *problems)
 
 
 def _sleep(wait: float) -> bytes:

@@ -1,0 +1,7 @@
+"""`python -m acealloc` is the command `ace`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())
