@@ -85,7 +85,8 @@ def _heaps(report: Report) -> Table:
 
 
 def phases_table(report: Report) -> Table:
-    table = new_table("Phases", ["heap", "process", "phase", "entries", "time", "taken", "returned"],
+    table = new_table("Phases (pages returned: one by one; what went back whole is with the heap)",
+                      ["heap", "process", "phase", "entries", "time", "taken", "pages returned"],
                       spare=("process", "entries"))  # fmt: skip
     for heap in report.largest()[:PHASES_SHOWN]:
         for phase, numbers in heap.stats.get("phases", {}).items():
