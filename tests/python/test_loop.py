@@ -149,6 +149,16 @@ def test_a_cut_off_log_is_read_to_its_end(run, tmp_path):
     assert "damaged" in done.stdout
 
 
+def test_a_choice_that_no_learner_has_is_damage(run, tmp_path):
+    lines = (run / "log").read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if "opened" in json.loads(line))
+    record = json.loads(lines[at])
+    record["opened"]["chosen"] = 8
+    lines[at] = json.dumps(record)
+    (tmp_path / "log").write_text("\n".join(lines) + "\n")
+    assert decisions.read(tmp_path / "log").damaged == [at + 1]
+
+
 ANYTHING = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=5),
                      st.just([]))  # fmt: skip
 OTHER_LINES = ["5", "[]", "null", '"ace_log"', "[" * 100_000, "{}", '{"ace_log":2}']

@@ -95,7 +95,7 @@ def read(path: Path) -> Log:
                 reader.take(number, line)
             except NoLog:
                 raise
-            except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
                 if number == 1:
                     raise NoLog("%s is no decision log: its first line is none of ACE's" % path) from None
                 reader.damaged.append(number)
