@@ -206,7 +206,8 @@ def sweep(
             if _is_interruption(error):
                 raise KeyboardInterrupt from None
             if isinstance(error, optuna.exceptions.StorageInternalError):
-                raise Failure("the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))) from None
+                said = "the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))
+                raise Failure(said) from None
             raise
     return Study(study)
 

@@ -9,14 +9,16 @@ import os
 import shutil
 import tempfile
 import zlib
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ._core import Hint, _Trace
 from .errors import Failure
 from .tables import AnyPath
 
-
-HEADER = {"host": str, "pid": int, "page": int, "time": (int, float), "command": list}  # docs/trace.md
+# docs/trace.md
+HEADER: Dict[str, Tuple[type, ...]] = {
+    "host": (str,), "pid": (int,), "page": (int,), "time": (int, float), "command": (list,)
+}  # fmt: skip
 
 
 class Moment(NamedTuple):
