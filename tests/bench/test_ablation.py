@@ -19,7 +19,7 @@ def rows():
 
 def test_every_setting_is_one_of_the_build_or_an_option():
     choices = set(re.findall(r"'(\w+=\w+)'", (REPOSITORY / "meson_options.txt").read_text()))
-    options = set(re.findall(r"ACE_OPTION\((\w+),", (REPOSITORY / "src" / "wire" / "options.def").read_text()))
+    options = set(re.findall(r"ACE_OPTION\(\s*(\w+),", (REPOSITORY / "src" / "wire" / "options.def").read_text()))
     table = rows()
     assert len(table) > 15
     for name, settings in table.items():
