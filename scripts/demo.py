@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from acealloc import preload, report
+from acealloc import libraries, preload, report
 from demo_pictures import draw_html, draw_png
 from rich import box
 from rich.console import Console
@@ -105,17 +105,12 @@ def environment(allocator, lines):
         return preload.environment(preload.library(), {"ACE_REPORT": str(lines)}, clean)
     if allocator == MIMALLOC:
         # CPython calls malloc only for what its own allocator declines, unless told otherwise.
-        return dict(clean, LD_PRELOAD=str(mimalloc()), PYTHONMALLOC="malloc")
+        return dict(clean, LD_PRELOAD=mimalloc(), PYTHONMALLOC="malloc")
     return clean
 
 
 def mimalloc():
-    import cmeel  # the package brings the library into cmeel's own prefix
-
-    path = Path(cmeel.__path__[0]).parent / "cmeel.prefix" / "lib" / "libmimalloc.so"
-    if not path.exists():
-        raise SystemExit("demo: the package cmeel-mimalloc brought no %s" % path)
-    return path
+    return libraries.mimalloc() or sys.exit("demo: the package %s brought no library" % libraries.MIMALLOC)
 
 
 def measure(program, allocator, turn, output):
