@@ -29,7 +29,7 @@ MAY_INCLUDE_OUTSIDE = {
     "bindings": {"public"},
     "bindings/preload": {"public", "api", "trace"},
     "bindings/python/hook": {"public", "trace"},
-    "bindings/lua": {"public", "trace"},
+    "bindings/lua": {"public", "base", "trace"},
     "bindings/python/module": {"public", "base", "os", "wire", "decide", "trace"},
     "bindings/python/replay": {"public", "os", "trace"},
     "examples": {"public"},

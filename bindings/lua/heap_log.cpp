@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/uncancelled.h"
 #include "lua/fork.h"
 
 namespace ace::lua {
@@ -22,6 +23,7 @@ bool g_has_torn;            // a state that is open may have been left in the mi
 // How many threads may be inside a heap: ACE's own, which give memory back and publish statistics, do not
 // count.
 unsigned count_threads() {
+  const Uncancelled whole;
   DIR *tasks = opendir("/proc/self/task");
   if (tasks == nullptr) return 0;
   unsigned count = 0;
@@ -41,6 +43,7 @@ unsigned count_threads() {
 
 bool is_only_thread() {
   constexpr unsigned kTries = 20, kMicroseconds = 1000;
+  const Uncancelled whole;
   unsigned count = count_threads();
   // One of ACE's own that has just begun still has the program's name.
   for (unsigned n = 1; n < kTries && count > 1; ++n) {
@@ -57,6 +60,7 @@ void report_closed_heap(ace_heap *heap) {
     ace_heap_report(heap, STDERR_FILENO, "text");
     return;
   }
+  const Uncancelled whole;
   // A file that cannot be opened is spoken of once, at exit, by those who open it then.
   const int fd = open(target, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
   if (fd < 0) return;

@@ -15,6 +15,7 @@
 
 #include "ace/ace.h"
 #include "ace/stats.h"
+#include "base/say.h"
 #include "lua/census.h"
 #include "lua/fork.h"
 #include "lua/heap_log.h"
@@ -268,10 +269,7 @@ extern "C" [[gnu::visibility("default")]] int luaopen_ace(lua_State *L) {
       vm_library_at(__builtin_return_address(0), reinterpret_cast<const void *>(&lua_newstate));
   const int count = library != nullptr ? kOpen[static_cast<size_t>(library->index)](L, *library) : -1;
   if (count >= 0) return count;
-  fprintf(stderr,
-          "ace: this Lua is none of LuaJIT and 5.1 to 5.5, part of its API is hidden, or more than %d Lua "
-          "libraries "
-          "are loaded\n",
-          kLibraries);
+  constexpr char kWhy[] = "is none of LuaJIT and 5.1 to 5.5, hides part of its API, or is one more than";
+  ace::say("ace: this Lua %s %d\n", kWhy, kLibraries);
   return 0;
 }

@@ -45,6 +45,7 @@ bool may_be_verbose() { return getenv("ACE_VERBOSE") != nullptr && ace_option_nu
     const Entry &entry = g_entries[i] = kHosts[i].enter();
     if (entry.result == Entry::kNotThisHost) continue;
     found = true;
+    (void)ace_option_get("report");  // relative paths mean the folder in which the process is now
     if (entry.result == Entry::kEntered) {
       name_host(entry.host);
       g_process = getpid();
@@ -109,7 +110,9 @@ extern "C" [[gnu::noreturn]] ACE_API void _exit(int status) {
 // In place of the C library's. An interrupted CPython cleans up, and then ends itself by the signal, so that
 // its parent sees why: no destructor runs.
 extern "C" ACE_API int kill(pid_t process, int signal) noexcept {
+  struct sigaction action;
   if (signal == SIGINT && process == ace::preload::g_process && process == getpid() &&
+      sigaction(SIGINT, nullptr, &action) == 0 && action.sa_handler == SIG_DFL &&
       ace::python::ends_after_python(__builtin_return_address(0)))
     ace::preload::leave(false);
   return static_cast<int>(syscall(SYS_kill, process, signal));

@@ -9,9 +9,12 @@
 
 #include "ace/ace.h"
 #include "base/say.h"
+#include "base/size_signal.h"
+#include "base/uncancelled.h"
 
 namespace ace {
 
+// While it is there the thread cannot be cancelled.
 class ReportFile {
  public:
   // `suffix` is added to a file's name. That it cannot be opened is told.
@@ -41,6 +44,8 @@ class ReportFile {
   }
 
  private:
+  const Uncancelled whole_;
+  const WithoutSizeSignal quiet_;
   int fd_ = -1;
   bool json_ = false, is_cut_ = false;
   char name_[4096];

@@ -8,13 +8,15 @@
 
 #include <algorithm>
 
+#include "base/size_signal.h"
 #include "base/uncancelled.h"
 
 namespace ace {
 
 __attribute__((format(printf, 1, 2))) inline void say(const char *format, ...) {
-  const Uncancelled whole;
   const int error = errno;
+  const Uncancelled whole;
+  const WithoutSizeSignal quiet;
   char text[1024];
   va_list values;
   va_start(values, format);

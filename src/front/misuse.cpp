@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/kept_errno.h"
+#include "base/size_signal.h"
 #include "base/text.h"
 #include "base/uncancelled.h"
 #include "heap/heap.h"
@@ -73,6 +74,7 @@ ace_error describe(int code, const char *function, const void *p, const Route &w
 void print(const ace_error &error) {
   const KeptErrno kept;
   const Uncancelled whole;
+  const WithoutSizeSignal quiet;
   char text[400];
   TextBuffer line(text, sizeof text - 1);
   line.add("ace: %s(%p): %s", error.function, error.pointer, error.message);

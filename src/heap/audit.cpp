@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/uncancelled.h"
 #include "heap/address_map.h"
 #include "heap/class_pattern.h"
 #include "heap/front_cache.h"
@@ -112,6 +113,7 @@ void audit_window(Audit &a, const Bin &bin, uint32_t window_end, SlabRow &row) {
 // it gets some time for that. A tool that watches sees what is written behind a block when it is written.
 bool is_sealed(const Heap &heap, const std::byte *block, size_t size, const BitmapWord &freed_by_others) {
   constexpr unsigned kTries = 1000, kRestUs = 100;
+  const Uncancelled whole;
   for (unsigned tries = 0; read_seal(heap, block, size) == kBroken; ++tries) {
     if ((freed_by_others.load(std::memory_order_relaxed) & free_bit(block)) != 0) return true;
     if (tries == kTries) return false;

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "ace/ace.h"
 #include "api/fork.h"
 #include "api/report_file.h"
@@ -113,8 +115,12 @@ extern __attribute__((visibility("hidden"))) void *__dso_handle;
 // register a handler that allocates: ours are registered before any other, so that before a fork they take
 // the locks last, and after it give them back first.
 ACE_API int __register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void *library) noexcept {
+  // Who allocates in here is served outside all heaps, which are not made before we have been registered: older
+  // glibcs do in a thread's first dlsym.
+  const bool entered = std::exchange(ace::shim::t_enters, true);
   if (library != __dso_handle) ace::shim::watch_all_forks();
   const auto next = reinterpret_cast<decltype(&__register_atfork)>(dlsym(RTLD_NEXT, "__register_atfork"));
+  ace::shim::t_enters = entered;
   return next == nullptr ? ENOSYS : next(prepare, parent, child, library);
 }
 

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 
+#include "base/kept_errno.h"
 #include "base/say.h"
 
 namespace ace {
@@ -211,6 +212,7 @@ const char *whole_path(unsigned i, const char *text, char (&path)[kOptionTextMax
 }
 
 void read_environment() {
+  const KeptErrno kept;
   for (unsigned i = 0; i < kRowCount; ++i) {
     const char *name = environment_name(kRows[i].info.name, g_environment_names[i]);
     set_default(i);

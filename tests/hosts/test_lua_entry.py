@@ -257,3 +257,41 @@ def test_states_of_threads_that_a_fork_leaves_behind(run, tmp_path):
     result = run([program])
     assert result.returncode == 0 and len(result.hosts) == 21, result
     assert {heap.get("audit", "ok") for heap in result.heaps} == {"ok"}
+
+
+def test_a_cancelled_thread_forks_and_closes(run, tmp_path):
+    """Neither is a point where it ends: it would keep locks, or leave a state half closed."""
+    source, program = tmp_path / "cancelled.c", tmp_path / "cancelled"
+    source.write_text(
+        """
+        #include <lua.h>
+        #include <lauxlib.h>
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        static int steps;
+        static void *work(void *L) {
+          pthread_cancel(pthread_self());
+          pid_t child = fork();
+          if (child == 0) _exit(0);
+          ++steps;
+          lua_close(L);
+          ++steps;
+          pthread_testcancel();
+          return NULL;
+        }
+        int main(void) {
+          alarm(20);
+          lua_State *kept = luaL_newstate();
+          pthread_t thread;
+          pthread_create(&thread, NULL, work, luaL_newstate());
+          pthread_join(thread, NULL);
+          lua_close(luaL_newstate());
+          lua_close(kept);
+          return steps != 2;
+        }
+        """
+    )
+    subprocess.run(["cc", "-O1", source, "-o", program, *flags_of("lua5.4"), "-lpthread"], check=True)
+    assert run([program]).returncode == 0

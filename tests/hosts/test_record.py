@@ -184,6 +184,26 @@ def test_a_limit_of_files_sizes_ends_the_recording_alone(tmp_path):
     assert Trace(file).totals["status"] == "truncated" and file.stat().st_size <= 64 << 10
 
 
+def test_no_limit_of_files_sizes_ends_a_program(tmp_path):
+    """Neither by a report, nor by what is said of a recording in a file."""
+    command = "ulimit -f 0; exec lua5.4 -e 'local t = {} for i = 1, 100000 do t[i] = {} end' 2>> %s" % (tmp_path / "said")
+    env = dict(os.environ, LD_PRELOAD=str(PRELOAD), ACE_RECORD=str(tmp_path / "run.ace"),
+               ACE_REPORT=str(tmp_path / "report"))  # fmt: skip
+    assert subprocess.run(["sh", "-c", command], env=env, timeout=60).returncode == 0
+
+
+def test_a_recording_that_fails_keeps_the_former(tmp_path):
+    file = tmp_path / "run.ace"
+    assert ace_record("-o", file, "--", "lua5.4", "-e", "x = {}").returncode == 0
+    before = file.read_bytes()
+    done = ace_record("-o", file, "--", "sh", "-c", "ulimit -f 0; exec lua5.4 -e 'x = {}'")
+    assert done.returncode == 0 and "replaced" not in done.stderr and "nothing was recorded" in done.stderr
+    assert file.read_bytes() == before
+    ace_record("-o", file, "--", "sh", "-c", "echo mine > %s" % file)
+    assert file.read_text() == "mine\n" and (tmp_path / "run.ace.former").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.ace", "run.ace.former"]
+
+
 def test_a_program_that_closes_all_descriptors(tmp_path):
     """As one does that goes to the background: what it opens then has the recording's number."""
     from acealloc import Trace
@@ -258,7 +278,8 @@ def test_an_address_that_went_to_another_heap(tmp_path):
     free = number((0x1000 // 8 * 2) * 8 + 2)
     write_trace(tmp_path / "run.ace", (0, 1, alloc(1000)), (1, 1, alloc(100)), (0, 1, free))
     trace = Trace(tmp_path / "run.ace")
-    assert trace.totals["peak_live_bytes"] == 1000 and trace.totals["live_bytes"] == 0
+    assert trace.totals["peak_live_bytes"] == 1000 and trace.totals["live_bytes"] == 100
+    assert trace.totals["unknown"] == 0
     assert max(moment.live_bytes for moment in trace.live()) <= 1000
 
 

@@ -250,8 +250,8 @@ def test_who_watches_the_parent_is_told_of_the_child():
     try:
         for verb in (["stats"], ["top", "--once"]):
             done = ace(*verb, str(parent.pid))
-            assert done.returncode == 1 and "is the parent of %d, which can be watched" % child in done.stderr
-        with pytest.raises(acealloc.CannotWatch, match="is the parent of %d" % child):
+            assert done.returncode == 1 and "has started %d, which can be watched" % child in done.stderr
+        with pytest.raises(acealloc.CannotWatch, match="has started %d" % child):
             acealloc.watch(parent.pid)
     finally:
         parent.communicate(b"\n")

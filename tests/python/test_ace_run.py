@@ -74,10 +74,11 @@ def test_others_lines_in_a_report(tmp_path):
     """The file may be another's log as well."""
     lines = tmp_path / "lines"
     others = [{"host": "web1", "pid": None}, {"host": 1, "pid": 1}, {"pid": 1, "name": 2}, [], {"host": "x", "pid": 1,
-              "command": 5}, {"pid": 1, "name": "x", "live_bytes": "many"}]  # fmt: skip
+              "command": 5}, {"pid": 1, "name": "x", "live_bytes": "many"},
+              {"pid": 1, "name": "x", "phases": {"run": 5}}, {"pid": 1, "name": "x", "kinds": 7}]  # fmt: skip
     code = "".join("open(%r, 'a').write(%r + '\\n')\n" % (str(lines), json.dumps(line)) for line in others)
     done = ace("run", "--report", "--report-to", lines, "--", PYTHON, "-c", code + "raise SystemExit(3)")
-    assert done.returncode == 3 and "6 lines of the report are damaged" in done.stderr
+    assert done.returncode == 3 and "8 lines of the report are damaged" in done.stderr
 
 
 @pytest.mark.parametrize("verb", [["run", "--report"], ["record", "-o", "run.ace"]], ids=["run", "record"])

@@ -207,6 +207,21 @@ def test_on_limit_raises_but_has_made_room(resizes, monkeypatch):
         heap.audit()
 
 
+def test_an_interrupt_of_on_limit_comes_through():
+    blocks = []
+
+    def on_limit(missing):
+        heap.free(blocks.pop())
+        heap.trim()
+        raise KeyboardInterrupt
+
+    with Heap(limit=4 * MIB, on_limit=on_limit) as heap:
+        blocks[:] = [heap.alloc(3 * MIB)]
+        with pytest.raises(KeyboardInterrupt):
+            heap.alloc(2 * MIB)
+        heap.audit()
+
+
 @pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), lambda heap: heap.close()])
 def test_on_limit_may_not_allocate_or_close(forbidden):
     with Heap(limit=2 * MIB, on_limit=lambda missing: forbidden(heap)) as heap:

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.metrics_core import Metric
 
 from . import phases, stats_fields
-from .watched import WatchedProcess
+from .watched import WatchedProcess, birth_of
 
 # What rises and falls; all other fields only grow.
 GAUGES = frozenset(
@@ -52,7 +52,7 @@ class HeapCollector:
     def __init__(self, watched: Callable[[], Iterable[WatchedProcess]]) -> None:
         self._watched = watched
         self._lock = threading.Lock()  # a server of metrics answers from several threads
-        self._began: Dict[str, float] = {}  # by pid
+        self._births: Dict[str, int] = {}  # by pid
         self._counts: Dict[str, Dict[Labels, _Count]] = {}  # by metric
 
     def collect(self) -> List[Metric]:
@@ -61,7 +61,7 @@ class HeapCollector:
 
     def _metrics(self) -> Iterator[Metric]:
         processes = list(self._watched())
-        self._forget_all_but({str(process.pid): process.started for process in processes})
+        self._forget_the_dead({str(process.pid): process.birth for process in processes})
         info = InfoMetricFamily("ace_process", "a process with heaps of ACE", labels=["pid", "host"])
         start = GaugeMetricFamily("ace_process_start_time", "when it began, in seconds since 1970",
                                   labels=["pid", "host"], unit="seconds")  # fmt: skip
@@ -107,12 +107,13 @@ class HeapCollector:
         whole = {key: count.seen + count.ended for key, count in counts.items()}
         return _family(name, unit, description, labels, whole, CounterMetricFamily)
 
-    def _forget_all_but(self, began: Dict[str, float]) -> None:
-        """A process that is not there, or another one under its number, has its counts no longer."""
-        stay = {pid for pid, start in began.items() if self._began.get(pid) == start}
+    def _forget_the_dead(self, births: Dict[str, int]) -> None:
+        """Where a process has ended, and maybe another has its number, its counts go. One that has not answered this
+        time is still there."""
+        living = {pid: birth for pid, birth in self._births.items() if birth_of(int(pid)) == birth}
         for name, counts in self._counts.items():
-            self._counts[name] = {key: count for key, count in counts.items() if key[0] in stay}
-        self._began = began
+            self._counts[name] = {key: count for key, count in counts.items() if key[0] in living}
+        self._births = {**living, **births}
 
 
 def registry_of(watched: Callable[[], Iterable[WatchedProcess]]) -> CollectorRegistry:

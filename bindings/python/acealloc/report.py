@@ -112,8 +112,14 @@ def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
         is_ours = isinstance(entry["host"], str) and isinstance(command, list) and _are(str, command)
     else:
         numbers = (entry.get(name, 0) for name, _, _ in stats_fields())
-        tables = (entry.get(name, {}) for name in ("phases", "decisions"))
-        is_ours = isinstance(entry.get("name"), str) and _are(int, numbers) and _are(dict, tables)
+        phases, kinds = entry.get("phases", {}), entry.get("kinds", [])
+        is_ours = (
+            isinstance(entry.get("name"), str)
+            and _are(int, numbers)
+            and _are(dict, (phases, entry.get("decisions", {})))
+            and isinstance(kinds, list)
+            and _are(dict, (*phases.values(), *kinds))
+        )
     return entry if is_ours else None
 
 

@@ -36,7 +36,8 @@ class WatchedProcess:
     """A process with a statistics page, and what its heaps consisted of when it was asked last.
 
     pid; host: "CPython 3.11.2", or the program's name; command: its words; ace: its release of ACE; started: in seconds
-    since 1970; left_out: heaps for which the page had no room (thousands fit).
+    since 1970; birth: in clock ticks since the system began, as /proc/PID/stat has it, which with the pid tells it from
+    all others; left_out: heaps for which the page had no room (thousands fit).
 
     Not to be used by several threads at once. Any number of processes may watch the same one.
     """
@@ -45,6 +46,7 @@ class WatchedProcess:
         self.pid = pid
         page = _open(pid)
         self._page: Optional[_StatsPage] = page
+        self.birth = page.started
         self.started = _boot_time() + page.started / os.sysconf("SC_CLK_TCK")
         self.refresh(timeout)
 
@@ -128,7 +130,7 @@ def watch_each(pids: List[int], timeout: float = PATIENCE) -> List[Union[Watched
 
 
 def _open(pid: int) -> _StatsPage:
-    if _start_of(pid) is None:
+    if birth_of(pid) is None:
         raise CannotWatch("there is no process %d" % pid)
     for path, owner in _pages():
         if owner != pid:
@@ -147,7 +149,7 @@ def _open(pid: int) -> _StatsPage:
     children = [owner for _, owner in _pages() if _descends(owner, pid)]
     if children:
         raise CannotWatch(
-            "process %d has no statistics page, but is the parent of %s, which can be watched (as `ace run --report` "
+            "process %d has no statistics page, but has started %s, which can be watched (as `ace run --report` "
             "is of its command)" % (pid, " and ".join(map(str, sorted(children))))
         )
     raise CannotWatch(
@@ -164,7 +166,7 @@ def _pages() -> Iterator[Tuple[Path, int]]:
         if name is None or int(name[1]) != space:
             continue
         pid = int(name[2])
-        if _start_of(pid) == int(name[3]):
+        if birth_of(pid) == int(name[3]):
             yield path, pid
         else:
             _remove(path)
@@ -175,7 +177,7 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _start_of(pid: int) -> Optional[int]:
+def birth_of(pid: int) -> Optional[int]:
     """When the process began, in clock ticks since the system did; None where there is none."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
@@ -201,7 +203,7 @@ def _stat(pid: int) -> List[str]:
 
 def _why_silent(pid: int, timeout: float) -> str:
     """Why a process does not answer. A page that it has left behind, as it became another program, is removed."""
-    if _start_of(pid) is None:
+    if birth_of(pid) is None:
         return "process %d has ended" % pid
     for path, owner in _pages():
         if owner != pid:
@@ -230,6 +232,6 @@ def _owner_of(path: Path) -> str:
 
 
 def _boot_time() -> int:
-    """In seconds since 1970, as the kernel rounds it: the same each time."""
+    """In seconds since 1970, as the kernel rounds it: the same each time, unless the clock is set."""
     lines = Path("/proc/stat").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("btime "))

@@ -83,12 +83,13 @@ int Heap::asked_at_limit(ace_heap *, size_t missing, void *context) {
 uintptr_t Heap::allocated(void *block, size_t size) {
   const std::exception_ptr raised = std::exchange(raised_, nullptr);
   const bool failed = block == nullptr && !misuse::is_any();
-  if (failed && raised) std::rethrow_exception(raised);
-  if (failed) no_memory(size);
+  if (failed && !raised) no_memory(size);
   if (raised) {
     try {
       std::rethrow_exception(raised);
     } catch (py::error_already_set &error) {
+      // The program is interrupted, or to end: then the block is no matter any more.
+      if (failed || !error.matches(PyExc_Exception)) throw;
       error.discard_as_unraisable("on_limit of a heap");
     }
   }

@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "trace/live_blocks.h"
@@ -143,11 +145,11 @@ class Trace {
         break;
       case Op::kFree:
         ++t_.frees;
-        subtract(event.address);
+        subtract(heap, event.address);
         break;
       case Op::kRealloc:
         ++t_.reallocs;
-        subtract(event.old_address);
+        subtract(heap, event.old_address);
         add(heap, event.address, event.size);
         break;
       case Op::kThread:
@@ -161,7 +163,10 @@ class Trace {
 
   void add(uint32_t heap, uint64_t address, uint64_t size) {
     // Two heaps' chunks are not in one order: the free of the former block may come late.
-    if (blocks_.get(address) != nullptr) subtract(address);
+    if (const Block *former = blocks_.get(address); former != nullptr) {
+      late_frees_.emplace(former->heap, address);
+      remove(*former, address);
+    }
     blocks_.put(address, {size, heap});
     heaps_[heap].live += size;
     t_.live_bytes += size;
@@ -169,14 +174,19 @@ class Trace {
     heaps_[heap].most = std::max(heaps_[heap].most, heaps_[heap].live);
   }
 
-  void subtract(uint64_t address) {
+  void subtract(uint32_t heap, uint64_t address) {
+    if (!late_frees_.empty() && late_frees_.erase({heap, address}) != 0) return;
     const Block *block = blocks_.get(address);
     if (block == nullptr) {
       ++t_.unknown;
       return;
     }
-    heaps_[block->heap].live -= block->size;
-    t_.live_bytes -= block->size;
+    remove(*block, address);
+  }
+
+  void remove(Block block, uint64_t address) {
+    heaps_[block.heap].live -= block.size;
+    t_.live_bytes -= block.size;
     blocks_.remove(address);
   }
 
@@ -209,6 +219,7 @@ class Trace {
   std::vector<Hint> hints_;
   std::vector<HeapState> heaps_;
   LiveBlocks<Block> blocks_;
+  std::set<std::pair<uint32_t, uint64_t>> late_frees_;  // heaps, and addresses that are others' by now
 };
 
 }  // namespace

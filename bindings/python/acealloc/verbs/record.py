@@ -66,7 +66,7 @@ def main(arguments: argparse.Namespace) -> int:
     with put_aside(former) as replace:
         kept = files_of(output)
         status = run_child(path, command, environment)
-        written = [file for file in files_of(output) if file not in kept and is_trace(file)]
+        written = [file for file in files_of(output) if file not in kept and os.path.getsize(file) and is_trace(file)]
         if not written:
             what = "nothing called malloc" if arguments.malloc else "no CPython or Lua was entered (see `ace doctor`)"
             still = "; kept: " + ", ".join(former) if former else ""
@@ -86,8 +86,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def put_aside(files: List[str]) -> Iterator[Callable[[], None]]:
-    """Has the files out of the way, in a folder beside them, and puts them back where nothing has taken their places;
-    yields what deletes them instead."""
+    """Has the files out of the way, in a folder beside them, and puts them back; yields what deletes them instead. What
+    the program itself has put in the place of one stays, with that one beside it."""
     if not files:
         yield lambda: None
         return
@@ -99,8 +99,12 @@ def put_aside(files: List[str]) -> Iterator[Callable[[], None]]:
             yield moved.clear
         finally:
             for file, aside in moved.items():
-                if os.path.exists(aside) and not os.path.lexists(file):
-                    os.rename(aside, file)
+                if not os.path.exists(aside):
+                    continue
+                if os.path.lexists(file) and not is_trace(file):
+                    file += ".former"
+                    print_error(warning("the former recording is kept as %s" % file))
+                os.replace(aside, file)
 
 
 def files_of(output: str) -> List[str]:
