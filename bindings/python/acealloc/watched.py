@@ -149,8 +149,8 @@ def _open(pid: int) -> _StatsPage:
     children = [owner for _, owner in _pages() if _descends(owner, pid)]
     if children:
         raise CannotWatch(
-            "process %d has no statistics page, but has started %s, which can be watched (as `ace run --report` "
-            "is of its command)" % (pid, " and ".join(map(str, sorted(children))))
+            "process %d has no statistics page, but has started %s, which can be watched (`ace run --report` "
+            "stays the parent of its command)" % (pid, " and ".join(map(str, sorted(children))))
         )
     raise CannotWatch(
         "process %d has no statistics page: start it by `ace run --stats-page on -- COMMAND`, or with "
