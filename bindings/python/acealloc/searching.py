@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
+import signal
+import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from types import FrameType
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .allocators import Policy
 from .comparing import compare, mean_ratio, opened
@@ -181,29 +185,35 @@ def sweep(
         # One that was interrupted or failed is not.
         return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
 
+    begun: List[int] = []
+
     def objective(trial: Any) -> Tuple[float, float]:
+        begun[:] = [trial.number]
         options = _suggested(trial, space)
 
         def tell(share: float, what: str) -> None:
             if progress is not None:
                 progress(min((done() + share) / trials, 1), " ".join("%s=%s" % pair for pair in options.items()))
 
-        try:
-            compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
-        except (KeyboardInterrupt, SystemExit):
-            if trial.user_attrs.get("by_hand"):  # it is still to be tried
-                study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
-            raise
+        compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
         trial.set_user_attr("options", options)
         trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
         trial.set_user_attr("peak_bytes", mean_ratio([one.peak for one in compared]))
         return mean_ratio([one.seconds for one in compared]), mean_ratio([one.mean for one in compared])
 
     while done() < trials:
+        interrupts: List[int] = []
         try:
-            study.optimize(objective, n_trials=1)
+            with _noting_interrupts(interrupts):
+                study.optimize(objective, n_trials=1)
+            if interrupts:
+                raise KeyboardInterrupt
+        except (KeyboardInterrupt, SystemExit):
+            _put_back(study, begun)
+            raise
         except Exception as error:
-            if _is_interruption(error):
+            if interrupts or _is_interruption(error):
+                _put_back(study, begun)
                 raise KeyboardInterrupt from None
             if isinstance(error, optuna.exceptions.StorageInternalError):
                 said = "the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))
@@ -217,6 +227,34 @@ def _require_values(space: Space) -> None:
     for name, values in space.items():
         for value in values.values:
             Policy("checked", **{name: value})
+
+
+def _put_back(study: Any, begun: Sequence[int]) -> None:
+    """What was set by hand and not tried to its end is still to be tried."""
+    for number in begun:
+        trial = study.get_trials(deepcopy=False)[number]
+        if trial.values is None and trial.user_attrs.get("by_hand"):
+            study.enqueue_trial(trial.system_attrs["fixed_params"], user_attrs={"by_hand": True})
+
+
+@contextlib.contextmanager
+def _noting_interrupts(interrupts: List[int]) -> Iterator[None]:
+    """Adds to the list each interrupt that becomes a KeyboardInterrupt: while a trial is noted in its storage, Optuna
+    makes errors of its own of that."""
+    former = signal.getsignal(signal.SIGINT)
+    if former is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Optional[FrameType]) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _is_interruption(error: Optional[BaseException]) -> bool:
