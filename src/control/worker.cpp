@@ -125,13 +125,6 @@ void work() {
   pthread_mutex_unlock(&g_worker_lock);
 }
 
-// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
-void start() {
-  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
-  g_running = os().start_thread(Thread::kWorker, work);
-  g_worker_process = getpid();
-}
-
 // The lock is held.
 void stop() {
   if (g_worker_process != getpid()) g_running = false;
@@ -140,6 +133,26 @@ void stop() {
   g_stopping = true;
   pthread_cond_broadcast(&g_changed);
   while (g_stopping) pthread_cond_wait(&g_changed, &g_worker_lock);
+}
+
+// The worker ends with the thread that has started it, and is back with the next hint: a process whose last
+// thread ends by pthread_exit, as CPython's may where interpreters are left, would live for the worker's sake.
+pthread_key_t g_starter;
+bool g_has_starter;
+pthread_once_t g_made_starter = PTHREAD_ONCE_INIT;
+void stop_with_starter(void *) {
+  pthread_mutex_lock(&g_worker_lock);
+  stop();
+  pthread_mutex_unlock(&g_worker_lock);
+}
+
+// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
+void start() {
+  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
+  g_running = os().start_thread(Thread::kWorker, work);
+  g_worker_process = getpid();
+  pthread_once(&g_made_starter, [] { g_has_starter = pthread_key_create(&g_starter, stop_with_starter) == 0; });
+  if (g_running && g_has_starter) pthread_setspecific(g_starter, &g_starter);
 }
 
 void trim_if_pending(Heap &heap, void *) {
