@@ -295,3 +295,24 @@ def test_a_cancelled_thread_forks_and_closes(run, tmp_path):
     )
     subprocess.run(["cc", "-O1", source, "-o", program, *flags_of("lua5.4"), "-lpthread"], check=True)
     assert run([program]).returncode == 0
+
+
+def test_a_main_thread_that_ends_alone(run, tmp_path):
+    """With the last of the program's threads the process ends, whatever ACE's own do."""
+    source, program = tmp_path / "ends.c", tmp_path / "ends"
+    source.write_text(
+        """
+        #include <lua.h>
+        #include <lauxlib.h>
+        #include <lualib.h>
+        #include <pthread.h>
+        int main(void) {
+          lua_State *L = luaL_newstate();
+          luaL_openlibs(L);
+          luaL_dostring(L, "local t = {} for i = 1, 200000 do t[i] = {i} end t = nil collectgarbage()");
+          pthread_exit(NULL);
+        }
+        """
+    )
+    subprocess.run(["cc", "-O1", source, "-o", program, *flags_of("lua5.4"), "-lpthread"], check=True)
+    assert run([program]).returncode == 0
