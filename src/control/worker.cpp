@@ -135,24 +135,34 @@ void stop() {
   while (g_stopping) pthread_cond_wait(&g_changed, &g_worker_lock);
 }
 
-// The worker ends with the thread that has started it, and is back with the next hint: a process whose last
-// thread ends by pthread_exit, as CPython's may where interpreters are left, would live for the worker's sake.
-pthread_key_t g_starter;
-bool g_has_starter;
-pthread_once_t g_made_starter = PTHREAD_ONCE_INIT;
-void stop_with_starter(void *) {
+// A process whose first thread has ended by pthread_exit, as CPython's may where interpreters are left, ends
+// with its last thread, and would live for the worker's sake. So it has none from then on.
+pthread_key_t g_first_thread_key;
+pthread_once_t g_made_first_thread_key = PTHREAD_ONCE_INIT;
+bool g_has_first_thread_key;
+
+void end_with_first_thread(void *) {
   pthread_mutex_lock(&g_worker_lock);
+  g_worker_barred.store(true, std::memory_order_relaxed);
   stop();
   pthread_mutex_unlock(&g_worker_lock);
 }
 
+void watch_first_thread() {
+  thread_local bool is_known;
+  if (std::exchange(is_known, true) || gettid() != getpid()) return;
+  pthread_once(&g_made_first_thread_key, [] {
+    g_has_first_thread_key = pthread_key_create(&g_first_thread_key, end_with_first_thread) == 0;
+  });
+  if (g_has_first_thread_key) pthread_setspecific(g_first_thread_key, &g_first_thread_key);
+}
+
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
+  watch_first_thread();
   if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
   g_running = os().start_thread(Thread::kWorker, work);
   g_worker_process = getpid();
-  pthread_once(&g_made_starter, [] { g_has_starter = pthread_key_create(&g_starter, stop_with_starter) == 0; });
-  if (g_running && g_has_starter) pthread_setspecific(g_starter, &g_starter);
 }
 
 void trim_if_pending(Heap &heap, void *) {
