@@ -35,7 +35,7 @@ from .vm import (
 
 # What speaks to the interpreter's own heap is Python alone. The rest is loaded when it is first asked for: the compiled
 # module takes some time and memory, and cannot be loaded into every subinterpreter.
-_LATER = ("_core", "trace", "watched", "allocators", "replaying", "searching", "ablating")
+_LATER = ("_core", "trace", "watched", "allocators", "measured", "replaying", "searching", "ablating")
 
 if TYPE_CHECKING:
     from ._core import (
@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     )
     from .ablating import ablate
     from .allocators import Policy
-    from .replaying import Replay, replay
+    from .measured import Replay
+    from .replaying import replay
     from .searching import Study, sweep
     from .trace import Trace
     from .watched import CannotWatch, WatchedProcess, watch, watchable

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Callable, List, Optional, Sequence, Union
 
 from .allocators import Policy
-from .replaying import Progress, Replay, Run, replay
+from .measured import Replay, Run
+from .replaying import Progress, replay
 from .tables import AnyPath
 from .trace import Trace
 

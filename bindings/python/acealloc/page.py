@@ -14,7 +14,7 @@ from . import decisions
 from ._core import Hint
 from .console import duration, size
 from .errors import Failure
-from .replaying import Replay, Run, Summary, histogram_of
+from .measured import Replay, Run, Summary, histogram_of
 
 MIB = 2.0**20
 COLOURS = {

@@ -10,7 +10,7 @@ from rich.text import Text
 from ._core import options
 from .ablating import DECIDING, Ablated
 from .console import duration, new_table, print_error, size, warning
-from .replaying import Replay
+from .measured import Replay
 from .searching import Study
 from .simulate import GRID, Outcome, Target
 from .trace import Trace

@@ -8,7 +8,8 @@ from typing import List, Optional, Sequence, Tuple, Union
 from ..allocators import Policy
 from ..console import print_error, progress_bar, warning
 from ..errors import Failure
-from ..replaying import Interrupted, Replay, replay
+from ..measured import Replay
+from ..replaying import Interrupted, replay
 from ..tables import require_place
 from ..trace import Trace
 
