@@ -260,7 +260,8 @@ class Session:
                 self.warn("machine.json was damaged: it begins anew")
         sizes = {"quick": self.options.quick, "short": self.options.short, "rounds": self.options.rounds,
                  "loop_seconds": self.options.loop_seconds, "build": self.built}  # fmt: skip
-        sessions.append(machine.describe(ROOT, self.peers, hosts.items(), self.options.suites, self.bench.core, sizes))
+        suites, core = self.options.suites, self.bench.core
+        sessions.append(machine.describe(ROOT, "bench/run", self.peers, hosts.items(), suites, core, sizes))
         write(path, json.dumps({"sessions": sessions}, indent=1) + "\n")
 
     # ---- running

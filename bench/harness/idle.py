@@ -7,7 +7,6 @@ into FOLDER. All run at the same time, since nothing but memory is looked at.
 
 import argparse
 import csv
-import os
 import signal
 import subprocess
 import tempfile
@@ -33,7 +32,7 @@ class Service:
         self.host, self.length, self.peer = host, length, peer
         script = BENCH / "vm" / ("rhythm.py" if kind == "cpython" else "rhythm.lua")
         name = "-".join((host, length, peer.name))
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(session.FOREIGN_SETTINGS)}
+        environment = session.foreign_free()
         environment.update(peer.environment(kind, build, scratch / (name + ".report")))
         # Its rest is longer than anybody looks: it is ended from here.
         command = [interpreter, script, records, 1, 3600 + seconds, 1, CYCLES[length], 1]

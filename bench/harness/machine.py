@@ -78,12 +78,12 @@ def build_options(build):
     return options
 
 
-def describe(root, peers, hosts, suites, core, options):
-    """One session. hosts: (name, path)."""
+def describe(root, program, peers, hosts, suites, core, options):
+    """One session of `program`, which was called with this process's arguments. hosts: (name, path)."""
     huge = "/sys/kernel/mm/transparent_hugepage/enabled"
     session = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["bench/run", *map(without_paths, sys.argv[1:])]),
+        "command": " ".join([program, *map(without_paths, sys.argv[1:])]),
         "ace_commit": commit_of(root),
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -10,7 +10,6 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def live(program, chosen, bench, rounds):
 
 
 def recorded(program, build, path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(session.FOREIGN_SETTINGS)}
+    environment = session.foreign_free()
     environment.update(LD_PRELOAD=str(build / "bindings/preload/libace-preload.so"), ACE_RECORD=str(path))
     environment["PYTHONHASHSEED"] = "0"
     subprocess.run(program.command, env=environment, stdout=subprocess.DEVNULL, check=True)
@@ -138,8 +137,8 @@ def main():
     text = "\n".join(verdicts(rows)) + "\n"
     (options.folder / "predict.txt").write_text(text)
     hosts = sorted({(host, interpreter(name, None)) for host, _, name, *_ in PROGRAMS if interpreter(name, None)})
-    described = machine.describe(BENCH.parent, chosen, hosts, None, core, machine.build_options(bench.build))
-    described["command"] = described["command"].replace("bench/run", "bench/predict", 1)
+    build = machine.build_options(bench.build)
+    described = machine.describe(BENCH.parent, "bench/predict", chosen, hosts, None, core, build)
     (options.folder / "machine.json").write_text(json.dumps(described, indent=1) + "\n")
     print(text)
 

@@ -11,6 +11,11 @@ from harness.errors import Trouble
 FOREIGN_SETTINGS = ("ACE_", "LUA_", "LD_", "PYTHON", "VIRTUAL_ENV", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_")
 
 
+def foreign_free():
+    """This process's environment without them."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_SETTINGS)}
+
+
 class Bench:
     """What all runs share. core: where programs run; None: anywhere."""
 
@@ -23,7 +28,7 @@ class Bench:
             raise Trouble("there is no bench/launch in the build folder: configure it with -Dbench=true and build, or "
                           "start by bench/run, which does so")  # fmt: skip
         self.lock = lock_core(core)
-        self.base = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN_SETTINGS)}
+        self.base = foreign_free()
         # Hash values decide the order of sets: the same in all runs.
         self.base["PYTHONHASHSEED"] = "0"
 
