@@ -7,6 +7,7 @@ into FOLDER. All run at the same time, since nothing but memory is looked at.
 
 import argparse
 import csv
+import os
 import signal
 import subprocess
 import tempfile
