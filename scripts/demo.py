@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from acealloc import libraries, preload, report
+from acealloc import libraries, preload, process_report
 from demo_pictures import draw_html, draw_png
 from rich import box
 from rich.console import Console
@@ -154,7 +154,7 @@ def rests_over(text):
 
 def require_active(program, lines):
     """A run on ACE counts only where ACE was in it, and its heaps are whole."""
-    written = report.read(str(lines))
+    written = process_report.read(str(lines))
     if not any(host.active for host in written.hosts):
         raise SystemExit("demo: ACE did not enter %s: %s" % (
             program.name, "; ".join(host.reason for host in written.hosts) or "it wrote no report"))  # fmt: skip

@@ -270,7 +270,8 @@ typedef struct ace_field_info {
   const char *name;
   const char *unit; /* "bytes", "count" or "ns" */
   const char *description;
-  size_t offset; /* in ace_stats; every field is a uint64_t */
+  size_t offset;    /* in ace_stats; every field is a uint64_t */
+  const char *type; /* "gauge", or "counter": it only grows */
 } ace_field_info;
 
 /* Describes field `index` of ace_stats; 0, or -1 beyond the last. Any thread. */

@@ -11,7 +11,7 @@ using namespace ace;
 namespace {
 
 constexpr ace_field_info kFields[] = {
-#define ACE_FIELD(name, unit, description) {#name, #unit, description, offsetof(ace_stats, name)},
+#define ACE_FIELD(name, type, unit, description) {#name, #unit, description, offsetof(ace_stats, name), #type},
     ACE_STATS_FIELDS(ACE_FIELD)
 #undef ACE_FIELD
 };

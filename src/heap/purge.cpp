@@ -15,7 +15,7 @@ namespace ace {
 namespace {
 
 // Purgers read-lock it, so that they never wait for one another; only a fork and an audit take it whole.
-pthread_rwlock_t g_fork_gate = PTHREAD_RWLOCK_INITIALIZER;
+pthread_rwlock_t g_purge_gate = PTHREAD_RWLOCK_INITIALIZER;
 
 // The pages of a slab in which no block lives. The claim is held.
 uint16_t dead_pages(Superslab *superslab, unsigned index) {
@@ -186,7 +186,7 @@ size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
 }
 
 size_t look_for_pages(Heap &heap, size_t budget) {
-  pthread_rwlock_rdlock(&g_fork_gate);
+  pthread_rwlock_rdlock(&g_purge_gate);
   const uint64_t begin = os().thread_time();
   size_t given = purge_list(heap, heap.tiny, budget, purge_tiny);
   if (given < budget) given += purge_list(heap, heap.mid, budget - given, purge_mid);
@@ -194,7 +194,7 @@ size_t look_for_pages(Heap &heap, size_t budget) {
   heap.counters.purges.add_shared(1);
   heap.counters.purge_ns.add_shared(os().thread_time() - begin);
   heap.counters.trimmed_bytes.add_shared(given);
-  pthread_rwlock_unlock(&g_fork_gate);
+  pthread_rwlock_unlock(&g_purge_gate);
   return given;
 }
 
@@ -234,8 +234,8 @@ size_t trim_heap(Heap &heap, size_t budget) {
   return given;
 }
 
-void lock_purging() { pthread_rwlock_wrlock(&g_fork_gate); }
-void unlock_purging() { pthread_rwlock_unlock(&g_fork_gate); }
-void reset_purging() { g_fork_gate = PTHREAD_RWLOCK_INITIALIZER; }
+void lock_purging() { pthread_rwlock_wrlock(&g_purge_gate); }
+void unlock_purging() { pthread_rwlock_unlock(&g_purge_gate); }
+void reset_purging() { g_purge_gate = PTHREAD_RWLOCK_INITIALIZER; }
 
 }  // namespace ace

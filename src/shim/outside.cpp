@@ -24,7 +24,7 @@ constexpr size_t kEarlySize = size_t{64} << 10;
 alignas(kGranule) std::byte g_early[kEarlySize];
 std::atomic<size_t> g_early_used;
 
-bool is_early(const void *p) { return address_of(p) - address_of(g_early) < kEarlySize; }
+bool is_early_block(const void *p) { return address_of(p) - address_of(g_early) < kEarlySize; }
 EarlyHead &early_head(const void *p) {
   return *reinterpret_cast<EarlyHead *>(reinterpret_cast<uintptr_t>(p) - sizeof(EarlyHead));
 }
@@ -137,13 +137,13 @@ bool report_interior(const char *function, const void *p) {
 }
 
 void free_outside(void *p) {
-  if (is_early(p)) return free_early(p);
+  if (is_early_block(p)) return free_early(p);
   if (free_far(p) || report_interior("free", p)) return;
   g_foreign_frees.fetch_add(1, std::memory_order_relaxed);
 }
 
 size_t usable_outside(const void *p) {
-  if (is_early(p)) return early_head(p).size;
+  if (is_early_block(p)) return early_head(p).size;
   if (g_far_count.load(std::memory_order_relaxed) == 0) return 0;
   Locked locked(g_far_lock);
   FarHead **link = find_far(p);

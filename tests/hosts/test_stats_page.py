@@ -443,7 +443,7 @@ def test_openmetrics(program):
     assert values["ace_collections_full_total"] == own["collections_full"]
     assert values["ace_mapped_bytes"] == own["mapped_bytes"]
     assert 0 <= values["ace_purge_seconds_total"] < 60
-    for name, unit, _ in stats_fields():
+    for name, _, unit, _ in stats_fields():
         if name != "phase":
             family = found["ace_" + (name if unit != "ns" else name[:-2] + "seconds")]
             assert family.unit == {"bytes": "bytes", "ns": "seconds", "count": ""}[unit]

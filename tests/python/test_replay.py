@@ -20,7 +20,8 @@ import pytest
 from acealloc import ablating, comparing, searching
 from acealloc.errors import Failure
 from acealloc.measured import histogram_of, quantile
-from acealloc.page import Page, merged, pareto
+from acealloc.page import Page
+from acealloc.page_pictures import merged, pareto
 
 ACE = [sys.executable, "-m", "acealloc.cli"]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("ACE_", "LD_PRELOAD", "PYTHONM"))}

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import preload, program, report
+from . import preload, process_report, program
 
 TRIAL_SECONDS = 30.0
 NAMES = re.compile(r"(python3(\.\d+)?t?|pypy3|luajit(-\S+)?|lua(5\.\d)?|redis-server|nginx|openresty)$")
@@ -84,7 +84,7 @@ def attempt(candidate: Candidate, library: str) -> Attempt:
             status, output = _start(candidate.path, folder, environment)
         except OSError as error:
             return Attempt(False, "it cannot be started: %s" % error.strerror)
-        written = report.read(lines)
+        written = process_report.read(lines)
     return _verdict(status, output, written)
 
 
@@ -139,7 +139,7 @@ def _await_socket(path: str, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def _verdict(status: Optional[int], output: str, written: report.Report) -> Attempt:
+def _verdict(status: Optional[int], output: str, written: process_report.Report) -> Attempt:
     if status is None:
         return Attempt(False, "it did not end within %d s" % TRIAL_SECONDS)
     active = [host for host in written.hosts if host.active]

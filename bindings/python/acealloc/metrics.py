@@ -14,12 +14,6 @@ from prometheus_client.metrics_core import Metric
 from . import phases, stats_fields
 from .watched import WatchedProcess, birth_of
 
-# What rises and falls; all other fields only grow.
-GAUGES = frozenset(
-    "live_bytes live_blocks tiny_live_bytes tiny_live_blocks mid_live_bytes mid_live_blocks large_live_bytes "
-    "large_live_blocks resident_bytes peak_resident_bytes metadata_bytes peak_metadata_bytes mapped_bytes "
-    "superslabs_hot superslabs_draining superslabs_free slabs_in_use limit_bytes host_live_bytes".split()
-)
 LABELS = ["pid", "host", "heap"]
 PER_PHASE = (
     ("entries", "count", "times that the phase began"),
@@ -73,10 +67,10 @@ class HeapCollector:
         heaps = [((str(process.pid), _printable(process.host), _printable(heap.name)), heap.stats)
                  for process in processes for heap in process.heaps()]  # fmt: skip
         yield _family("heaps", "count", "heaps of this name", LABELS, Counter(labels for labels, _ in heaps))
-        for name, unit, description in stats_fields():
+        for name, kind, unit, description in stats_fields():
             if name != "phase":
                 values = _sum((labels, stats.get(name, 0)) for labels, stats in heaps)
-                family = _family if name in GAUGES else self._counter
+                family = _family if kind == "gauge" else self._counter
                 yield family(name, unit, description, LABELS, values)
         yield from self._phases(heaps)
         for name, unit, description in PER_KIND:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .console import duration, new_table, size, warning
-from .report import Host, Report
+from .process_report import Host, Report
 
 # A run may have hundreds of heaps: the screen shows the largest, the totals are over all.
 HEAPS_SHOWN = 10

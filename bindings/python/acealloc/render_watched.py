@@ -12,8 +12,8 @@ from rich.text import Text
 
 from ._core import phases
 from .console import duration, new_table, size, warning
+from .process_report import Report
 from .render_report import HEAPS_SHOWN, PHASES_SHOWN, kinds_table, phases_table, zeros_line
-from .report import Report
 from .watched import WatchedProcess
 
 BAR = 16  # characters

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Iterator, List, Optional, Tuple, Type, Union
 
-from . import report
+from . import process_report
 from ._core import _PAGE_FOLDER, _StatsPage
 
 PATIENCE = 2.0
@@ -58,7 +58,7 @@ class WatchedProcess:
             text = page.ask(timeout)
         except TimeoutError:
             raise CannotWatch(_why_silent(self.pid, timeout)) from None
-        self.report = report.parse(text.splitlines())
+        self.report = process_report.parse(text.splitlines())
         if len(self.report.hosts) != 1:
             raise CannotWatch("the statistics page of process %d holds something else" % self.pid)
         self.left_out = page.left_out
@@ -70,7 +70,7 @@ class WatchedProcess:
             raise CannotWatch("process %d is no longer watched: close() was called" % self.pid)
         return self._page
 
-    def heaps(self) -> List[report.Heap]:
+    def heaps(self) -> List[process_report.Heap]:
         """Its heaps at the last refresh, those made last first. `stats` is as Heap.stats() has it but for what only
         the process itself can count: blocks that are kept for re-issue count as live, and a phase's numbers come when
         the phase ends; `phase_age_ns` says how long the present one lasts, `decisions` what mode learn decided last."""

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "misuse.h"
-#include "numbers.h"
+#include "tables.h"
 
 namespace py = pybind11;
 

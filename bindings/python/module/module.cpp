@@ -6,7 +6,7 @@
 #include "heap.h"
 #include "loop.h"
 #include "misuse.h"
-#include "numbers.h"
+#include "tables.h"
 #include "trace.h"
 #include "watch.h"
 

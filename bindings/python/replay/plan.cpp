@@ -74,9 +74,9 @@ class StepFile {
   StepFile &operator=(const StepFile &) = delete;
 
   uint64_t count() const { return count_; }
-  void put(What what, uint32_t number, uint64_t size = 0, unsigned kind = 0) {
-    if (const auto high = static_cast<uint32_t>(size >> 32); high != 0) put_step({What::kHigh, 0, high});
-    put_step({what, number, static_cast<uint32_t>(size), kind});
+  void put(StepType type, uint32_t number, uint64_t size = 0, unsigned kind = 0) {
+    if (const auto high = static_cast<uint32_t>(size >> 32); high != 0) put_step({StepType::kHigh, 0, high});
+    put_step({type, number, static_cast<uint32_t>(size), kind});
   }
   void finish(const PlanHeader &header) {
     if (fseek(file_, 0, SEEK_SET) != 0) fail(path_, strerror(errno));
@@ -164,7 +164,7 @@ class Planner {
         if (heap.cursor.open_next_chunk()) return true;
         if (heap.blocks == 0) {
           switch_to(index);
-          steps_.put(What::kEndHeap, index);
+          steps_.put(StepType::kEndHeap, index);
         }
         return false;
       }
@@ -187,7 +187,7 @@ class Planner {
 
   void pass_time_to(uint64_t time) {
     if (time < now_ + kTimeStepUs) return;
-    steps_.put(What::kTime, 0, time - now_);
+    steps_.put(StepType::kTime, 0, time - now_);
     now_ = time;
     if (collected_.after != 0 && !is_over_) {
       is_over_ =
@@ -198,7 +198,7 @@ class Planner {
 
   void switch_to(uint32_t heap) {
     if (heap == present_) return;
-    steps_.put(What::kHeap, heap);
+    steps_.put(StepType::kHeap, heap);
     present_ = heap;
   }
 
@@ -206,7 +206,7 @@ class Planner {
     switch (event.op) {
       case Op::kAlloc:
       case Op::kZeroed:
-        allocate(heap, event, event.op == Op::kAlloc ? What::kAlloc : What::kZeroed);
+        allocate(heap, event, event.op == Op::kAlloc ? StepType::kAlloc : StepType::kZeroed);
         break;
       case Op::kFree:
         release(event.address);
@@ -215,7 +215,7 @@ class Planner {
         resize(heap, event);
         break;
       case Op::kHint:
-        steps_.put(What::kHint, event.code, event.size);
+        steps_.put(StepType::kHint, event.code, event.size);
         note_hint(event.code);
         break;
       case Op::kThread:
@@ -224,20 +224,20 @@ class Planner {
     }
   }
 
-  void allocate(uint32_t heap, const Event &event, What what) {
+  void allocate(uint32_t heap, const Event &event, StepType type) {
     // Two heaps' rows are put together by times that are not exact: the free may be a little late.
     if (blocks_.get(event.address) != nullptr) release(event.address);
     const uint32_t slot = take_slot();
     blocks_.put(event.address, {slot, heap, event.size});
     ++heaps_[heap].blocks;
-    steps_.put(what, slot, event.size, event.code);
+    steps_.put(type, slot, event.size, event.code);
     add_live(event.size);
   }
 
   void release(uint64_t address) {
     const Block *block = blocks_.get(address);
     if (block == nullptr) return;  // from before the recording
-    steps_.put(What::kFree, block->slot);
+    steps_.put(StepType::kFree, block->slot);
     free_slots_.push_back(block->slot);
     --heaps_[block->heap].blocks;
     subtract_live(block->size);
@@ -249,7 +249,7 @@ class Planner {
     if (old == nullptr) {
       Event fresh = event;
       fresh.code = 0;
-      return allocate(heap, fresh, What::kAlloc);
+      return allocate(heap, fresh, StepType::kAlloc);
     }
     Block block = *old;
     blocks_.remove(event.old_address);
@@ -258,7 +258,7 @@ class Planner {
     add_live(event.size);
     block.size = event.size;
     blocks_.put(event.address, block);
-    steps_.put(What::kRealloc, block.slot, event.size);
+    steps_.put(StepType::kRealloc, block.slot, event.size);
   }
 
   uint32_t take_slot() {

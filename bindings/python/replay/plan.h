@@ -13,7 +13,7 @@
 
 namespace ace::replay {
 
-enum class What : uint8_t {
+enum class StepType : uint8_t {
   kAlloc,    // number: the slot; size: bytes
   kZeroed,   // the same
   kFree,     // number: the slot
@@ -30,10 +30,10 @@ class Step {
   static constexpr unsigned kNumberBits = 26;
   static constexpr uint32_t kNumberMax = (uint32_t{1} << kNumberBits) - 1;
 
-  Step(What what, uint32_t number, uint32_t size, unsigned kind = 0)
-      : bits_(static_cast<uint32_t>(what) << 28 | kind << kNumberBits | number), size_(size) {}
+  Step(StepType type, uint32_t number, uint32_t size, unsigned kind = 0)
+      : bits_(static_cast<uint32_t>(type) << 28 | kind << kNumberBits | number), size_(size) {}
 
-  What what() const { return static_cast<What>(bits_ >> 28); }
+  StepType type() const { return static_cast<StepType>(bits_ >> 28); }
   unsigned kind() const { return bits_ >> kNumberBits & 3; }
   uint32_t number() const { return bits_ & kNumberMax; }
   uint32_t size() const { return size_; }

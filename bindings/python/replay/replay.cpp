@@ -152,32 +152,32 @@ class Replay {
     for (; step < end; ++step) {
       const uint64_t size = high | step->size();
       high = 0;
-      switch (step->what()) {
-        case What::kAlloc:
+      switch (step->type()) {
+        case StepType::kAlloc:
           allocate(slots_[step->number()], size, step->kind(), false);
           break;
-        case What::kZeroed:
+        case StepType::kZeroed:
           allocate(slots_[step->number()], size, step->kind(), true);
           break;
-        case What::kFree:
+        case StepType::kFree:
           release(slots_[step->number()]);
           break;
-        case What::kRealloc:
+        case StepType::kRealloc:
           resize(slots_[step->number()], size);
           break;
-        case What::kHint:
+        case StepType::kHint:
           target_.hint(step->number(), size);
           break;
-        case What::kHeap:
+        case StepType::kHeap:
           target_.enter(step->number());
           break;
-        case What::kEndHeap:
+        case StepType::kEndHeap:
           target_.leave(step->number());
           break;
-        case What::kTime:
+        case StepType::kTime:
           pass(size, step);
           break;
-        case What::kHigh:
+        case StepType::kHigh:
           high = uint64_t{step->size()} << 32;
           break;
       }

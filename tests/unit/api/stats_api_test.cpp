@@ -147,6 +147,7 @@ TEST_F(Stats, FieldsAreListedOnceInOrder) {
     EXPECT_GT(strlen(info.description), 5u);
     EXPECT_THAT(info.unit,
                 testing::AnyOf(testing::StrEq("bytes"), testing::StrEq("count"), testing::StrEq("ns")));
+    EXPECT_THAT(info.type, testing::AnyOf(testing::StrEq("gauge"), testing::StrEq("counter")));
   }
   EXPECT_EQ(count * sizeof(uint64_t), offsetof(ace_stats, phase_entries));
   EXPECT_EQ(ace_stats_field(count + 100, &info), -1);

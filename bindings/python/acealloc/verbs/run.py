@@ -10,14 +10,14 @@ import tempfile
 import time
 from typing import Any, Dict, List, Optional
 
-from .. import Option, decisions, option_set, options, preload, program, report, supervise
+from .. import Option, decisions, option_set, options, preload, process_report, program, supervise
 from ..console import print_error, warning
 from ..errors import Failure
 from ..render_report import run_report
 from ..tables import require_ours, require_place
 
 # Files that a second run adds to.
-APPENDED = {"report": ("report of ACE", report.is_report), "log": ("decision log", decisions.is_log)}
+APPENDED = {"report": ("report of ACE", process_report.is_report), "log": ("decision log", decisions.is_log)}
 USAGE = "ace run [--OPTION VALUE ...] [--malloc] [--report] [--] COMMAND ..."
 LUAJIT_AT_A_LIMIT = "LuaJIT may crash where compiled code is refused memory: jit.off() avoids it (docs/lua.md)"
 
@@ -164,7 +164,7 @@ def run_and_report(path: str, command: List[str], environment: Dict[str, str], l
     if problem:
         print_error(warning(problem + ": what was reported is not shown"))
     else:
-        print_error(run_report(command, outcome, report.read(lines, offset)))
+        print_error(run_report(command, outcome, process_report.read(lines, offset)))
     return status
 
 

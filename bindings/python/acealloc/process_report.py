@@ -111,7 +111,7 @@ def _parsed(line: bytes) -> Optional[Dict[str, Any]]:
         command = entry.get("command", [])
         is_ours = isinstance(entry["host"], str) and isinstance(command, list) and _are(str, command)
     else:
-        numbers = (entry.get(name, 0) for name, _, _ in stats_fields())
+        numbers = (entry.get(name, 0) for name, *_ in stats_fields())
         phases, kinds = entry.get("phases", {}), entry.get("kinds", [])
         is_ours = (
             isinstance(entry.get("name"), str)

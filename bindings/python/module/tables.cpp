@@ -1,4 +1,4 @@
-#include "numbers.h"
+#include "tables.h"
 
 #include <cstring>
 
@@ -45,7 +45,7 @@ py::list stats_fields() {
   py::list rows;
   ace_field_info field;
   for (unsigned i = 0; ace_stats_field(i, &field) == 0; ++i)
-    rows.append(py::make_tuple(field.name, field.unit, field.description));
+    rows.append(py::make_tuple(field.name, field.type, field.unit, field.description));
   return rows;
 }
 
@@ -98,7 +98,9 @@ void bind_tables(py::module_ &module) {
   module.def("option_set", option_set, py::arg("name").none(false), py::arg("value").none(false),
              "Sets an option of this module's heaps, from then on; `hardened`, of those made later.\n"
              "ValueError for an unknown option or value; it names what there is.");
-  module.def("stats_fields", stats_fields, "(name, unit, description) of each field of the statistics.");
+  module.def("stats_fields", stats_fields,
+             "(name, type, unit, description) of each field of the statistics; type: gauge, or counter, which "
+             "only grows.");
   module.def("phases", phases, "The names of a runtime's phases.");
 }
 
