@@ -6,6 +6,7 @@
 #include "api/thread_heap.h"
 #include "control/container.h"
 #include "control/decision_log.h"
+#include "control/first_thread.h"
 #include "control/playbook.h"
 #include "control/worker.h"
 #include "heap/address_map.h"
@@ -83,7 +84,10 @@ void watch_forks() {
 namespace {
 // Handlers that are registered first run last before a fork, and first after it: a host's own find the locks
 // free.
-[[gnu::constructor(101)]] void watch_forks_from_the_start() { watch_forks(); }
+[[gnu::constructor(101)]] void watch_from_the_start() {
+  watch_forks();
+  watch_first_thread();  // which may leave all that follows to others
+}
 }  // namespace
 
 }  // namespace ace

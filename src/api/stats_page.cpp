@@ -13,7 +13,7 @@
 #include "api/stats_api.h"
 #include "base/say.h"
 #include "base/uncancelled.h"
-#include "control/worker.h"
+#include "control/first_thread.h"
 #include "heap/all_heaps.h"
 #include "os/futex.h"
 #include "os/os.h"
@@ -27,8 +27,8 @@ std::atomic<bool> g_page_waits{false};
 
 namespace {
 
-// A heap's line has some 1.4 KiB, most processes have a few heaps. What is reserved takes no memory.
-constexpr size_t kPageReserved = size_t{8} << 20, kPageFirst = size_t{16} << 10;
+// A heap's line has some 1.4 KiB, most processes have a few heaps.
+constexpr size_t kPageFirst = size_t{16} << 10;
 
 pthread_mutex_t g_page_lock = PTHREAD_MUTEX_INITIALIZER;  // guards the rest
 pthread_cond_t g_publisher_ended = PTHREAD_COND_INITIALIZER;
@@ -195,6 +195,30 @@ void make_page() {
   memcpy(g_page->magic, kPageMagic, sizeof kPageMagic);
 }
 
+void stop_publisher() {
+  if (!g_is_published || g_page_process != getpid()) return;
+  g_publisher_stops.store(true, std::memory_order_release);
+  g_page->bell.fetch_add(1, std::memory_order_release);
+  futex_wake(g_page->bell);
+  while (g_is_published) pthread_cond_wait(&g_publisher_ended, &g_page_lock);
+  g_publisher_stops.store(false, std::memory_order_relaxed);
+  os().await_thread_end(Thread::kPublisher);
+}
+
+// For good.
+void remove_page() {
+  if (g_page != nullptr && g_page_process == getpid()) unlink(g_page_path);
+  g_page_refused = true;
+}
+
+void end_page() {
+  const Uncancelled whole;
+  pthread_mutex_lock(&g_page_lock);
+  stop_publisher();
+  remove_page();
+  pthread_mutex_unlock(&g_page_lock);
+}
+
 // The parent's page stays the parent's.
 void leave_page() {
   if (g_page != nullptr) os().unmap(g_page, kPageReserved);
@@ -206,12 +230,13 @@ void leave_page() {
 
 void serve_page() {
   g_page_waits.store(false, std::memory_order_relaxed);
-  if (!options().stats_page || g_worker_barred.load(std::memory_order_relaxed)) return;
+  if (!options().stats_page || g_threads_barred.load(std::memory_order_relaxed)) return;
   const int error = errno;
   pthread_mutex_lock(&g_page_lock);
   if (g_page_process != getpid()) leave_page();  // also the child of a raw clone, which runs no fork handlers
   if (g_page == nullptr && !g_page_refused) make_page();
   if (g_page != nullptr && !g_is_published && !g_page_refused && g_page_forks == 0) {
+    end_with_first_thread(Thread::kPublisher, end_page);
     g_is_published = os().start_thread(Thread::kPublisher, publish_when_asked);
     if (!g_is_published) say_why_not("a thread", "the system gives none");
   }
@@ -225,13 +250,7 @@ void pause_page() {
   const Uncancelled whole;
   pthread_mutex_lock(&g_page_lock);
   ++g_page_forks;
-  if (!g_is_published || g_page_process != getpid()) return;
-  g_publisher_stops.store(true, std::memory_order_release);
-  g_page->bell.fetch_add(1, std::memory_order_release);
-  futex_wake(g_page->bell);
-  while (g_is_published) pthread_cond_wait(&g_publisher_ended, &g_page_lock);
-  g_publisher_stops.store(false, std::memory_order_relaxed);
-  os().await_thread_end(Thread::kPublisher);
+  stop_publisher();
 }
 
 void resume_page() {
@@ -251,8 +270,7 @@ void forget_page() {
 namespace {
 [[gnu::destructor]] void remove_page_at_exit() {
   pthread_mutex_lock(&g_page_lock);
-  if (g_page != nullptr && g_page_process == getpid()) unlink(g_page_path);
-  g_page_refused = true;
+  remove_page();
   pthread_mutex_unlock(&g_page_lock);
 }
 }  // namespace

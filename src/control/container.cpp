@@ -19,8 +19,19 @@ constexpr uint64_t kLookEvery = 1'000'000'000;
 constexpr uint64_t kNearShare = 10;        // of the limit
 constexpr unsigned kPressurePercent = 10;  // of the last 10 s
 
+// What a version of the kernel's groups calls its files. Use counts against the least of the limits.
+struct FileNames {
+  const char *mount, *use, *limits[2];
+};
+constexpr FileNames kVersion1{
+    "/sys/fs/cgroup/memory", "memory.usage_in_bytes", {"memory.limit_in_bytes", nullptr}};
+constexpr FileNames kVersion2{"/sys/fs/cgroup", "memory.current", {"memory.max", "memory.high"}};
+
 struct Files {
-  char use[512], limit[512], parts[512], pressure[512];  // "" where there is none
+  const FileNames *names;  // nullptr: the process is in no group
+  char group[400];         // its folder; those that it lies in are groups as well, up to the mount
+  size_t mount_length;
+  char pressure[512];  // "" where there is none
 };
 
 Lock g_container_lock;  // guards the files
@@ -37,18 +48,27 @@ bool read_text(const char *path, char *text, size_t size) {
 
 bool exists(const char *path) { return access(path, R_OK) == 0; }
 
-// Sets the paths of a group whose folder is `mount` and `group`, or, inside a container that sees its own group
-// as the root, `mount` alone. False where neither holds them.
-bool find_in(Files &files, const char *mount, const char *group, const char *use, const char *limit) {
+// False where the group's file is not there or says "max".
+bool read_bytes(const char *group, const char *name, uint64_t *number) {
+  char path[512], text[64];
+  snprintf(path, sizeof path, "%s/%s", group, name);
+  if (!read_text(path, text, sizeof text) || text[0] < '0' || text[0] > '9') return false;
+  *number = strtoull(text, nullptr, 10);
+  return true;
+}
+
+// The group's folder is the mount and `group`, or, inside a container that sees its own group as the root, the
+// mount alone. False where neither holds the files.
+bool find_in(Files &files, const FileNames &names, const char *group) {
   for (const char *at : {group, ""}) {
-    char folder[400];
-    if (snprintf(folder, sizeof folder, "%s%s%s", g_root, mount, at) >= static_cast<int>(sizeof folder))
+    files.mount_length = strlen(g_root) + strlen(names.mount);
+    if (snprintf(files.group, sizeof files.group, "%s%s%s", g_root, names.mount, at) >=
+        static_cast<int>(sizeof files.group))
       continue;
-    snprintf(files.use, sizeof files.use, "%s/%s", folder, use);
-    snprintf(files.limit, sizeof files.limit, "%s/%s", folder, limit);
-    snprintf(files.parts, sizeof files.parts, "%s/memory.stat", folder);
-    snprintf(files.pressure, sizeof files.pressure, "%s/memory.pressure", folder);
-    if (exists(files.use) && exists(files.limit)) return true;
+    snprintf(files.pressure, sizeof files.pressure, "%s/memory.pressure", files.group);
+    files.names = &names;
+    uint64_t use;
+    if (read_bytes(files.group, names.use, &use)) return true;
   }
   files = {};
   return false;
@@ -61,11 +81,8 @@ bool find_group(Files &files, char *line) {
   if (path == nullptr) return false;
   *path++ = '\0';
   if (strcmp(path, "/") == 0) path = path + 1;
-  if (strcmp(controllers, ":") == 0)
-    return find_in(files, "/sys/fs/cgroup", path, "memory.current", "memory.max");
-  if (strstr(controllers, "memory") != nullptr)
-    return find_in(files, "/sys/fs/cgroup/memory", path, "memory.usage_in_bytes", "memory.limit_in_bytes");
-  return false;
+  if (strcmp(controllers, ":") == 0) return find_in(files, kVersion2, path);
+  return strstr(controllers, "memory") != nullptr && find_in(files, kVersion1, path);
 }
 
 void find(Files &files) {
@@ -83,22 +100,37 @@ void find(Files &files) {
 }
 
 // Pages of files that were not used lately: they count as the group's, and make room for anything.
-uint64_t droppable(const Files &files) {
-  char text[8192];
-  if (!read_text(files.parts, text, sizeof text)) return 0;
+uint64_t droppable(const char *group) {
+  char path[512], text[8192];
+  snprintf(path, sizeof path, "%s/memory.stat", group);
+  if (!read_text(path, text, sizeof text)) return 0;
   for (const char *name : {"\ntotal_inactive_file ", "\ninactive_file "}) {
     if (const char *at = strstr(text, name)) return strtoull(at + strlen(name), nullptr, 10);
   }
   return 0;
 }
 
-bool is_near_limit(const Files &files) {
-  char use[64], limit[64];
-  if (!read_text(files.use, use, sizeof use) || !read_text(files.limit, limit, sizeof limit)) return false;
-  if (limit[0] < '0' || limit[0] > '9') return false;  // "max"
-  const uint64_t most = strtoull(limit, nullptr, 10), near = most - most / kNearShare;
-  const uint64_t now = strtoull(use, nullptr, 10);
-  return now >= near && now - std::min(now, droppable(files)) >= near;
+bool is_near_limit(const char *group, const FileNames &names) {
+  uint64_t most = UINT64_MAX, use;
+  for (const char *name : names.limits) {
+    uint64_t limit;
+    if (name != nullptr && read_bytes(group, name, &limit)) most = std::min(most, limit);
+  }
+  const uint64_t near = most - most / kNearShare;
+  if (most == UINT64_MAX || !read_bytes(group, names.use, &use)) return false;
+  return use >= near && use - std::min(use, droppable(group)) >= near;
+}
+
+// A group's limit is also one for the groups in it.
+bool is_any_near_limit(Files &files) {
+  if (files.names == nullptr) return false;
+  for (char *end = files.group + strlen(files.group);;) {
+    *end = '\0';
+    if (is_near_limit(files.group, *files.names)) return true;
+    do {
+      if (end <= files.group + files.mount_length) return false;
+    } while (*--end != '/');
+  }
 }
 
 // "some avg10=12.34 avg60=..."
@@ -123,7 +155,7 @@ bool is_memory_short(uint64_t now) {
     g_is_found = true;
     files = g_files;
   }
-  const bool is_short = is_near_limit(files) || is_under_pressure(files);
+  const bool is_short = is_any_near_limit(files) || is_under_pressure(files);
   g_is_short.store(is_short, std::memory_order_relaxed);
   return is_short;
 }

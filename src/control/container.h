@@ -4,9 +4,9 @@
 
 namespace ace {
 
-// True where the container's use, but for file pages that it could drop, is within a tenth of its limit, or
-// tasks have lately waited for memory for a tenth of the time. Looks at most once a second, some system calls
-// then. False where the system does not say. Any thread.
+// True where the container's use, but for file pages that it could drop, is within a tenth of its limit, or of
+// one of a group that it lies in, or tasks have lately waited for memory for a tenth of the time. Looks at most
+// once a second, some system calls then. False where the system does not say. Any thread.
 bool is_memory_short(uint64_t now);
 
 // Around fork.

@@ -104,6 +104,14 @@ Controller *controller_of(Heap &heap) {
   return controller;
 }
 
+// What the last trim could not give back, as live blocks share its pages. Where fewer live now, so much less is
+// taken for stuck.
+uint64_t still_stuck(const Heap &heap, uint64_t live) {
+  const uint64_t stuck = heap.stuck_bytes.load(std::memory_order_relaxed);
+  const uint64_t then = heap.stuck_live.load(std::memory_order_relaxed);
+  return live < then ? scaled(stuck, live, then) : stuck;
+}
+
 void note_decision(Decisions &decisions, const Decision &decision) {
   decisions.recent[decisions.count++ % kRecentDecisions] = decision;
 }
@@ -125,7 +133,7 @@ bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, Loop
   if (heap.controller == nullptr && resident < kLearnFrom) return false;
   Controller *controller = controller_of(heap);
   if (controller == nullptr) return false;
-  const uint64_t more = live + heap.stuck_bytes.load(std::memory_order_relaxed);
+  const uint64_t more = live + still_stuck(heap, live);
   LoopView view{};
   view.now = now;
   view.occasion = occasion;

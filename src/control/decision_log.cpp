@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -39,6 +38,13 @@ void begin_anew(const char *path) {
   strncpy(g_path, path, sizeof g_path - 1);
 }
 
+void add_prices(TextBuffer &line, const Prices &prices) {
+  using Number = unsigned long long;
+  line.add(",\"release_ns\":%llu,\"refault_ns\":%llu,\"byte_seconds\":%llu,\"whole_ns\":%llu",
+           Number{prices.release_ns}, Number{prices.refault_ns}, Number{prices.byte_seconds},
+           Number{prices.whole_ns});
+}
+
 // False where nothing can be written. Loops from `first_id` on begin in this process.
 bool open_log(const char *path, unsigned first_id) {
   if (strcmp(g_path, path) != 0) begin_anew(path);
@@ -47,10 +53,11 @@ bool open_log(const char *path, unsigned first_id) {
   const int process = getpid();
   if (g_process == process) return true;
   g_process = process;
-  char line[128];
-  const int length = snprintf(line, sizeof line, "{\"ace_log\":2,\"pid\":%d,\"page\":%zu,\"first_id\":%u}\n",
-                              process, os().page_size, first_id);
-  if (g_file.write(line, static_cast<size_t>(length))) return true;
+  TextBuffer line(g_line, sizeof g_line);
+  line.add("{\"ace_log\":2,\"pid\":%d,\"page\":%zu,\"first_id\":%u", process, os().page_size, first_id);
+  add_prices(line, prices());  // for loops that have begun earlier
+  line.add("}\n");
+  if (g_file.write(g_line, line.length())) return true;
   return fail(path), false;
 }
 
@@ -60,15 +67,13 @@ void log_start(const LoopName &loop, const char *playbook) {
   char path[kOptionTextMax];
   if (!copy_file_option("log", path)) return;
   const KeptErrno kept;
-  using Number = unsigned long long;
   Locked locked(g_log_lock);
   if (!open_log(path, loop.id)) return;
   TextBuffer line(g_line, sizeof g_line);
   line.add("{\"pid\":%d,\"id\":%u,\"heap\":", g_process, loop.id);
   line.add_json_string(loop.heap);
-  line.add(",\"release_ns\":%llu,\"refault_ns\":%llu,\"byte_seconds\":%llu,\"whole_ns\":%llu,\"playbook\":",
-           Number{loop.prices.release_ns}, Number{loop.prices.refault_ns}, Number{loop.prices.byte_seconds},
-           Number{loop.prices.whole_ns});
+  add_prices(line, loop.prices);
+  line.add(",\"playbook\":");
   line.add_json_string(playbook);
   line.add("}\n");
   if (line.fits() && !g_file.write(g_line, line.length())) fail(path);

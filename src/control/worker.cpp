@@ -19,8 +19,6 @@
 
 namespace ace {
 
-std::atomic<bool> g_worker_barred{false};
-
 namespace {
 
 // Guards what Heap says is under it, and the earliest of all due times.
@@ -53,6 +51,7 @@ struct Round {
   uint64_t now;
   uint64_t until;     // no more is begun from then on; UINT64_MAX: all is done
   uint64_t earliest;  // of the trims that are not yet due, or left
+  unsigned heaps;     // that were looked at
 };
 
 bool has_time(const Round &round) { return round.until == UINT64_MAX || os().now() < round.until; }
@@ -74,8 +73,10 @@ bool purge_until(Heap &heap, size_t budget, uint64_t until) {
 // Looks at one heap; its trim is decided under the lock and done outside it.
 void trim_if_due(Heap &heap, void *context) {
   auto &round = *static_cast<Round *>(context);
+  ++round.heaps;
   TrimDecision decision{TrimAction::kNothing, 0, 0, false};
   pthread_mutex_lock(&g_worker_lock);
+  if (options().mode == Mode::kOff) heap.trim_due = 0;
   if (heap.trim_due != 0 && heap.trim_due <= round.now && has_time(round) && !g_stopping) {
     const uint64_t taken = heap.counters.taken_bytes.get();
     DeferredView view{round.now,
@@ -104,20 +105,41 @@ void trim_if_due(Heap &heap, void *context) {
   pthread_mutex_unlock(&g_worker_lock);
 }
 
+// Does what is due. How many heaps were looked at.
+unsigned run_round(uint64_t begin, uint64_t until) {
+  pthread_mutex_lock(&g_worker_lock);
+  g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
+  const uint64_t released_due = g_released_due;
+  pthread_mutex_unlock(&g_worker_lock);
+  Round round{begin, until, UINT64_MAX, 0};
+  while (begin >= released_due && has_time(round) && purge_released()) continue;
+  if (has_released()) round.earliest = std::max(begin, released_due);
+  visit_heaps(trim_if_due, &round);
+  pthread_mutex_lock(&g_worker_lock);
+  if (round.earliest < g_earliest) {
+    g_earliest = round.earliest;
+    if (g_running) pthread_cond_signal(&g_changed);  // it may have gone to sleep meanwhile
+  }
+  pthread_mutex_unlock(&g_worker_lock);
+  return round.heaps;
+}
+
 void work() {
   pthread_mutex_lock(&g_worker_lock);
-  while (!g_stopping) {
-    pthread_mutex_unlock(&g_worker_lock);
-    const uint64_t rest = run_due_trims(UINT64_MAX);
-    pthread_mutex_lock(&g_worker_lock);
-    uint64_t until = rest == UINT64_MAX ? UINT64_MAX : os().now() + rest;
-    until = std::min(until, g_earliest);
-    if (g_stopping) break;
+  uint64_t rested = 0;
+  // With option tick all of it is the host's from now on.
+  while (!g_stopping && options().worker != WorkerOption::kTick) {
+    const uint64_t now = os().now(), until = std::max(g_earliest, rested);
     if (until == UINT64_MAX) {
       pthread_cond_wait(&g_changed, &g_worker_lock);
-    } else if (until > os().now()) {
+    } else if (until > now) {
       timespec at{static_cast<time_t>(until / 1'000'000'000), static_cast<long>(until % 1'000'000'000)};
       pthread_cond_timedwait(&g_changed, &g_worker_lock, &at);
+    } else {
+      pthread_mutex_unlock(&g_worker_lock);
+      const unsigned heaps = run_round(now, UINT64_MAX);
+      pthread_mutex_lock(&g_worker_lock);
+      rested = os().now() + heaps * kRestPerHeapNs;
     }
   }
   g_running = g_stopping = false;
@@ -135,41 +157,30 @@ void stop() {
   while (g_stopping) pthread_cond_wait(&g_changed, &g_worker_lock);
 }
 
-// A process whose first thread has ended by pthread_exit, as CPython's may where interpreters are left, ends
-// with its last thread, and would live for the worker's sake. So it has none from then on.
-pthread_key_t g_first_thread_key;
-pthread_once_t g_made_first_thread_key = PTHREAD_ONCE_INIT;
-bool g_has_first_thread_key;
-
-void end_with_first_thread(void *) {
-  pthread_mutex_lock(&g_worker_lock);
-  g_worker_barred.store(true, std::memory_order_relaxed);
-  stop();
-  pthread_mutex_unlock(&g_worker_lock);
-}
-
-void watch_first_thread() {
-  thread_local bool is_known;
-  if (std::exchange(is_known, true) || gettid() != getpid()) return;
-  pthread_once(&g_made_first_thread_key, [] {
-    g_has_first_thread_key = pthread_key_create(&g_first_thread_key, end_with_first_thread) == 0;
-  });
-  if (g_has_first_thread_key) pthread_setspecific(g_first_thread_key, &g_first_thread_key);
-}
-
-// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
-void start() {
-  watch_first_thread();
-  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_worker_barred) return;
-  g_running = os().start_thread(Thread::kWorker, work);
-  g_worker_process = getpid();
-}
-
 void trim_if_pending(Heap &heap, void *) {
   pthread_mutex_lock(&g_worker_lock);
   const bool pending = std::exchange(heap.trim_due, 0) != 0;
   pthread_mutex_unlock(&g_worker_lock);
   if (pending) purge_pages(heap, SIZE_MAX);
+}
+
+// The worker ends. What was to go back later goes back now, since nobody may come any more.
+void finish_worker() {
+  pthread_mutex_lock(&g_worker_lock);
+  stop();
+  const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
+  pthread_mutex_unlock(&g_worker_lock);
+  os().await_thread_end(Thread::kWorker);
+  while (purge_released()) continue;
+  if (pending) visit_heaps(trim_if_pending, nullptr);
+}
+
+// The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
+void start() {
+  end_with_first_thread(Thread::kWorker, finish_worker);
+  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_threads_barred) return;
+  g_running = os().start_thread(Thread::kWorker, work);
+  g_worker_process = getpid();
 }
 
 }  // namespace
@@ -215,20 +226,12 @@ void cancel_trim(Heap &heap) {
 }
 
 uint64_t run_due_trims(uint64_t budget) {
-  pthread_mutex_lock(&g_worker_lock);
-  g_earliest = UINT64_MAX;  // asked anew: a trim that is scheduled meanwhile lowers it
-  const uint64_t released_due = g_released_due;
-  pthread_mutex_unlock(&g_worker_lock);
   const uint64_t begin = os().now();
-  Round round{begin, budget < UINT64_MAX - begin ? begin + budget : UINT64_MAX, UINT64_MAX};
-  while (begin >= released_due && has_time(round) && purge_released()) continue;
-  if (has_released()) round.earliest = std::max(begin, released_due);
-  visit_heaps(trim_if_due, &round);
+  run_round(begin, budget < UINT64_MAX - begin ? begin + budget : UINT64_MAX);
   pthread_mutex_lock(&g_worker_lock);
-  g_earliest = std::min(g_earliest, round.earliest);
-  uint64_t earliest = g_earliest;
+  const uint64_t earliest = g_earliest;
   pthread_mutex_unlock(&g_worker_lock);
-  uint64_t now = os().now();
+  const uint64_t now = os().now();
   return earliest == UINT64_MAX ? UINT64_MAX : earliest > now ? earliest - now : 0;
 }
 
@@ -241,12 +244,8 @@ void stop_worker() {
 void pause_worker() {
   pthread_mutex_lock(&g_worker_lock);
   ++g_forks;
-  stop();
-  const bool pending = std::exchange(g_earliest, UINT64_MAX) != UINT64_MAX;
   pthread_mutex_unlock(&g_worker_lock);
-  os().await_thread_end(Thread::kWorker);
-  while (purge_released()) continue;
-  if (pending) visit_heaps(trim_if_pending, nullptr);
+  finish_worker();
 }
 
 void lock_worker() {
@@ -262,7 +261,7 @@ void resume_worker() {
 }
 
 void forget_worker() {
-  if (!g_forked_by_first) g_worker_barred = true;
+  if (!g_forked_by_first) g_threads_barred = true;
   g_running = g_stopping = false;
   g_forks = 0;
   g_made_condition = PTHREAD_ONCE_INIT;

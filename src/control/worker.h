@@ -1,23 +1,23 @@
 // Deferred trims: done by a background thread that sleeps until the earliest is due and is never woken
 // otherwise, or by the host's own ace_tick.
 #pragma once
-#include <atomic>
-
+#include "control/first_thread.h"
 #include "heap/heap.h"
 #include "wire/options.h"
 
 namespace ace {
 
-// In the child of a fork by another thread than the first no worker is started, nor in its own children: the
-// process ends when that thread returns, and a worker would keep it.
-extern std::atomic<bool> g_worker_barred;
-
 // Can memory of this heap go back later?
 inline bool may_defer(const Heap &heap) {
   const WorkerOption worker = options().worker;
   if (worker == WorkerOption::kOff || (heap.flags & ACE_HEAP_NO_WORKER) != 0) return false;
-  return worker == WorkerOption::kTick || !g_worker_barred.load(std::memory_order_relaxed);
+  return worker == WorkerOption::kTick || !g_threads_barred.load(std::memory_order_relaxed);
 }
+
+// Where there are thousands of heaps, of which each is due at another moment, a look at all of them for each
+// would take a core: the worker rests so long for each that it has looked at, some ten times as long as the
+// look took.
+inline constexpr uint64_t kRestPerHeapNs = 2'000;
 
 // Asks for a trim of the heap at `due`; one that was asked for before stays as it was. `delay`: as was
 // learned, so long nothing must have been needed by then, or it waits for more; 0: the fixed rules say when.

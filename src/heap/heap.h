@@ -181,7 +181,8 @@ struct Heap {
   // ---- any thread
   Counters counters;
   std::atomic<size_t> limit;
-  std::atomic<uint64_t> stuck_bytes;  // resident beyond what lives after the last trim: pages that blocks share
+  // Resident beyond what lives after the last trim, in pages that blocks share, and the bytes of these.
+  std::atomic<uint64_t> stuck_bytes, stuck_live;
   RemoteQueue remote;
   Lock roster_lock;
   // Under the lock of control/worker.cpp: when the deferred trim is due (0: none) and was asked for, and

@@ -201,6 +201,7 @@ size_t look_for_pages(Heap &heap, size_t budget) {
 void note_stuck(Heap &heap) {
   const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
   heap.stuck_bytes.store(resident > live ? resident - live : 0, std::memory_order_relaxed);
+  heap.stuck_live.store(live, std::memory_order_relaxed);
 }
 
 }  // namespace

@@ -119,7 +119,7 @@ struct OwnThread {
   void (*run)();
   std::atomic<pid_t> id{0};
 };
-OwnThread g_threads[] = {{"ace-worker", nullptr}, {"ace-publisher", nullptr}};
+OwnThread g_threads[kThreads] = {{"ace-worker", nullptr}, {"ace-publisher", nullptr}};
 
 bool start_thread(Thread thread, void (*run)()) {
   const KeptErrno kept;

@@ -8,6 +8,7 @@ namespace ace {
 
 // The threads of the library's own, by what they are for.
 enum class Thread : unsigned { kWorker, kPublisher };
+inline constexpr unsigned kThreads = 2;
 
 struct OsTable {
   // Fresh zeroed memory of `size` bytes at an address divisible by `alignment` (both multiples of the page

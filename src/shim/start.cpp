@@ -45,7 +45,7 @@ void set_up() {
   g_is_set_up.store(true, std::memory_order_relaxed);
   // No thread of ours in other people's programs: a process that calls unshare or setns must have one alone,
   // one that is locked into seccomp may start none, and few know that they have become more.
-  g_worker_barred.store(true, std::memory_order_relaxed);
+  g_threads_barred.store(true, std::memory_order_relaxed);
   watch_all_forks();
   g_stream = trace::open_stream("malloc", nullptr, true);
   if (g_stream != nullptr) withhold_thread_heaps();

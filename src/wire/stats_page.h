@@ -24,6 +24,9 @@ inline constexpr char kPageName[] = "ace-stats.%lu.%d.%llu";
 inline constexpr char kPageMagic[8] = {'A', 'C', 'E', 's', 't', 'a', 't', 's'};
 inline constexpr uint32_t kPageVersion = 1;
 
+// What it may grow to takes no memory before.
+inline constexpr size_t kPageReserved = size_t{8} << 20;
+
 struct StatsPage {
   char magic[8];
   uint32_t version;

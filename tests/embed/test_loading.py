@@ -36,6 +36,23 @@ def run(*command):
     return process.stdout
 
 
+@pytest.mark.parametrize("page", ["off", "on"])
+@pytest.mark.parametrize("who", [[], ["other"]])
+def test_the_first_thread_ends(tmp_path, who, page):
+    """The process ends with its last thread, and what was to go back later has gone back before."""
+    program, source = tmp_path / "first_thread", pathlib.Path(__file__).with_name("first_thread.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-I", REPOSITORY / "include", "-o", program, source, LIBRARY,
+                    "-Wl,-rpath," + str(LIBRARY.parent), "-pthread"], check=True)  # fmt: skip
+    environment = dict(os.environ, ACE_MODE="static", ACE_IDLE_DELAY="1000s", ACE_STATS_PAGE=page)
+    with subprocess.Popen([program, *who], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0 and int(said) < 2 << 20
+    assert not [name for name in os.listdir("/dev/shm") if name.split(".")[2:3] == [str(process.pid)]]
+
+
 def test_two_copies_in_one_process(loading, tmp_path):
     copy = tmp_path / "libace-copy.so"
     shutil.copy(LIBRARY, copy)

@@ -297,7 +297,8 @@ def test_a_cancelled_thread_forks_and_closes(run, tmp_path):
     assert run([program]).returncode == 0
 
 
-def test_a_main_thread_that_ends_alone(run, tmp_path):
+@pytest.mark.parametrize("page", ["off", "on"])
+def test_a_main_thread_that_ends_alone(run, tmp_path, page):
     """With the last of the program's threads the process ends, whatever ACE's own do."""
     source, program = tmp_path / "ends.c", tmp_path / "ends"
     source.write_text(
@@ -315,4 +316,4 @@ def test_a_main_thread_that_ends_alone(run, tmp_path):
         """
     )
     subprocess.run(["cc", "-O1", source, "-o", program, *flags_of("lua5.4"), "-lpthread"], check=True)
-    assert run([program]).returncode == 0
+    assert run([program], env={"ACE_STATS_PAGE": page}).returncode == 0

@@ -218,6 +218,27 @@ os.wait()
     assert explained.returncode == 0 and "before a fork" in explained.stdout
 
 
+def test_a_log_that_begins_after_its_loops(run, tmp_path):
+    """As where option log is set in a program that runs already."""
+    header, *lines = (run / "log").read_text().splitlines(keepends=True)
+    steps = [line for line in lines if '"playbook"' not in line]
+    (tmp_path / "log").write_text(json.dumps(dict(json.loads(header), first_id=1000)) + "\n" + "".join(steps))
+    log = decisions.read(tmp_path / "log")
+    assert not log.damaged and sum(len(heap.steps) for heap in log.heaps) == len(steps)
+    assert not any(heap.whole for heap in log.heaps)
+    explained = ace("explain", str(tmp_path / "log"))
+    assert explained.returncode == 0 and 'Heap "python' in explained.stdout and "before the log" in explained.stdout
+
+
+def test_a_heap_of_any_name_is_explained(run, tmp_path):
+    text = (run / "log").read_text().replace('"heap":"', '"heap":"\\udcff')
+    (tmp_path / "log").write_text(text)
+    log = decisions.read(tmp_path / "log")
+    assert not log.damaged and log.heaps and all(heap.differs is None for heap in log.heaps)
+    explained = subprocess.run([*ACE, "explain", str(tmp_path / "log")], capture_output=True)
+    assert explained.returncode == 0 and b'Heap "\xffpython' in explained.stdout
+
+
 def test_two_runs_in_one_log_are_two(run, tmp_path):
     (tmp_path / "log").write_text((run / "log").read_text() * 2)
     heaps = decisions.read(tmp_path / "log").heaps

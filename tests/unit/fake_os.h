@@ -94,9 +94,9 @@ class FakeOs {
   void live() { state().is_live = true; }
 
   // The next such call waits, wherever it is made, until let_go.
-  void hold(OsCall call) { state().held_call = static_cast<int>(call); }
-  bool is_held() const { return state().is_held; }
-  void let_go() { state().is_held = false; }
+  void hold(OsCall call) { state().holds[static_cast<unsigned>(call)] = Hold::kNext; }
+  bool is_held(OsCall call) const { return state().holds[static_cast<unsigned>(call)] == Hold::kHeld; }
+  void let_go(OsCall call) { state().holds[static_cast<unsigned>(call)] = Hold::kNone; }
 
   // How long each call that gives pages back takes from now on.
   void slow_purges(uint64_t ns) { state().purge_ns = ns; }
@@ -120,6 +120,7 @@ class FakeOs {
       return *this;
     }
   };
+  enum class Hold { kNone, kNext, kHeld };
   struct State {
     std::atomic<uint64_t> now{0}, purge_ns{0};
     std::atomic<uint64_t> all_calls{0}, one_fails{0}, random_seed{0}, injected{0};
@@ -128,15 +129,14 @@ class FakeOs {
     std::atomic<bool> is_live{false};
     Failure failures[kOsCalls];
     std::vector<Range> purged;
-    std::atomic<int> held_call{-1};
-    std::atomic<bool> is_held{false};
+    std::atomic<Hold> holds[kOsCalls];
     std::atomic<bool> has_huge_pages{false};
     std::atomic<int> huge_pages{0};
     State &operator=(const State &) {
       for (Failure &failure : failures) failure = Failure();
       purged.clear();
-      held_call = -1;
-      is_held = has_huge_pages = is_live = false;
+      for (auto &hold : holds) hold = Hold::kNone;
+      has_huge_pages = is_live = false;
       huge_pages = 0;
       purge_ns = all_calls = one_fails = random_seed = injected = 0;
       permille = 0;
@@ -155,9 +155,9 @@ class FakeOs {
   }
 
   static bool fails(OsCall call) {
-    if (int wanted = static_cast<int>(call); state().held_call.compare_exchange_strong(wanted, -1)) {
-      state().is_held = true;
-      while (state().is_held) usleep(1000);
+    std::atomic<Hold> &hold = state().holds[static_cast<unsigned>(call)];
+    if (Hold next = Hold::kNext; hold.compare_exchange_strong(next, Hold::kHeld)) {
+      while (hold == Hold::kHeld) usleep(1000);
     }
     Failure &failure = state().failures[static_cast<unsigned>(call)];
     const uint64_t n = ++failure.calls, of_all = ++state().all_calls;

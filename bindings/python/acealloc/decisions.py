@@ -37,7 +37,7 @@ class ContextSum:
 @dataclass
 class HeapLog:
     """One heap's lines. differs: the first line number at which a replay decided otherwise. warm: it began with a
-    playbook. whole: it is replayed; no loop is that began in another process, before a fork."""
+    playbook. whole: it is replayed; no loop is that began before the log, or in another process before a fork."""
 
     pid: int
     id: int
@@ -141,7 +141,7 @@ class _Reader:
 
     def start(self, record: Dict[str, Any]) -> None:
         _require(isinstance(record["pid"], int) and isinstance(record["id"], int) and isinstance(record["heap"], str))
-        prices = {name: record[name] for name in ("release_ns", "refault_ns", "byte_seconds", "whole_ns")}
+        prices = _prices(record)
         loop = Loop(**prices)
         heap = HeapLog(record["pid"], record["id"], record["heap"], prices)
         if record["playbook"]:
@@ -153,29 +153,32 @@ class _Reader:
     def step(self, number: int, line: str, record: Dict[str, Any]) -> None:
         key = record["pid"], record["id"]
         if key not in self.open:
-            self.inherit(key)
+            self.go_on(key, record["heap"])
         heap, loop = self.open[key]
         for part, names in _DECIDED.items():
             if part in record:
                 _require(isinstance(record[part]["context"], str))
                 _require(all(isinstance(record[part][name], int) for name in names))
                 heap.learner().delay(record[part]["chosen"])  # which fails where there is no such expert
-        again = loop.step(pid=key[0], id=key[1], heap=heap.name, defer=bool(record["defer"]),
+        any_bytes = heap.name.encode(errors="surrogateescape")
+        again = loop.step(pid=key[0], id=key[1], heap=any_bytes, defer=bool(record["defer"]),
                           short=bool(record["short"]), **{name: record[name] for name in _SEEN})  # fmt: skip
         if heap.whole and again != line and heap.differs is None:
             heap.differs = number
         heap.steps.append(record)
 
-    def inherit(self, key: Tuple[int, int]) -> None:
-        """A loop that a fork brought into this process: what it had learned by then is not in the log."""
-        if key[1] >= self.headers[key[0]]["first_id"]:
-            raise KeyError(key)
-        parent = next((heap for heap in reversed(self.heaps) if heap.id == key[1]), None)
-        if parent is None:
-            raise KeyError(key)
-        heap = HeapLog(*key, parent.name, parent.prices, whole=False)
-        self.open[key] = heap, Loop(**parent.prices)
+    def go_on(self, key: Tuple[int, int], name: str) -> None:
+        """A loop that was there before the log, or that a fork brought into this process: what it had learned by then
+        is not in the log."""
+        header = self.headers[key[0]]
+        _require(isinstance(key[1], int) and key[1] < header["first_id"] and isinstance(name, str))
+        heap = HeapLog(*key, name, _prices(header), whole=False)
+        self.open[key] = heap, Loop(**heap.prices)
         self.heaps.append(heap)
+
+
+def _prices(record: Dict[str, Any]) -> Dict[str, int]:
+    return {name: record[name] for name in ("release_ns", "refault_ns", "byte_seconds", "whole_ns")}
 
 
 def _require(holds: bool) -> None:

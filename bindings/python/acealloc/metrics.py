@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Sequence, Set, Tuple, Type, Union
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -41,12 +41,14 @@ class _Count:
 class HeapCollector:
     """Asks `watched()` for the processes each time, and gives their metrics. Heaps of one name in a process, such as
     many Lua states, are one: their numbers are added up, and ace_heaps says how many they are. A counter never falls
-    while its process lives: what a heap had counted when it was last seen stays in it."""
+    while its process lives: what a heap had counted when it was last seen stays in it. Of a process that has not
+    answered, or had no room for all heaps, it is not known which have ended."""
 
     def __init__(self, watched: Callable[[], Iterable[WatchedProcess]]) -> None:
         self._watched = watched
         self._lock = threading.Lock()  # a server of metrics answers from several threads
         self._births: Dict[str, int] = {}  # by pid
+        self._told_all: Set[str] = set()  # the processes that this time told of all their heaps
         self._counts: Dict[str, Dict[Labels, _Count]] = {}  # by metric
 
     def collect(self) -> List[Metric]:
@@ -56,6 +58,7 @@ class HeapCollector:
     def _metrics(self) -> Iterator[Metric]:
         processes = list(self._watched())
         self._forget_the_dead({str(process.pid): process.birth for process in processes})
+        self._told_all = {str(process.pid) for process in processes if not process.left_out}
         info = InfoMetricFamily("ace_process", "a process with heaps of ACE", labels=["pid", "host"])
         start = GaugeMetricFamily("ace_process_start_time", "when it began, in seconds since 1970",
                                   labels=["pid", "host"], unit="seconds")  # fmt: skip
@@ -96,8 +99,9 @@ class HeapCollector:
             counts.setdefault(key, _Count())
         for key, count in counts.items():
             value = values.get(key, 0)
-            count.ended += max(count.seen - value, 0)
-            count.seen = value
+            if value > count.seen or key[0] in self._told_all:
+                count.ended += max(count.seen - value, 0)
+                count.seen = value
         whole = {key: count.seen + count.ended for key, count in counts.items()}
         return _family(name, unit, description, labels, whole, CounterMetricFamily)
 

@@ -50,12 +50,12 @@ class Fork : public HeapTest {
   int child_during(OsCall call, const std::function<void()> &work, const std::function<bool()> &live) {
     fake.hold(call);
     std::thread worker(work);
-    while (!fake.is_held()) usleep(100);
+    while (!fake.is_held(call)) usleep(100);
     std::thread later([&] {
       usleep(100'000);
-      fake.let_go();
+      fake.let_go(call);
     });
-    const int status = child_of([&] { return !fake.is_held() && live(); });
+    const int status = child_of([&] { return !fake.is_held(call) && live(); });
     worker.join();
     later.join();
     return status;

@@ -53,6 +53,33 @@ TEST_F(Container, VersionTwo) {
   EXPECT_FALSE(is_short());
 }
 
+TEST_F(Container, ALimitOfAGroupAroundItCounts) {
+  write("/proc/self/cgroup", "0::/job/step/task\n");
+  write("/sys/fs/cgroup/job/step/task/memory.max", "max\n");
+  write("/sys/fs/cgroup/job/step/task/memory.current", "500\n");
+  write("/sys/fs/cgroup/job/step/memory.max", "2000\n");
+  write("/sys/fs/cgroup/job/step/memory.current", "900\n");
+  write("/sys/fs/cgroup/job/memory.max", "1000\n");
+  write("/sys/fs/cgroup/job/memory.current", "899\n");
+  EXPECT_FALSE(is_short());
+  write("/sys/fs/cgroup/job/memory.current", "950\n");
+  EXPECT_TRUE(is_short());
+  write("/sys/fs/cgroup/job/memory.stat", "anon 500\ninactive_file 400\n");
+  EXPECT_FALSE(is_short());
+}
+
+TEST_F(Container, SoDoesWhereItIsThrottled) {
+  write("/proc/self/cgroup", "0::/app\n");
+  write("/sys/fs/cgroup/app/memory.max", "2000\n");
+  write("/sys/fs/cgroup/app/memory.high", "1000\n");
+  write("/sys/fs/cgroup/app/memory.current", "899\n");
+  EXPECT_FALSE(is_short());
+  write("/sys/fs/cgroup/app/memory.current", "900\n");
+  EXPECT_TRUE(is_short());
+  write("/sys/fs/cgroup/app/memory.high", "max\n");
+  EXPECT_FALSE(is_short());
+}
+
 TEST_F(Container, VersionTwoInsideItsNamespace) {
   write("/proc/self/cgroup", "0::/../outside\n");
   write("/sys/fs/cgroup/memory.max", "1000\n");
@@ -64,6 +91,18 @@ TEST_F(Container, VersionOne) {
   write("/proc/self/cgroup", "5:cpu,cpuacct:/a\n4:memory:/docker/x\n");
   write("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "1000\n");
   write("/sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "950\n");
+  EXPECT_TRUE(is_short());
+}
+
+TEST_F(Container, ALimitOfAGroupAroundItCountsInVersionOne) {
+  write("/proc/self/cgroup", "4:memory:/docker/x\n");
+  for (const char *group : {"/docker/x", "/docker"}) {
+    const std::string folder = std::string("/sys/fs/cgroup/memory") + group;
+    write(folder + "/memory.limit_in_bytes", "9223372036854771712\n");
+    write(folder + "/memory.usage_in_bytes", "950\n");
+  }
+  EXPECT_FALSE(is_short());
+  write("/sys/fs/cgroup/memory/docker/memory.limit_in_bytes", "1000\n");
   EXPECT_TRUE(is_short());
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <sstream>
@@ -40,9 +41,11 @@ class Controlled : public HeapTest {
   }
   void swell() { blocks = fill(32 * kMiB / 64, 64); }
   // Next to nothing stays.
-  void shrink() {
+  void shrink() { shrink_to(100000); }
+  // One of so many stays.
+  void shrink_to(size_t share) {
     for (size_t i = 0; i < blocks.size(); ++i) {
-      if (i % 100000 == 0) {
+      if (i % share == 0) {
         kept.push_back(blocks[i]);
       } else {
         ace_heap_free(heap, blocks[i]);
@@ -148,14 +151,7 @@ TEST_F(Controlled, AProgramThatRestsIsGivenBackSoonAgain) {
 
 TEST_F(Controlled, PagesThatSurvivorsShareAreNotFree) {
   swell();
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    if (i % 64 == 0) {
-      kept.push_back(blocks[i]);  // one on each page
-    } else {
-      ace_heap_free(heap, blocks[i]);
-    }
-  }
-  blocks.clear();
+  shrink_to(64);  // one on each page
   collect();
   const uint64_t purges = stats().purges;
   for (int i = 0; i < 10; ++i) {
@@ -163,6 +159,20 @@ TEST_F(Controlled, PagesThatSurvivorsShareAreNotFree) {
     collect();
   }
   EXPECT_EQ(stats().purges, purges) << "looking again and again is of no use";
+}
+
+TEST_F(Controlled, WhatSurvivorsSharedIsFreeOnceTheyAreDead) {
+  make();  // without a worker, which would come later in any case
+  swell();
+  shrink_to(64);  // one on each page
+  collect();
+  advance(5);
+  std::vector<void *> last = std::exchange(kept, {});
+  for (size_t i = 0; i < last.size(); ++i) {
+    if (i % 512 != 0) ace_heap_free(heap, last[i]);  // one in each superslab stays
+  }
+  collect();
+  EXPECT_LT(stats().resident_bytes, 4 * kMiB);
 }
 
 TEST_F(Controlled, ObserveActsAsStatic) {
@@ -306,6 +316,16 @@ TEST_F(Files, TheLogHasALineForEachStep) {
     EXPECT_NE(all[i].find("\"opened\""), std::string::npos);
     EXPECT_EQ(all[i].find("\"closed\"") != std::string::npos, i > 2) << all[i];
   }
+}
+
+TEST_F(Files, ALogThatBeginsAfterALoopSaysItsPrices) {
+  learn(2);
+  OptionGuard option("log", (folder + "/log").c_str());
+  learn(2);
+  const std::string text = contents(folder + "/log");
+  EXPECT_LT(text.find("\"release_ns\":"), text.find('\n')) << text;
+  EXPECT_EQ(text.find("\"playbook\""), std::string::npos);
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
 }
 
 TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {

@@ -159,6 +159,17 @@ TEST_F(DeferredByTick, OptionWorkerOffNeverWaits) {
   EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
 }
 
+TEST_F(DeferredByTick, InModeOffWhatWasPutOffStays) {
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  const uint64_t before = resident();
+  OptionGuard off("mode", "off");
+  fake.advance(100 * kMillisecond);
+  EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
+  EXPECT_EQ(resident(), before);
+}
+
 TEST_F(DeferredByTick, ATickKeepsToItsBudget) {
   auto blocks = swell();
   shrink(blocks);
@@ -350,6 +361,63 @@ TEST_F(DeferredByThread, WithOptionTickNoThreadIsStarted) {
   EXPECT_EQ(worker_thread(), 0);
 }
 
+TEST_F(DeferredByThread, OptionTickEndsTheThreadAndLeavesAllToTheHost) {
+  OptionGuard delay("idle_delay", "1ms");
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  ASSERT_TRUE(wait_until([&] { return resident() < 2 * kMiB; }));
+  ASSERT_NE(started_worker(), 0);
+  OptionGuard tick("worker", "tick");
+  blocks = swell();
+  shrink(blocks);
+  const uint64_t before = resident();
+  collect_young();
+  EXPECT_TRUE(wait_until([] { return worker_thread() == 0; }));
+  EXPECT_EQ(resident(), before);
+  EXPECT_TRUE(wait_until([] { return ace_tick(UINT64_MAX) == UINT64_MAX; }));
+  EXPECT_LT(resident(), 2 * kMiB);
+}
+
+// It takes what is due next for its own while it looks, and the worker goes to sleep meanwhile.
+TEST_F(DeferredByThread, ATickBesideTheWorkerDoesNotHaveItSleepForEver) {
+  FakeOs fake;
+  fake.live();
+  OptionGuard mode("mode", "static"), delay("idle_delay", "1ms");
+  auto blocks = swell();
+  shrink(blocks);
+  fake.hold(test::OsCall::kPurge);
+  collect_young();
+  ASSERT_TRUE(wait_until([&] { return fake.is_held(test::OsCall::kPurge); }));
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  ace_heap *ended = ace_heap_create(&config), *first = heap;
+  memset(ace_heap_alloc(ended, 3 * kMiB), 1, 3 * kMiB);
+  heap = ace_heap_create(&config);
+  blocks = swell();
+  shrink(blocks);
+  ace_option_set("idle_delay", "300ms");
+  collect_young();
+  ace_heap_destroy(ended);
+  fake.hold(test::OsCall::kUnmap);
+  std::atomic<bool> over{false};
+  std::thread ticks([&] {
+    while (!over) ace_tick(UINT64_MAX);
+  });
+  ASSERT_TRUE(wait_until([&] { return fake.is_held(test::OsCall::kUnmap); }));
+  fake.let_go(test::OsCall::kPurge);
+  long switches = -1;
+  EXPECT_TRUE(wait_until([&] {
+    const long now = voluntary_switches(worker_thread());
+    return now == std::exchange(switches, now);
+  }));
+  over = true;
+  fake.let_go(test::OsCall::kUnmap);
+  ticks.join();
+  EXPECT_TRUE(wait_until([&] { return resident() < 2 * kMiB; }));
+  ace_heap_destroy(std::exchange(heap, first));
+}
+
 TEST_F(DeferredByThread, ASecondTrimIsServedByTheSameThread) {
   OptionGuard delay("idle_delay", "20ms");
   int thread = 0;
@@ -362,6 +430,29 @@ TEST_F(DeferredByThread, ASecondTrimIsServedByTheSameThread) {
     if (round != 0) EXPECT_EQ(worker_thread(), thread);
     thread = worker_thread();
   }
+}
+
+std::atomic<unsigned> g_clock_reads;
+
+TEST_F(DeferredByThread, ManyHeapsThatAreDueOneAfterTheOtherAreLookedAtTogether) {
+  constexpr unsigned kHeaps = 2000;
+  static OsTable table = real_os();
+  table.now = [] {
+    ++g_clock_reads;
+    return real_os().now();
+  };
+  stop_worker();
+  std::vector<ace_heap *> heaps(kHeaps);
+  for (ace_heap *&one : heaps) one = ace_heap_create(nullptr);
+  replace_os(&table);
+  const uint64_t begin = real_os().now();
+  for (unsigned i = 0; i < kHeaps; ++i) schedule_trim(*heaps[i], begin, begin + i * kMillisecond / 10, 0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(kHeaps / 10 + 50));
+  stop_worker();
+  const uint64_t rounds = (real_os().now() - begin) / (kHeaps * kRestPerHeapNs) + 1;
+  replace_os(&real_os());
+  for (ace_heap *one : heaps) ace_heap_destroy(one);
+  EXPECT_LE(g_clock_reads, 8 * rounds);
 }
 
 TEST_F(DeferredByThread, DestroyWithATrimPending) {

@@ -98,10 +98,11 @@ TEST_F(Huge, OfTwoPurgersOneGivesTheSparePagesBack) {
   free_slabs(2, 8);
   fake.hold(test::OsCall::kPurge);
   std::thread other([&] { ace_trim_shared(heap, SIZE_MAX); });
-  while (!fake.is_held()) std::this_thread::yield();  // it is about to give the first spare pages back
+  while (!fake.is_held(test::OsCall::kPurge))
+    std::this_thread::yield();  // it is about to give the first spare pages back
   free_slabs(8, 16);
   ace_trim(heap, SIZE_MAX);
-  fake.let_go();
+  fake.let_go(test::OsCall::kPurge);
   other.join();
   EXPECT_EQ(test::audit(heap), "");
 }

@@ -60,7 +60,8 @@ def explanation(log: Log, steps: int) -> Group:
                               _hold(heap, before, step["defer"]), _hold(heap, opened["chosen"], step["defer"]))
             parts.append(table)
         if not heap.whole:
-            parts.append(warning("this loop began before a fork, in another process: it is not replayed"))
+            parts.append(warning("this loop began before the log, or in another process before a fork: it is not "
+                                 "replayed"))  # fmt: skip
         if heap.differs:
             parts.append(warning("a replay decides otherwise from line %d on: the log is of another build, or was "
                                  "changed" % heap.differs))
