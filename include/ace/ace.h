@@ -103,7 +103,7 @@ typedef unsigned ace_kind;
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
  * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made,
  * try once more; zero: the allocation succeeds only if a free block is there already. Called by the holder, in
- * the middle of its allocation. */
+ * the middle of its allocation; not for a block that shrinks, which a collector may do. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
