@@ -106,7 +106,7 @@ void trim_if_due(Heap &heap, void *context) {
 
 void work() {
   pthread_mutex_lock(&g_worker_lock);
-  while (!g_stopping) {
+  while (!g_stopping && options().worker != WorkerOption::kTick) {
     pthread_mutex_unlock(&g_worker_lock);
     const uint64_t rest = run_due_trims(UINT64_MAX);
     pthread_mutex_lock(&g_worker_lock);

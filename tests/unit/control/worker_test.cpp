@@ -350,6 +350,22 @@ TEST_F(DeferredByThread, WithOptionTickNoThreadIsStarted) {
   EXPECT_EQ(worker_thread(), 0);
 }
 
+TEST_F(DeferredByThread, AThreadThatIsThereAlreadyLeavesAllToTicksFromTheOptionOn) {
+  OptionGuard delay("idle_delay", "20ms");
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  ASSERT_NE(started_worker(), 0);
+  OptionGuard tick("worker", "tick");
+  blocks = swell();
+  const uint64_t before = resident();
+  shrink(blocks);
+  collect_young();
+  EXPECT_TRUE(wait_until([] { return worker_thread() == 0; }));
+  EXPECT_TRUE(wait_until([&] { return ace_tick(kMillisecond) == UINT64_MAX; }));
+  EXPECT_LT(resident(), before / 4);
+}
+
 TEST_F(DeferredByThread, ASecondTrimIsServedByTheSameThread) {
   OptionGuard delay("idle_delay", "20ms");
   int thread = 0;
