@@ -37,11 +37,16 @@ extern "C" {
 #define ACE_NOEXCEPT
 #endif
 
-#if defined(__GNUC__)
+/* Who compiles ACE into a plugin may define ACE_API as nothing: then its functions are the plugin's alone. */
+#if !defined(ACE_API) && defined(__GNUC__)
 #define ACE_API __attribute__((visibility("default")))
+#elif !defined(ACE_API)
+#define ACE_API
+#endif
+
+#if defined(__GNUC__)
 #define ACE_MALLOC __attribute__((malloc, warn_unused_result))
 #else
-#define ACE_API
 #define ACE_MALLOC
 #endif
 
@@ -73,7 +78,7 @@ ACE_API void *ace_calloc(size_t count, size_t size) ACE_NOEXCEPT ACE_MALLOC;
 ACE_API void *ace_realloc(void *p, size_t size) ACE_NOEXCEPT;
 
 /* A block aligned to `alignment`, a power of two up to ACE_ALIGNMENT_MAX; NULL otherwise. */
-#define ACE_ALIGNMENT_MAX ((size_t)1 << 20)
+#define ACE_ALIGNMENT_MAX 0x100000ul
 ACE_API void *ace_aligned_alloc(size_t alignment, size_t size) ACE_NOEXCEPT ACE_MALLOC;
 
 /* Gives `p` back, whichever heap or thread it came from; NULL is ignored. A block of another thread's
@@ -88,7 +93,8 @@ ACE_API void ace_free_sized(void *p, size_t size) ACE_NOEXCEPT;
 ACE_API size_t ace_usable_size(const void *p) ACE_NOEXCEPT;
 
 /* How many bytes a new block of `size` bytes will have in a heap that is not hardened: a capacity that wastes
- * nothing. `size` itself where no block can be so large. Any thread. */
+ * nothing. (Above 512 KiB a block may be one that was freed before, and larger.) `size` itself where no block
+ * can be so large. Any thread. */
 ACE_API size_t ace_good_size(size_t size) ACE_NOEXCEPT;
 
 /* ------------------------------------------------------------------------------- explicit heaps ---- */
@@ -103,7 +109,7 @@ typedef unsigned ace_kind;
  * heap and the bytes that are missing. It may free blocks of this heap, run a collection, trim and raise the
  * limit; it must not destroy the heap, and it must return: no longjmp, no exception. Non-zero: room was made,
  * try once more; zero: the allocation succeeds only if a free block is there already. Called by the holder, in
- * the middle of its allocation. */
+ * the middle of its allocation; not for a block that shrinks, which a collector may do. */
 typedef int (*ace_limit_fn)(ace_heap *heap, size_t missing, void *context);
 
 enum {
@@ -279,7 +285,8 @@ ACE_API int ace_stats_field(unsigned index, ace_field_info *info) ACE_NOEXCEPT;
 
 /* The value of a field that ace_stats_field has described. Any thread. */
 static inline uint64_t ace_stats_value(const ace_stats *stats, const ace_field_info *info) {
-  return *(const uint64_t *)(const void *)((const char *)stats + info->offset);
+  const uint64_t *fields = &stats->live_bytes; /* the first */
+  return fields[info->offset / sizeof *fields];
 }
 
 /* Writes the statistics of every living heap to `fd`: `format` "text" (for people) or "json" (one object a
@@ -354,7 +361,8 @@ typedef struct ace_error {
 
 /* Replaces what happens after a misuse: the default prints one line to standard error and aborts. Where
  * `handler` returns, the call that was wrong has no effect (realloc and usable_size return NULL and 0).
- * NULL restores the default. The handler must not use ACE. Any thread, but one at a time. */
+ * NULL restores the default. The handler must not use ACE, and must return or end the process: no longjmp, no
+ * exception. Any thread, but one at a time. */
 typedef void (*ace_error_fn)(const ace_error *error, void *context);
 ACE_API void ace_set_error_handler(ace_error_fn handler, void *context) ACE_NOEXCEPT;
 

@@ -4,6 +4,7 @@
 #include "base/path.h"
 #include "front/hardened.h"
 #include "heap/annotate.h"
+#include "heap/limit.h"
 #include "heap/red_zone.h"
 #include "heap/slab.h"
 
@@ -74,6 +75,11 @@ void *allocate_growing(Heap &heap, size_t size) {
   return allocate_mid(heap, pages_for(size), kPage, pages_for(size) / 2);
 }
 
+void *allocate_for_move(Heap &heap, size_t old_size, size_t size, unsigned group) {
+  const Shrinking shrinking(heap, size <= old_size);
+  return allocate(heap, size, group);
+}
+
 // The end of a realloc: `moved` is the new block, or nullptr where there is no memory; shrinking never fails.
 void *move_block(Heap &heap, void *p, size_t old_size, void *moved, size_t size) {
   if (moved == nullptr) return size <= old_size ? p : nullptr;
@@ -135,7 +141,8 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   // Most of what VMs resize is a string that is trimmed, a buffer that grows inside its class.
   if (const SlabPrefix *slab = slab_of_live(heap, p); slab != nullptr && size - 1 < kRequestMax) {
     if (fits_in_place(size + kHeader, slab->block_size)) return p;
-    return move_block(heap, p, slab->block_size - kHeader, allocate(heap, size, slab->kind_group), size);
+    const size_t old_size = slab->block_size - kHeader;
+    return move_block(heap, p, old_size, allocate_for_move(heap, old_size, size, slab->kind_group), size);
   }
   if (heap.nature == Nature::kHardened) {
     if (void *resized; reallocate_sealed(heap, p, size, resized)) return resized;
@@ -158,7 +165,7 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (way.pool == Pool::kTiny && way.owner == &heap) group = way.row->prefix.kind_group;
   void *moved = way.pool == Pool::kMid && way.owner == &heap && size > way.size && size <= kMidMax
                     ? allocate_growing(heap, size)
-                    : allocate(heap, size, group);
+                    : allocate_for_move(heap, way.size, size, group);
   if (moved == nullptr && size > way.size) {
     // The host was asked for a whole block. What room it made may do for the rest of this one.
     if (void *resized = resize_in_place(heap, way, p, size)) return resized;

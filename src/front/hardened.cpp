@@ -8,6 +8,7 @@
 #include "base/path.h"
 #include "front/cold.h"
 #include "heap/annotate.h"
+#include "heap/limit.h"
 #include "heap/mid.h"
 #include "heap/red_zone.h"
 #include "heap/remote.h"
@@ -250,6 +251,7 @@ bool reallocate_sealed(Heap &heap, void *p, size_t size, void *&result) {
   if (!check_seal(heap, p, gross, old_size)) return false;
   result = p;
   if (class_of(size + kSeal) != prefix.size_class) {
+    const Shrinking shrinking(heap, size <= old_size);
     if (void *moved = allocate_hardened(heap, size, prefix.kind_group)) {
       memcpy(moved, p, std::min(size, old_size));
       free_hardened(heap, prefix, p);
@@ -273,6 +275,7 @@ void *reallocate_hardened(Heap &heap, const Route &way, void *p, size_t size, un
     if (void *resized = resize_sealed(heap, way, p, old_size, size)) return resized;
     if (way.pool == Pool::kTiny) group = way.row->prefix.kind_group;
   }
+  const Shrinking shrinking(heap, size <= old_size);
   void *moved = allocate(heap, size, group);
   if (moved == nullptr) {  // shrinking never fails
     if (size > old_size) return nullptr;

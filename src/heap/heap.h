@@ -158,8 +158,9 @@ struct Heap {
   uint64_t spare_retired;  // when the current slabs were last asked to be retired for it
   bool retire_asked;       // they are to be, at the next free that is not in the midst of anything
   bool in_limit_callback;
-  bool trimming;  // the release guard leaves superslabs to the trim, which has a budget
-  bool sealed;    // partly used slabs are passed over: seal_slabs
+  bool is_shrinking;  // a block: see Shrinking
+  bool trimming;      // the release guard leaves superslabs to the trim, which has a budget
+  bool sealed;        // partly used slabs are passed over: seal_slabs
   bool is_thread_heap;
   Nature nature;
   bool is_watched;  // a tool is told which bytes are the program's (heap/annotate.h); of hardened heaps alone

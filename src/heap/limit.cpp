@@ -35,7 +35,7 @@ bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk) {
   const size_t missing = resident + bytes - limit, missing_pages = round_up(missing, kPage);
   switch (talk.next_) {
     case LimitTalk::Next::kTrim:
-      talk.next_ = talk.asks_ ? LimitTalk::Next::kAsk : LimitTalk::Next::kNothing;
+      talk.next_ = talk.asks_ && !heap.is_shrinking ? LimitTalk::Next::kAsk : LimitTalk::Next::kNothing;
       talk.changed_ = true;
       // Some more than is missing, so that a heap at its limit does not look for every page anew.
       trim_heap(heap, std::max(missing_pages, limit / 16));

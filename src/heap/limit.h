@@ -23,6 +23,19 @@ class LimitTalk {
   const bool asks_;
 };
 
+// Stands around the allocation for a block that moves. One that shrinks can stay where it is: its host is not
+// asked for room, since it may be in the midst of the collection that would make some.
+class Shrinking {
+ public:
+  Shrinking(Heap &heap, bool shrinks) : heap_(heap) { heap.is_shrinking = shrinks; }
+  ~Shrinking() { heap_.is_shrinking = false; }
+  Shrinking(const Shrinking &) = delete;
+  Shrinking &operator=(const Shrinking &) = delete;
+
+ private:
+  Heap &heap_;
+};
+
 // May `bytes` more become resident? Where the limit says no it makes one try, says no, and talk.changed().
 bool may_grow(Heap &heap, size_t bytes, LimitTalk &talk);
 

@@ -131,7 +131,8 @@ bool start_thread(Thread thread, void (*run)()) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attributes, size_t{128} << 10);
+  size_t usual = 0;
+  pthread_attr_getstacksize(&attributes, &usual);
   auto body = [](void *argument) -> void * {
     auto *self = static_cast<OwnThread *>(argument);
     self->id.store(gettid(), std::memory_order_relaxed);
@@ -139,8 +140,13 @@ bool start_thread(Thread thread, void (*run)()) {
     self->run();
     return nullptr;
   };
-  pthread_t handle;
-  const bool started = pthread_create(&handle, &attributes, body, &own) == 0;
+  // The program's thread-local variables lie on the stack as well, and may leave no room on a small one.
+  bool started = false;
+  for (const size_t size : {size_t{128} << 10, usual}) {
+    pthread_t handle;
+    pthread_attr_setstacksize(&attributes, size);
+    started = started || pthread_create(&handle, &attributes, body, &own) == 0;
+  }
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   return started;

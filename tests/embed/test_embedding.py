@@ -148,6 +148,50 @@ def test_counts_as_the_library_does(language, core, amalgamation, compilers, as_
     assert "limit_failures 1\n" in as_built
 
 
+@pytest.fixture(scope="module")
+def hidden_core(amalgamation, compilers, tmp_path_factory):
+    """With a distribution's checks, and nothing of it visible outside."""
+    built = tmp_path_factory.mktemp("hidden") / "ace.o"
+    flags = ["-O0", "-D_GLIBCXX_ASSERTIONS", "-DACE_API=", *AS_THE_PAGE_SAYS[1:]]
+    run(compilers[1], *CPP, *flags, "-fPIC", "-c", "ace.cpp", "-o", built, cwd=amalgamation)
+    return built
+
+
+def test_a_c_compiler_links_what_was_compiled_with_checks(hidden_core, amalgamation, compilers, tmp_path):
+    program = tmp_path / "vm"
+    run(compilers[0], "-I%s" % amalgamation.parent, EXAMPLE, hidden_core, "-pthread", "-o", program)
+    run(program)
+
+
+@pytest.mark.parametrize("way", ["amalgamation", "archive"])
+def test_a_plugins_copy_is_not_replaced_by_the_programs(way, hidden_core, amalgamation, compilers, tmp_path):
+    plugin, program, library = tmp_path / "plugin.c", tmp_path / "program.c", tmp_path / "plugin.so"
+    plugin.write_text("#include <ace/ace.h>\nconst char *version(void) { return ace_version(); }\n")
+    program.write_text(
+        "#include <dlfcn.h>\n#include <stdio.h>\n"
+        'const char *ace_version(void) { return "the program\'s"; }\n'
+        "int main(int count, char **words) {\n"
+        '  const char *(*version)(void) = dlsym(dlopen(words[1], RTLD_NOW), "version");\n'
+        "  return puts(version()) < 0;\n"
+        "}\n"
+    )
+    archive = [BUILD / "src" / "libace.a", "-Wl,--exclude-libs,libace.a"]
+    parts = [hidden_core] if way == "amalgamation" else archive
+    folders, flags = ["-I%s" % amalgamation.parent], ["-shared", "-fPIC", "-pthread", "-Wl,-z,nodelete"]
+    run(compilers[0], *folders, *flags, plugin, *parts, "-o", library)
+    run(compilers[0], "-rdynamic", program, "-ldl", "-o", tmp_path / "program")
+    version = re.search(r"version: '([^']+)'", (REPOSITORY / "meson.build").read_text())[1]
+    assert run(tmp_path / "program", library) == version + "\n"
+
+
+def test_header_in_strict_cpp(compilers, tmp_path):
+    """In a project that has no old casts and calls no header the system's."""
+    source = tmp_path / "strict.cpp"
+    source.write_text("#include <ace/ace.h>\nvoid *page() { return ace_aligned_alloc(ACE_ALIGNMENT_MAX / 256, 1); }\n")
+    strict = ["-std=c++11", *STRICT, "-pedantic", "-Wold-style-cast", "-Wconversion", "-Wsign-conversion", "-Wundef"]
+    run(compilers[1], *strict, "-fsyntax-only", "-I%s" % (REPOSITORY / "include"), source)
+
+
 def test_binding_for_lua(core, amalgamation, compilers, tmp_path):
     lua, binding, host = flags_of("lua5.4"), tmp_path / "ace_lua.o", tmp_path / "host"
     run(compilers[1], *CPP, *AS_THE_PAGE_SAYS, "-c", "ace_lua.cpp", "-o", binding, cwd=amalgamation)
@@ -213,9 +257,9 @@ def test_lua_by_pkg_config(libraries, tmp_path):
     assert run(host, environment={"LD_LIBRARY_PATH": str(libraries)}) == "all holds\n"
 
 
-def configure(folder, prefix, version, status=0):
+def configure(folder, prefix, wanted, status=0):
     need("cmake")
-    where = ["-DCMAKE_PREFIX_PATH=%s" % prefix, "-DACE_WANTED=%s" % version]
+    where = ["-DCMAKE_PREFIX_PATH=%s" % prefix, "-DACE_WANTED=%s" % wanted]
     return run("cmake", "-S", HERE, "-B", folder, *where, status=status)
 
 
@@ -234,6 +278,48 @@ def test_by_cmake(prefix, as_built, tmp_path):
 def test_cmake_refuses_what_is_not_there(version, prefix, tmp_path):
     """It names what it has found and not taken."""
     assert "AceConfig.cmake, version: " in configure(tmp_path, prefix, version, status=1)
+
+
+def test_cmake_finds_the_components_that_are_there(prefix, tmp_path):
+    configure(tmp_path / "there", prefix, "0.1;COMPONENTS;ace_static;lua")
+    assert "no Ace::ruby" in configure(tmp_path / "absent", prefix, "0.1;COMPONENTS;lua;ruby", status=1)
+    configure(tmp_path / "optional", prefix, "0.1;OPTIONAL_COMPONENTS;ruby")
+
+
+@pytest.mark.parametrize("folder", ["libdir", "includedir"])
+def test_cmake_where_a_folder_lies_outside_the_prefix(folder, tmp_path):
+    need("meson", "cmake")
+    options = ["-Dtests=false", "-Dpreload=false", "-Dpkgconfig.relocatable=false", "--prefix=/opt/ace"]
+    run("meson", "setup", tmp_path / "build", REPOSITORY, *options, "--%s=/elsewhere" % folder)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(host C)\nfind_package(Ace REQUIRED)\n"
+        "get_target_property(library Ace::ace IMPORTED_LOCATION)\n"
+        "get_target_property(headers Ace::ace INTERFACE_INCLUDE_DIRECTORIES)\n"
+        'message(STATUS "at ${library} ${headers}.")\n'
+    )
+    output = run("cmake", "-S", tmp_path, "-B", tmp_path, "-DAce_DIR=%s" % (tmp_path / "build" / "src"))
+    wanted = "at /elsewhere/libace.so /opt/ace/include." if folder == "libdir" else " /elsewhere."
+    assert wanted in output
+
+
+def test_as_a_subproject_of_meson(as_built, tmp_path):
+    need("meson")
+    (tmp_path / "subprojects").mkdir()
+    (tmp_path / "subprojects" / "ace-alloc").symlink_to(REPOSITORY)
+    for host in (HERE / "host.c", LUA_HOST):
+        shutil.copy(host, tmp_path)
+    (tmp_path / "meson.build").write_text(
+        "project('host', 'c', default_options: ['buildtype=debug', 'c_std=c99'])\n"
+        "subproject('ace-alloc', default_options: ['optimization=0'])\n"
+        "executable('host', 'host.c', dependencies: dependency('ace'))\n"
+        "lua = dependency('lua5.4', required: false)\n"
+        "executable('lua_host', 'lua_embed.c', dependencies: [dependency('ace-lua'), lua], build_by_default: lua.found())\n"
+    )
+    run("meson", "setup", tmp_path / "build", cwd=tmp_path)
+    run("ninja", "-C", tmp_path / "build")
+    assert run(tmp_path / "build" / "host") == as_built
+    if (tmp_path / "build" / "lua_host").exists():
+        assert run(tmp_path / "build" / "lua_host") == "all holds\n"
 
 
 # ------------------------------------------------------------------------------------------------- the page ----

@@ -17,6 +17,33 @@ __thread char storage[1024] __attribute__((tls_model("%s")));
 char *touch(void) { return storage; }
 """
 
+# What the program has of its own lies on each thread's stack.
+LARGE_TLS = """
+#include <ace/ace.h>
+#include <dirent.h>
+#include <stdio.h>
+
+static __thread volatile char storage[1 << 20];
+static void *blocks[100000];
+
+int main(void) {
+  struct dirent *task;
+  int tasks = 0;
+  DIR *folder = opendir("/proc/self/task");
+  ace_heap *heap = ace_heap_create(NULL);
+  storage[0] = 1;
+  for (int i = 0; i < 100000; ++i) blocks[i] = ace_heap_alloc(heap, 64);
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
+  for (int i = 0; i < 100000; ++i) {
+    if (i % 6400 != 0) ace_heap_free(heap, blocks[i]);
+  }
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  while ((task = readdir(folder)) != NULL) tasks += task->d_name[0] != '.';
+  printf("%d threads\\nok\\n", tasks);
+  return 0;
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def loading(tmp_path_factory):
@@ -86,3 +113,11 @@ def test_loads_after_200_libraries_with_much_thread_local_storage(loading, tmp_p
     loaded, refused = int(first[0]), int(first[2])
     # The static block is full: a library that needs room in it is refused by now.
     assert loaded >= 60 and refused > 0 and loaded + refused == 200
+
+
+def test_a_program_with_much_thread_local_storage_has_a_worker(tmp_path):
+    source, program = tmp_path / "large_tls.c", tmp_path / "large_tls"
+    source.write_text(LARGE_TLS)
+    folders = ["-I", REPOSITORY / "include", "-L", LIBRARY.parent, "-Wl,-rpath,%s" % LIBRARY.parent]
+    subprocess.run(["cc", "-O1", "-Wall", "-Werror", *folders, "-o", program, source, "-lace"], check=True)
+    assert run(program).splitlines() == ["2 threads", "ok"]

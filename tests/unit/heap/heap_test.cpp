@@ -160,6 +160,38 @@ TEST_F(Limit, ACallbackThatAllocatesIsNotAskedWithinItself) {
   EXPECT_EQ(callback.calls, calls + 1);
 }
 
+// A collector that shrinks what lives on must not be called by that once more.
+TEST_F(Limit, AShrinkingBlockAsksNobody) {
+  for (uint32_t flags : {0u, uint32_t{ACE_HEAP_HARDENED}}) {
+    for (size_t size : {size_t{1000}, size_t{10'000}, size_t{100'000}, size_t{600'000}}) {
+      Callback callback;
+      make(0, 4 * kMiB, Callback::call, &callback, ACE_HEAP_NO_WORKER | flags);
+      const std::vector<void *> blocks = fill_up(size);
+      const int calls = callback.calls;
+      for (void *block : blocks) EXPECT_NE(ace_heap_realloc(heap, block, size / 3, 0), nullptr);
+      EXPECT_EQ(callback.calls, calls) << size;
+      EXPECT_EQ(ace_heap_alloc(heap, 4 * kMiB), nullptr);
+      EXPECT_EQ(callback.calls, calls + 1) << "others ask as before";
+    }
+  }
+}
+
+// Hosts audit after each collection, and may collect here.
+TEST_F(Limit, AHeapIsSoundWhileItsHostIsAsked) {
+  for (uint32_t flags : {0u, uint32_t{ACE_HEAP_HARDENED}}) {
+    for (size_t size : {size_t{64}, size_t{1024}, size_t{20'000}, size_t{600'000}}) {
+      std::string found = "it was not asked";
+      const auto look = [](ace_heap *full, size_t, void *context) {
+        *static_cast<std::string *>(context) = test::audit(full);
+        return 0;
+      };
+      make(0, 4 * kMiB, look, &found, ACE_HEAP_NO_WORKER | flags);
+      fill_up(size);
+      EXPECT_EQ(found, "") << size;
+    }
+  }
+}
+
 using HeapWalk = HeapTest;
 
 TEST_F(HeapWalk, SeesEveryLiveBlockOnce) {
