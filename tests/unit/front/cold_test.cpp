@@ -149,7 +149,7 @@ TEST_F(Cold, AShrunkBlockStaysWhileItLosesLittle) {
   EXPECT_LT(ace_usable_size(q), block / 4 * 3);
   for (int i = 0; i < 113; ++i) EXPECT_EQ(q[i], 7);
   ace_heap_free(heap, q);
-  p = ace_heap_alloc(heap, 128);
+  p = ace_heap_alloc(heap, 112);
   EXPECT_EQ(ace_heap_realloc(heap, p, 80, 0), p) << "less than a cache line";
   EXPECT_NE(p = ace_heap_realloc(heap, p, 50, 0), nullptr);
   EXPECT_EQ(ace_usable_size(p), 64u) << "more than half";

@@ -117,6 +117,15 @@ TEST_F(Remote, ItsHoldersFreeOfABlockOfTheWindowIsASecondOne) {
   EXPECT_EQ(stats().live_blocks, 9u);
 }
 
+TEST_F(Remote, ItsHoldersReallocIsSeenThoughItsTagWasOverwritten) {
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks[3]);
+  memset(blocks[3], 0xee, 64);
+  MisuseLog misuse;
+  EXPECT_EQ(ace_heap_realloc(heap, blocks[3], 1000, 0), nullptr);
+  EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_DOUBLE_FREE}});
+}
+
 TEST_F(Remote, ItsHoldersFreeIntoTheBitmapIsSeenAtTheDrain) {
   auto blocks = fill(2 * blocks_per_slab(class_of(64)), 64);
   MisuseLog misuse;

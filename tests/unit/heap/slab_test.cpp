@@ -211,6 +211,17 @@ TEST_F(Slab, FreedPagesServeOtherClasses) {
   EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes) << "resident slabs are taken first";
 }
 
+TEST_F(Slab, AFreeSlabWithResidentPagesComesBeforeOneWithout) {
+  auto slabs = fill_slabs(3);
+  const SlabRow *resident = &row_of(slabs[2][0]);
+  free_all(slabs[0]);
+  EXPECT_EQ(ace_trim_shared(heap, SIZE_MAX), kSlabSize);
+  free_all(slabs[2]);
+  const uint64_t faulted = stats().faulted_bytes;
+  EXPECT_EQ(&row_of(fill(1, kPage)[0]), resident);
+  EXPECT_EQ(stats().faulted_bytes, faulted);
+}
+
 TEST_F(Slab, KindGroupsLiveInSlabsOfTheirOwn) {
   make(3);
   std::vector<void *> blocks[3];
@@ -381,6 +392,7 @@ TEST_F(Slab, WhereTheWorkerWillComeCurrentSlabsAreRetired) {
   auto blocks = fill(20 * kBlocks, kSize);
   free_all(blocks);
   EXPECT_EQ(heap->slabs[kClass].current, nullptr) << "their lists are out of its reach";
+  EXPECT_FALSE(heap->retire_asked) << "once";
 }
 
 TEST_F(Slab, OfAHeapWithoutAWorkerTheyDoNot) {
@@ -443,6 +455,16 @@ TEST_F(Slab, NoMemoryFailsTheAllocationAndNothingElse) {
   EXPECT_EQ(ace_heap_alloc(heap, 8192), blocks.back());
   fake.fail_never();
   EXPECT_NE(ace_heap_alloc(heap, 8192), nullptr);
+}
+
+TEST_F(Slab, WhereThereIsNoMemoryTheLastHolesAreUsed) {
+  test::FakeOs fake;
+  fake.fail_always(test::OsCall::kMap);
+  std::vector<void *> blocks;
+  while (void *block = ace_heap_alloc(heap, kSize)) blocks.push_back(block);
+  ace_heap_free(heap, blocks[5]);  // of a full slab, which is not offered for one block
+  EXPECT_EQ(ace_heap_alloc(heap, kSize), blocks[5]);
+  EXPECT_EQ(ace_heap_alloc(heap, kSize), nullptr);
 }
 
 }  // namespace
