@@ -10,6 +10,7 @@
 #include "heap/scatter.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "unit/superslab_pool.h"
 
 namespace ace {
 namespace {
@@ -325,6 +326,23 @@ TEST_F(HardenedTest, WhatIsTakenIsCounted) {
   fill(1000, 24);
   EXPECT_GE(stats().taken_bytes, 1000 * 32u);
   EXPECT_GE(stats().carves, 1000 * 32 / kBytesPerWord);
+}
+
+TEST(Hardened, OfABlockThatMovesNoPageStaysMapped) {
+  FakeOs fake;
+  empty_superslab_pool(fake);
+  const int64_t before = fake.mapped();
+  OptionGuard guard("hardened", "on");
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.flags = ACE_HEAP_NO_WORKER;
+  ace_heap *heap = ace_heap_create(&config);
+  void *p = ace_heap_realloc(heap, ace_heap_alloc(heap, 1 << 20), 3 << 20, 0);
+  fake.fail(OsCall::kMove, 1);
+  EXPECT_NE(ace_heap_realloc(heap, p, 6 << 20, 0), nullptr);  // it is copied
+  ace_heap_destroy(heap);
+  empty_superslab_pool(fake);
+  EXPECT_EQ(fake.mapped(), before);
 }
 
 TEST(Hardened, AHeapBeginsInWhatAnotherLeft) {

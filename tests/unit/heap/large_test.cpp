@@ -311,6 +311,15 @@ TEST_F(Large, GrowsAndShrinksWithItsContents) {
   }
 }
 
+TEST_F(Large, WhatGrewInPlaceIsCutAgain) {
+  unsigned char *behind = alloc(20 * kMiB), *p = alloc(kMiB);
+  ace_heap_free(heap, behind);  // its addresses are free then, most likely those behind the other
+  ace_trim(heap, SIZE_MAX);
+  p = realloc(p, 4 * kMiB);
+  p = realloc(p, 2 * kMiB);
+  EXPECT_EQ(ace_usable_size(p), 2 * kMiB);
+}
+
 TEST_F(Large, MovesWhereItCannotGrowInPlace) {
   unsigned char *p = alloc(kMiB);
   FakeOs fake;

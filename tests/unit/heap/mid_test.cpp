@@ -230,6 +230,14 @@ TEST_F(Mid, EmptySuperslabsGoBackWithATrim) {
   for (size_t i = 0; i < 128 * kPage; ++i) ASSERT_EQ(runs[0][i], std::byte{0x3d});
 }
 
+TEST_F(Mid, OfEmptySuperslabsATrimGivesBackItsBudget) {
+  std::vector<std::byte *> runs;
+  for (int i = 0; i < 12; ++i) runs.push_back(alloc(128));
+  for (std::byte *run : runs) free(run);
+  EXPECT_EQ(ace_trim(heap, 100 * kPage), 100 * kPage);
+  EXPECT_EQ(stats().resident_bytes, (12 * 128 - 100) * kPage);
+}
+
 TEST_F(Mid, NoMemoryFailsTheAllocationAndNothingElse) {
   FakeOs fake;
   fake.fail_always(OsCall::kMap);

@@ -93,6 +93,12 @@ TEST_F(Growth, AHeapThatBreathesKeepsItsPages) {
   EXPECT_LE(stats().returned_bytes - returned, kSlabSize);
 }
 
+TEST_F(Growth, TheLargerAHeapTheMoreRarelyItIsLookedAt) {
+  fill(64 << 10, 1024);
+  EXPECT_LE(stats().purges, 80u) << "by a sixteenth each time, from 4 MiB on";
+  EXPECT_GE(stats().purges, 40u);
+}
+
 TEST_F(Growth, InModeOffNothingGoesBack) {
   OptionGuard off("mode", "off");
   fill_and_thin(64);
