@@ -156,7 +156,6 @@ void *reallocate(Heap &heap, void *p, size_t size, unsigned group) {
   if (heap.nature == Nature::kHardened || way.owner->nature == Nature::kHardened)
     return reallocate_hardened(heap, way, p, size, group);
   if (size > kRequestMax) return nullptr;
-  if (size == 0) size = 1;
   if (way.pool == Pool::kTiny && fits_in_place(size, way.size)) return p;
   if (void *resized = resize_in_place(heap, way, p, size)) return resized;
   // Where a block of a large mapping could not grow, another mapping of that size would fail as well.

@@ -87,6 +87,12 @@ static void failures(void) {
   errno = 0;
   EXPECT(posix_memalign(&untouched, 64, huge) == ENOMEM && untouched == p && errno == 0);
   EXPECT(keep(aligned_alloc(24, 48)) == NULL && errno == EINVAL);
+  errno = 0;
+  EXPECT(keep(memalign(huge, 1)) == NULL && errno == EINVAL);
+  errno = 0;
+  EXPECT(keep(memalign((size_t)4 << 20, huge - 100)) == NULL && errno == ENOMEM);
+  errno = 0;
+  EXPECT(keep(pvalloc(huge - 100)) == NULL && errno == ENOMEM);
   errno = 77;
   free(p);
   free(keep(malloc(5000000)));
@@ -105,6 +111,9 @@ static void alignments(void) {
       EXPECT(is_filled(p, sizes[i], 7));
       free(p);
       EXPECT((uintptr_t)(p = memalign(alignment, sizes[i])) % alignment == 0);
+      memset(p, 7, sizes[i]);
+      p = realloc(p, 50); /* also of a block that is outside all heaps */
+      EXPECT(is_filled(p, sizes[i] < 50 ? sizes[i] : 50, 7));
       free(p);
     }
   }
@@ -113,6 +122,9 @@ static void alignments(void) {
   EXPECT((uintptr_t)p % page == 0 && (uintptr_t)q % page == 0 && malloc_usable_size(q) >= page);
   free(p);
   free(q);
+  p = memalign(48, 10); /* no power of two: 64 */
+  EXPECT(p != NULL && (uintptr_t)p % 64 == 0);
+  free(p);
 }
 
 /* Pointers that the allocator has never handed out: left alone, and what they point to is not even read. */
@@ -322,6 +334,24 @@ static void far_room(void) {
   void *p = keep(memalign((size_t)2 << 20, (size_t)200 << 20));
   EXPECT(p != NULL);
   free(p);
+  for (int i = 0; i < 100; ++i) { /* and all of it each time */
+    EXPECT((p = keep(memalign((size_t)2 << 20, (size_t)20 << 20))) != NULL);
+    free(p);
+  }
+}
+
+/* And where one large block does, new or resized. */
+static void room(void) {
+  struct rlimit limit = {(rlim_t)400 << 20, (rlim_t)400 << 20};
+  EXPECT(setrlimit(RLIMIT_AS, &limit) == 0);
+  static void *blocks[25000];
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 25000; ++i) EXPECT((blocks[i] = malloc(10000)) != NULL);
+    void *p = round == 0 ? NULL : malloc(1000);
+    for (int i = 0; i < 25000; ++i) free(blocks[i]);
+    EXPECT((p = keep(realloc(p, (size_t)310 << 20))) != NULL);
+    free(p);
+  }
 }
 
 /* Whatever was allocated and freed, the process has the threads that it started. */
@@ -385,11 +415,24 @@ static void information(void) {
   for (int i = 0; i < 1000; ++i) memset(blocks[i] = malloc(10000), 1, 10000);
   const struct mallinfo2 full = mallinfo2();
   EXPECT(full.uordblks - before.uordblks >= 10000000 && full.uordblks - before.uordblks < 14000000);
+  EXPECT(full.fordblks < full.uordblks && full.keepcost == full.fordblks && full.arena >= full.uordblks);
   for (int i = 0; i < 1000; i += 2) free(blocks[i]);
   EXPECT(malloc_trim(0) == 1);
   const struct mallinfo2 trimmed = mallinfo2();
   EXPECT(full.uordblks - trimmed.uordblks >= 5000000);
   for (int i = 1; i < 1000; i += 2) free(blocks[i]);
+  const struct mallinfo2 old = mallinfo2();
+  void *large = malloc(5000000);
+  const struct mallinfo2 now = mallinfo2();
+  EXPECT(now.hblks == old.hblks + 1 && now.hblkhd - old.hblkhd >= 5000000 && now.arena < old.arena + 1000000);
+  const struct mallinfo narrow = mallinfo();
+  EXPECT((size_t)narrow.hblks == now.hblks && (size_t)narrow.hblkhd == now.hblkhd);
+  EXPECT((size_t)narrow.arena == now.arena && (size_t)narrow.uordblks == now.uordblks);
+  EXPECT((size_t)narrow.fordblks == now.fordblks && (size_t)narrow.keepcost == now.keepcost);
+  free(large);
+  large = malloc((size_t)3 << 30);
+  EXPECT(large == NULL || mallinfo().hblkhd == INT_MAX);
+  free(large);
   EXPECT(mallopt(M_MMAP_THRESHOLD, 1 << 20) == 1 && mallopt(4711, 1) == 0);
   char *text = NULL;
   size_t length = 0;
@@ -399,6 +442,33 @@ static void information(void) {
   EXPECT(strncmp(text, "<malloc version=", 16) == 0);
   free(text);
   malloc_stats();
+}
+
+/* What one thread has freed, and what it holds, as another one is told. */
+static pthread_barrier_t barrier;
+static void *holds(void *unused) {
+  static void *blocks[1000];
+  void *large = malloc(5000000);
+  for (int i = 0; i < 1000; ++i) memset(blocks[i] = malloc(10000), 1, 10000);
+  for (int i = 0; i < 999; ++i) free(blocks[i]);
+  pthread_barrier_wait(&barrier);
+  pthread_barrier_wait(&barrier);
+  free(large);
+  free(blocks[999]);
+  return unused;
+}
+static void of_others(void) {
+  void *large = malloc(5000000);
+  pthread_t thread;
+  pthread_barrier_init(&barrier, NULL, 2);
+  EXPECT(pthread_create(&thread, NULL, holds, NULL) == 0);
+  pthread_barrier_wait(&barrier);
+  const struct mallinfo2 before = mallinfo2();
+  EXPECT(before.hblks == 2 && before.hblkhd >= 10000000 && before.fordblks >= 6000000);
+  EXPECT(malloc_trim(0) == 1 && mallinfo2().fordblks < 3000000);
+  pthread_barrier_wait(&barrier);
+  pthread_join(thread, NULL);
+  free(large);
 }
 
 /* No call is a cancellation point: this one acts only on the last line. */
@@ -427,7 +497,8 @@ static const struct {
              {"spawns", spawns},       {"dlopens", dlopens},         {"thread_ends", thread_ends},
              {"ends", ends},           {"limits", limits},           {"far_blocks", far_blocks},
              {"far_room", far_room},   {"one_thread", one_thread},   {"information", information},
-             {"full_disk", full_disk}, {"keeps_errno", keeps_errno}, {"cancelled", cancelled}};
+             {"full_disk", full_disk}, {"keeps_errno", keeps_errno}, {"cancelled", cancelled},
+             {"room", room},           {"of_others", of_others}};
 
 int main(int count, char **words) {
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; ++i) {

@@ -18,6 +18,11 @@ def test_edge(shim, built, case):
     assert len(run.reports) >= 1
 
 
+def test_statistics_go_to_standard_error(shim, built):
+    run = shim.run(built("edges.c"), "information")
+    assert run.stdout == "" and "thread" in run.stderr
+
+
 def test_every_case_is_run(built):
     listed = subprocess.run([built("edges.c")], capture_output=True, text=True, check=True).stdout.split()
     assert sorted(listed) == sorted(CASES)
@@ -146,6 +151,14 @@ def test_relative_paths_are_those_of_the_first_folder(shim, tmp_path):
     run = shim.run(sys.executable, "-c", GOES_ELSEWHERE, settings=settings, cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert len(run.reports) == 1 and (tmp_path / "run.ace").stat().st_size > 100_000
+
+
+def test_a_free_of_nothing_is_not_recorded(shim, tmp_path):
+    source, program, file = tmp_path / "nothing.c", tmp_path / "nothing", tmp_path / "run.ace"
+    source.write_text("#include <stdlib.h>\nint main(void) { for (int i = 0; i < 300000; ++i) free(NULL); }\n")
+    subprocess.run(["gcc", "-O0", "-fno-builtin", "-o", program, source], check=True)
+    run = shim.run(program, settings={"ACE_RECORD": str(file)})
+    assert run.returncode == 0 and file.stat().st_size < 30_000, run.stderr
 
 
 def test_a_full_disk_ends_the_recording_alone(shim, built, tmp_path):

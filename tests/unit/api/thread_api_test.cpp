@@ -93,6 +93,7 @@ TEST(ThreadHeap, WhatAThreadAskedOfItsHeapEndsWithIt) {
     EXPECT_EQ(test::stats_of(heap).limit_bytes, 0u);
     EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun));
     EXPECT_FALSE(heap->sealed);
+    EXPECT_EQ(heap->on_spare, nullptr) << "it gives no hints";
     ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
     ace_hint(heap, ACE_HINT_COLLECT_END, 0);
     EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun)) << "no burst goes on";
@@ -193,11 +194,64 @@ TEST(ThreadHeap, WhatOthersFreedInALeftHeapGoesBackBeforeAnotherGrows) {
 }
 
 TEST(ThreadHeap, AThreadWithoutAHeapMayFree) {
-  void *p = ace_alloc(100);
-  in_thread([&] { ace_free(p); });
+  ace_heap *heap = ace_thread_heap();
+  drain_remote_frees(*heap);
+  const uint64_t before = test::stats_of(heap).live_blocks;
+  void *p = ace_alloc(100), *q = ace_alloc(100);
+  in_thread([&] {
+    ace_free(p);
+    ace_free_sized(q, 100);
+  });
   in_thread([] { ace_free(nullptr); });
-  drain_remote_frees(*ace_thread_heap());
-  EXPECT_EQ(test::audit(ace_thread_heap()), "");
+  drain_remote_frees(*heap);
+  EXPECT_EQ(test::stats_of(heap).live_blocks, before);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST(ThreadHeap, AThreadWithoutAHeapOwnsNoSlabThatWasNeverAssigned) {
+  test::MisuseLog misuse;
+  ace_heap *heap = ace_heap_create(nullptr);
+  void *never = superslab_of(heap)->slab(kSlabsPerSuperslab - 1);
+  in_thread([&] {
+    ace_free(never);
+    ace_free_sized(never, 16);
+  });
+  EXPECT_EQ(misuse.take(), std::vector<int>(2, ACE_ERROR_NOT_ALLOCATED));
+  ace_heap_destroy(heap);
+}
+
+TEST(ThreadHeap, ASecondFreeOfAnothersBlockIsSeen) {
+  test::MisuseLog misuse;
+  ace_heap *own = ace_thread_heap();
+  in_thread([&] {
+    ace_heap *others = ace_thread_heap();
+    const uint64_t before = test::stats_of(others).live_blocks;
+    std::vector<void *> blocks(3 * kSlabSize / 64);
+    for (void *&block : blocks) block = ace_alloc(64);
+    for (void *block : {blocks[3], blocks.back()}) {  // into the bitmap, and onto the list
+      ace_free(block);
+      ace_heap_try_free(own, block);
+      EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+      EXPECT_EQ(test::audit(others), "");
+    }
+    for (void *block : blocks) {
+      if (block != blocks[3] && block != blocks.back()) ace_heap_try_free(own, block);
+    }
+    drain_remote_frees(*others);
+    EXPECT_EQ(test::stats_of(others).live_blocks, before);
+  });
+  EXPECT_EQ(test::stats_of(own).misrouted_pointers, 0u) << "threads free one another's blocks all the time";
+  EXPECT_TRUE(misuse.take().empty());
+}
+
+TEST(ThreadHeap, SomeEmptySuperslabsStayThoughNobodyHints) {
+  trim_abandoned_heaps();
+  in_thread([] {
+    std::vector<void *> blocks(10 * 31 * kSlabSize / 64);
+    for (void *&block : blocks) block = ace_alloc(64);
+    for (void *block : blocks) ace_free(block);
+    EXPECT_GE(test::stats_of(ace_thread_heap()).superslabs_free, 6u);
+  });
 }
 
 TEST(ThreadHeap, ReallocOfAnotherThreadsBlock) {

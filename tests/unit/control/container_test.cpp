@@ -123,6 +123,14 @@ TEST_F(Container, FilePagesThatCanBeDroppedAreNotInUse) {
   EXPECT_TRUE(is_short());
 }
 
+TEST_F(Container, OfVersionOneThoseOfTheWholeGroup) {
+  write("/proc/self/cgroup", "4:memory:/docker/x\n");
+  write("/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes", "1000\n");
+  write("/sys/fs/cgroup/memory/docker/x/memory.usage_in_bytes", "990\n");
+  write("/sys/fs/cgroup/memory/docker/x/memory.stat", "cache 500\ninactive_file 0\ntotal_inactive_file 400\n");
+  EXPECT_FALSE(is_short());
+}
+
 TEST_F(Container, ItLooksOnceASecond) {
   write("/proc/pressure/memory", "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n");
   EXPECT_FALSE(is_memory_short(kSecond));

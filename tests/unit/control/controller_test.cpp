@@ -16,6 +16,7 @@
 #include "control/playbook.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "wire/options.h"
 
 namespace ace {
 namespace {
@@ -231,6 +232,35 @@ TEST_F(Controlled, TheWatchSeesWhenHalfIsLiveAgain) {
   EXPECT_EQ(heap->reuse.at, now);
 }
 
+TEST_F(Controlled, TheWatchKnowsTheLongestTimeForWhichNothingWasNeeded) {
+  const uint64_t begin = os().now();
+  watch_reuse(*heap, begin, 16 * kMiB);
+  const auto take_after = [this](uint64_t ns) {
+    fake.advance(ns);
+    fill(3 * kMiB / 64, 64);  // more than an eighth of what is waited for
+  };
+  take_after(10);
+  EXPECT_EQ(heap->reuse.quiet, 10u);
+  EXPECT_EQ(heap->reuse.quiet_at, begin);
+  take_after(3);
+  EXPECT_EQ(heap->reuse.quiet, 10u);
+  take_after(20);
+  EXPECT_EQ(heap->reuse.quiet, 20u);
+  EXPECT_EQ(heap->reuse.quiet_at, begin + 13);
+  watch_reuse(*heap, os().now(), 16 * kMiB);
+  EXPECT_EQ(heap->reuse.quiet, 0u) << "it begins anew";
+}
+
+TEST_F(Controlled, NothingIsWatchedWhereNoIntervalIsOpen) {
+  swell();
+  shrink();
+  collect();
+  EXPECT_NE(heap->reuse.look_at, UINT64_MAX);
+  advance(5);
+  collect();  // it has rested, and little is free
+  EXPECT_EQ(heap->reuse.look_at, UINT64_MAX);
+}
+
 std::string contents(const std::string &path) {
   std::ifstream file(path);
   std::stringstream text;
@@ -270,6 +300,36 @@ TEST_F(Files, ThePlaybookIsWrittenAndKeepsWhatHeapsHaveLearned) {
   ace_heap_destroy(std::exchange(heap, nullptr));
   EXPECT_TRUE(write_playbook());
   EXPECT_NE(contents(folder + "/playbook").find("full collapsed soon: hold="), std::string::npos);
+}
+
+TEST_F(Files, WhatAnEndedHeapHasLearnedIsWritten) {
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  learn(12);
+  ace_heap_destroy(std::exchange(heap, nullptr));
+  EXPECT_TRUE(write_playbook());
+  EXPECT_NE(contents(folder + "/playbook").find("full collapsed soon: hold="), std::string::npos);
+}
+
+TEST_F(Files, ThePlaybookIsFollowed) {
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  std::ofstream(folder + "/playbook") << "ace-playbook 1 page=" << os().page_size
+                                      << " byte_seconds=" << options().memory_price
+                                      << "\npin full collapsed unknown: hold=32\n";
+  swell();
+  shrink();
+  collect();
+  EXPECT_GT(stats().resident_bytes, 16 * kMiB) << "without it this would go back at once";
+}
+
+TEST_F(Files, WhatIsNoTextIsNoPlaybookAndIsNotLost) {
+  const std::string other("ace-playbook 1\0", 15), path = folder + "/playbook";
+  OptionGuard option("playbook", path.c_str());
+  std::ofstream(path) << other;
+  testing::internal::CaptureStderr();
+  learn(3);
+  EXPECT_FALSE(write_playbook());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("/playbook is none: it is ignored"), std::string::npos);
+  EXPECT_EQ(contents(path), other);
 }
 
 TEST_F(Files, ThePlaybookIsWrittenByTwoThreadsAtOnce) {

@@ -13,6 +13,7 @@
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
 #include "unit/own_thread.h"
+#include "unit/superslab_pool.h"
 
 namespace ace {
 namespace {
@@ -259,6 +260,70 @@ TEST_F(DeferredByTick, ADestroyedHeapGoesBackALittleLater) {
   EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
   EXPECT_GE(fake.take_purged().size(), 4u);
   EXPECT_EQ(fake.calls(test::OsCall::kUnmap), unmapped + 3 + 2) << "the large blocks, 2 MiB at a time";
+}
+
+TEST_F(DeferredByTick, OfADestroyedHardenedHeapNotAPageMoreGoesBack) {
+  test::empty_superslab_pool(fake);
+  const int64_t before = fake.mapped();
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.flags = ACE_HEAP_HARDENED;
+  ace_heap *other = ace_heap_create(&config);
+  memset(ace_heap_alloc(other, 7 * kMiB), 1, 7 * kMiB);
+  OptionGuard tick("worker", "tick");
+  ace_heap_destroy(other);
+  fake.advance(kMillisecond);
+  EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
+  test::empty_superslab_pool(fake);
+  EXPECT_EQ(fake.mapped(), before);
+}
+
+TEST_F(DeferredByTick, NoMoreThan256MiBOfDestroyedHeapsWait) {
+  OptionGuard tick("worker", "tick");
+  const auto goes_at_once = [this](int blocks) {
+    ace_heap_config config{};
+    config.struct_size = sizeof config;
+    ace_heap *other = ace_heap_create(&config);
+    for (; blocks != 0; --blocks) EXPECT_NE(ace_heap_alloc(other, 100 * kMiB), nullptr);
+    const int64_t before = fake.mapped();
+    ace_heap_destroy(other);
+    const int64_t at_once = before - fake.mapped();
+    fake.advance(kMillisecond);
+    EXPECT_EQ(ace_tick(UINT64_MAX), UINT64_MAX);
+    return at_once;
+  };
+  EXPECT_GE(goes_at_once(4), static_cast<int64_t>(200 * kMiB));
+  EXPECT_LT(goes_at_once(4), static_cast<int64_t>(300 * kMiB));
+  EXPECT_EQ(goes_at_once(2), 0) << "what waited has gone";
+}
+
+TEST_F(DeferredByTick, WhatWaitsGoesBackBeforeAFork) {
+  OptionGuard tick("worker", "tick");
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  ace_heap *other = ace_heap_create(&config);
+  for (int i = 0; i < 100'000; ++i) memset(ace_heap_alloc(other, 64), 1, 64);
+  fake.take_purged();
+  ace_heap_destroy(other);
+  EXPECT_TRUE(fake.take_purged().empty());
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  EXPECT_FALSE(fake.take_purged().empty());
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+}
+
+TEST_F(DeferredByTick, BeforeAHeapIsGivenBackLaterItsCurrentSlabsAreRetired) {
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  fake.advance(kMillisecond);
+  auto blocks = swell();
+  blocks.resize(blocks.size() / 2);  // as much lives as is free: not a collapse
+  free_all(blocks);
+  ace_heap_free(heap, ace_heap_alloc(heap, 4096));
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  ace_hint(heap, ACE_HINT_COLLECT_END, 0);
+  EXPECT_EQ(ace_tick(UINT64_MAX), 100 * kMillisecond);
+  EXPECT_EQ(heap->slabs[class_of(4096)].current, nullptr) << "the worker cannot do that";
 }
 
 TEST_F(DeferredByTick, WhatADestroyedHeapLeftServesTheNext) {

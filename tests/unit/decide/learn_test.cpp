@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <set>
@@ -113,7 +114,33 @@ TEST(Learner, FollowsAChangeWithinTenIntervals) {
 
 TEST(Learner, OfEquallyGoodDelaysTheShortestIsChosen) {
   Learner learner;
-  EXPECT_EQ(choice_after(learner, 0.2, 200, 0), 2) << "a quarter of the break-even time is enough";
+  const uint16_t partial = learner.context_of(Occasion::kPartial, kMiB, kMiB);
+  ASSERT_EQ(prior_of(partial), 4);
+  EXPECT_EQ(choice_after(learner, 0.2, 400, partial), 2) << "a quarter of the break-even time is enough";
+}
+
+TEST(Learner, AContextThatWasNeverSeenBeginsWithWhatItsGroupHasLearned) {
+  Learner learner;
+  choice_after(learner, 50, 20, 0);
+  ASSERT_EQ(prior_of(1), 2);
+  EXPECT_EQ(learner.choose(1, true), 0);
+  learner.learn(kPrices, interval_of(2, 1));
+  EXPECT_EQ(learner.choose(1, true), 0) << "and goes on from there";
+}
+
+TEST(Learner, WhatNobodyCanLearnCostsLittleMoreThanTheBreakEvenDelay) {
+  Learner learner;
+  uint64_t paid = 0, at_break_even = 0;
+  for (int i = 0; i < 2000; ++i) {
+    // Needed again just after it has gone back.
+    const uint16_t chosen = learner.choose(0, true);
+    Interval interval = interval_of(static_cast<double>(kDelayEighths[chosen]) / 8 + 0.02);
+    interval.chosen = chosen;
+    paid += cost_of(kPrices, interval, delay_of(kUnit, chosen, true));
+    at_break_even += cost_of(kPrices, interval, kUnit);
+    learner.learn(kPrices, interval);
+  }
+  EXPECT_LT(paid, at_break_even + at_break_even / 2);
 }
 
 TEST(Learner, WeightsAddUp) {
@@ -145,6 +172,10 @@ TEST(Learner, APinnedContextStays) {
   learner.context(0).pinned = true;
   EXPECT_EQ(choice_after(learner, 50, 100, 0), prior_of(0));
   EXPECT_EQ(learner.context(0).samples, 100u);
+  std::fill_n(learner.context(0).weights, kExperts, 0);
+  learner.context(0).weights[0] = kOne;
+  learner.context(0).begun = true;
+  EXPECT_EQ(choice_after(learner, 0.01, 100, 0), 0) << "though it loses by it";
 }
 
 TEST(Learner, WhereNobodyComesBackItIsNowOrNever) {
@@ -194,6 +225,15 @@ TEST(Learner, TheIntervalBeforeIsAContext) {
   EXPECT_STREQ(name_of(before).text, "full kept unknown");
   EXPECT_STREQ(name_of(soon).text, "full kept soon");
   EXPECT_STREQ(name_of(late).text, "full kept late");
+  const auto name_after = [&](double units) {
+    learner.learn(kPrices, interval_of(units, before));
+    return std::string(name_of(learner.context_of(Occasion::kFull, kMiB, kMiB)).text);
+  };
+  EXPECT_EQ(name_after(50), "full kept late 2");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(name_after(50), "full kept late 3+");
+  EXPECT_EQ(name_after(0.01), "full kept soon");
+  EXPECT_EQ(name_after(0.01), "full kept soon 2");
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(name_after(0.01), "full kept soon 3+");
 }
 
 TEST(Learner, NonsenseIsNotLearned) {

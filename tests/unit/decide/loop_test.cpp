@@ -17,6 +17,8 @@ class LoopTest : public testing::Test {
   LoopStep at(double units, Occasion occasion, uint64_t slack, uint64_t live, uint64_t taken = 0,
               double reused_at = 0) {
     view = {};
+    view.quiet = static_cast<uint64_t>(quiet * static_cast<double>(kUnit));
+    view.quiet_at = quiet == 0 ? 0 : time(quiet_at);
     view.now = time(units);
     view.occasion = occasion;
     view.may_defer = may_defer;
@@ -38,6 +40,7 @@ class LoopTest : public testing::Test {
   Loop loop;
   LoopView view{};
   bool is_short = false, may_defer = true;
+  double quiet = 0, quiet_at = 0;
 };
 
 TEST_F(LoopTest, LittleFreeMemoryIsNoInterval) {
@@ -84,6 +87,35 @@ TEST_F(LoopTest, WhatIsFreeOnceMoreAfterItWentBackWasNeeded) {
   ASSERT_TRUE(step.closed) << "although less than half of it was live at any time";
   EXPECT_EQ(step.interval.reused, 47 * kMiB);
   EXPECT_TRUE(step.opened) << "and what is to be done with it is decided anew";
+}
+
+TEST_F(LoopTest, SoWasWhatWentBackOnceItWasQuiet) {
+  const auto after = [this](double quiet_for, uint64_t slack) {
+    loop = Loop();
+    quiet = 0;
+    EXPECT_EQ(at(0, Occasion::kFull, 30 * kMiB, 60 * kMiB).action, TrimAction::kLater);  // a quarter of a unit
+    quiet = quiet_for;
+    return at(1, Occasion::kFull, slack, 65 * kMiB);
+  };
+  const LoopStep step = after(0.5, 10 * kMiB);
+  ASSERT_TRUE(step.closed);
+  EXPECT_EQ(step.interval.reused, 15 * kMiB);
+  EXPECT_FALSE(after(0.2, 10 * kMiB).closed) << "it was never quiet for long enough";
+  EXPECT_FALSE(after(0.5, 7 * kMiB).closed) << "less than a quarter";
+}
+
+TEST_F(LoopTest, AnIntervalHasItsLongestQuietTime) {
+  at(0, Occasion::kFull, 30 * kMiB, 60 * kMiB);
+  quiet = 0.5, quiet_at = 0.25;
+  LoopStep step = at(3, Occasion::kFull, 30 * kMiB, 60 * kMiB, 0, 2);
+  ASSERT_TRUE(step.closed);
+  EXPECT_EQ(step.interval.quiet, kUnit / 2);
+  EXPECT_NEAR(static_cast<double>(step.interval.before_quiet), 0.25 * static_cast<double>(kUnit), 1000);
+  quiet = 5, quiet_at = 1;  // it began before the interval, and went on behind its end
+  step = at(9, Occasion::kFull, 30 * kMiB, 60 * kMiB, 0, 6);
+  ASSERT_TRUE(step.closed);
+  EXPECT_EQ(step.interval.quiet, step.interval.length);
+  EXPECT_EQ(step.interval.before_quiet, 0u);
 }
 
 TEST_F(LoopTest, WhatCannotGoBackIsNoReasonToOpenOrToSettleAnew) {
@@ -139,6 +171,14 @@ TEST_F(LoopTest, WhereMemoryIsShortItGoesBackAtOnceEachTime) {
     EXPECT_TRUE(step.opened);
     EXPECT_EQ(step.action, TrimAction::kNow);
   }
+}
+
+TEST_F(LoopTest, WhatWasHeldGoesBackWhereMemoryIsShortNow) {
+  EXPECT_EQ(at(0, Occasion::kPartial, 60 * kMiB, 60 * kMiB).action, TrimAction::kLater);
+  is_short = true;
+  const LoopStep step = at(0.1, Occasion::kPartial, 60 * kMiB, 60 * kMiB);
+  EXPECT_TRUE(step.opened && !step.closed);
+  EXPECT_EQ(step.action, TrimAction::kNow);
 }
 
 TEST_F(LoopTest, AStepIsALineOfJson) {

@@ -66,6 +66,7 @@ TEST_F(Playbook, MayBeEdited) {
 TEST_F(Playbook, OfAnotherMachineOrPriceDoesNotFit) {
   EXPECT_EQ(parse(kHead, {16384, kFit.byte_seconds}), "was learned with another page size");
   EXPECT_EQ(parse(kHead, {4096, 1 << 20}), "was learned with another price of memory");
+  EXPECT_EQ(parse("ace-playbook 1 page=16384 byte_seconds=8589934592\n"), "was learned with another page size");
   EXPECT_EQ(parse("ace-playbook 2 page=4096 byte_seconds=8589934592\n"), "is of another version");
 }
 
@@ -131,6 +132,24 @@ TEST_F(Playbook, ExperienceAddsUpBySamples) {
   EXPECT_EQ(few.samples, 4u);
   EXPECT_EQ(few.weights[0], kOne / 4);
   EXPECT_EQ(few.weights[1], kOne / 4 * 3);
+  Context old{}, fresh{};
+  old.samples = 1'000'000, fresh.samples = 100;
+  old.weights[0] = fresh.weights[1] = kOne;
+  add_context(old, fresh);
+  EXPECT_EQ(old.weights[1], kOne / 2) << "much of it weighs no more than a hundred";
+}
+
+TEST_F(Playbook, APinnedContextIsFollowedAsItStands) {
+  Context pinned{}, fresh{}, other{};
+  pinned.pinned = true;
+  pinned.weights[4] = fresh.weights[0] = other.weights[7] = kOne;
+  other.samples = 50;
+  add_context(pinned, other);
+  EXPECT_EQ(pinned.weights[4], kOne);
+  start_from(fresh, pinned);
+  EXPECT_TRUE(fresh.pinned);
+  EXPECT_EQ(fresh.weights[4], kOne);
+  EXPECT_EQ(fresh.weights[0], 0u);
 }
 
 TEST_F(Playbook, AnEighthStaysThePriors) {
@@ -140,6 +159,7 @@ TEST_F(Playbook, AnEighthStaysThePriors) {
   start_from(fresh, known);
   EXPECT_EQ(fresh.weights[0], kOne / 8 * 7);
   EXPECT_EQ(fresh.weights[7], kOne / 8);
+  EXPECT_TRUE(fresh.begun) << "its group has nothing to say any more";
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 // The rare requests and bad input.
 #include "front/cold.h"
 
+#include <thread>
+
+#include "heap/remote.h"
 #include "unit/heap_test.h"
 
 namespace ace {
@@ -138,6 +141,7 @@ TEST_F(Cold, ReallocKeepsTheContentsAcrossAllSizes) {
 TEST_F(Cold, AShrunkBlockStaysWhileItLosesLittle) {
   void *p = ace_heap_alloc(heap, 200);
   const size_t block = ace_usable_size(p);
+  EXPECT_EQ(ace_heap_realloc(heap, p, block, 0), p);
   EXPECT_EQ(ace_heap_realloc(heap, p, block / 4 * 3, 0), p);
   memset(p, 7, 113);
   auto *q = static_cast<unsigned char *>(ace_heap_realloc(heap, p, 113, 0));
@@ -145,14 +149,25 @@ TEST_F(Cold, AShrunkBlockStaysWhileItLosesLittle) {
   EXPECT_LT(ace_usable_size(q), block / 4 * 3);
   for (int i = 0; i < 113; ++i) EXPECT_EQ(q[i], 7);
   ace_heap_free(heap, q);
+  p = ace_heap_alloc(heap, 112);
+  EXPECT_EQ(ace_heap_realloc(heap, p, 80, 0), p) << "less than a cache line";
+  EXPECT_NE(p = ace_heap_realloc(heap, p, 50, 0), nullptr);
+  EXPECT_EQ(ace_usable_size(p), 64u) << "more than half";
+  ace_heap_free(heap, p);
   EXPECT_EQ(stats().live_blocks, 0u);
 }
 
 TEST_F(Cold, ReallocKeepsTheKindGroup) {
   make(4);
-  void *p = ace_heap_alloc_kind(heap, 64, 2);
+  void *p = ace_heap_alloc_kind(heap, 64, 2), *q = ace_heap_alloc_kind(heap, 64, 2);
   p = ace_heap_realloc(heap, p, 1000, 0);
-  EXPECT_EQ(stats().kind_live_blocks[2], 1u);
+  EXPECT_EQ(stats().kind_live_blocks[2], 2u);
+  void *freed_elsewhere =
+      ace_heap_alloc_kind(heap, 64, 2);  // waits in the slab: what is there is judged at length
+  std::thread([&] { ace_free(freed_elsewhere); }).join();
+  q = ace_heap_realloc(heap, q, 2000, 0);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(stats().kind_live_blocks[2], 2u);
   EXPECT_EQ(stats().kind_live_blocks[0], 0u);
 }
 

@@ -127,10 +127,10 @@ TEST_F(Gate, DoubleFreeOfABlockThatLooksFreed) {
 }
 
 TEST_F(Gate, DoubleFreeInTheMidPool) {
-  void *p = fill(1, 20'000)[0];
-  fill(1, 20'000);
-  ace_heap_free(heap, p);
-  expect_refused(p, ACE_ERROR_DOUBLE_FREE);
+  auto runs = fill(3, 20'000);  // side by side
+  ace_heap_free(heap, runs[1]);
+  expect_refused(runs[1], ACE_ERROR_DOUBLE_FREE);
+  expect_refused(at(runs[1], 16), ACE_ERROR_INTERIOR);
 }
 
 TEST_F(Gate, DoubleFreeOfALargeBlock) {
@@ -151,10 +151,19 @@ TEST_F(Gate, InteriorPointers) {
   }
   void *large = fill(1, 1'500'000)[0];
   for (ptrdiff_t offset : {1, 16, 4096, 1'000'000, -16}) expect_refused(at(large, offset), ACE_ERROR_INTERIOR);
+  EXPECT_EQ(misuse.last().block, nullptr) << "its head is no part of it";
   // Of which the address map holds the beginning alone.
   large = fill(1, 500'000'000)[0];
   for (ptrdiff_t offset : {16, 4'000'000, 499'999'999}) expect_refused(at(large, offset), ACE_ERROR_INTERIOR);
   EXPECT_EQ(ace_heap_try_free(heap, at(large, 4'000'000)), 0);
+  expect_refused(at(large, static_cast<ptrdiff_t>(ace_usable_size(large))), ACE_ERROR_FOREIGN);
+}
+
+TEST_F(Gate, AnErrorTellsTheKindGroup) {
+  make(3);
+  ace_heap_free(heap, at(ace_heap_alloc_kind(heap, 64, 2), 16));
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_INTERIOR});
+  EXPECT_EQ(misuse.last().kind_group, 2u);
 }
 
 TEST_F(Gate, InteriorPointersOfClassesThatAreNoPowersOfTwo) {

@@ -10,6 +10,7 @@
 #include "heap/scatter.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "unit/superslab_pool.h"
 
 namespace ace {
 namespace {
@@ -225,6 +226,7 @@ TEST_F(HardenedTest, WhatWasWrittenToFreeMemoryIsInNoNewBlock) {
     EXPECT_EQ(errors, std::vector<int>{ACE_ERROR_WRITE_AFTER_FREE});
     EXPECT_EQ(misuse.last().owner, heap);
     EXPECT_EQ(misuse.last().pointer, p);
+    EXPECT_EQ(misuse.last().state, ACE_BLOCK_FREE);
     EXPECT_EQ(p[20], 0);
   }
 }
@@ -302,6 +304,54 @@ TEST_F(HardenedTest, LimitsHold) {
   EXPECT_NE(ace_heap_realloc(heap, blocks.back(), 10, 0), nullptr);  // shrinking never fails
   blocks.pop_back();
   free_all(blocks);
+}
+
+TEST_F(HardenedTest, WhereThereIsNoMemoryAShrunkBlockStaysAndHasItsNewSize) {
+  void *p = ace_heap_alloc(heap, 60000);
+  ace_heap_set_limit(heap, 1);
+  EXPECT_EQ(ace_heap_realloc(heap, p, 100, 0), p);
+  EXPECT_EQ(ace_usable_size(p), 100u);
+  ace_heap_free_sized(heap, p, 100);
+  EXPECT_TRUE(misuse.take().empty());
+}
+
+TEST_F(HardenedTest, AResizedBlockKeepsItsKindGroup) {
+  make(4, 0, nullptr, nullptr, ACE_HEAP_NO_WORKER | ACE_HEAP_HARDENED);
+  EXPECT_NE(ace_heap_realloc(heap, ace_heap_alloc_kind(heap, 64, 2), 1000, 0), nullptr);
+  EXPECT_EQ(stats().kind_live_blocks[2], 1u);
+  EXPECT_EQ(stats().kind_live_blocks[0], 0u);
+}
+
+TEST_F(HardenedTest, WhatIsTakenIsCounted) {
+  fill(1000, 24);
+  EXPECT_GE(stats().taken_bytes, 1000 * 32u);
+  EXPECT_GE(stats().carves, 1000 * 32 / kBytesPerWord);
+}
+
+TEST(Hardened, OfABlockThatMovesNoPageStaysMapped) {
+  FakeOs fake;
+  empty_superslab_pool(fake);
+  const int64_t before = fake.mapped();
+  OptionGuard guard("hardened", "on");
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  config.flags = ACE_HEAP_NO_WORKER;
+  ace_heap *heap = ace_heap_create(&config);
+  void *p = ace_heap_realloc(heap, ace_heap_alloc(heap, 1 << 20), 3 << 20, 0);
+  fake.fail(OsCall::kMove, 1);
+  EXPECT_NE(ace_heap_realloc(heap, p, 6 << 20, 0), nullptr);  // it is copied
+  ace_heap_destroy(heap);
+  empty_superslab_pool(fake);
+  EXPECT_EQ(fake.mapped(), before);
+}
+
+TEST(Hardened, AHeapBeginsInWhatAnotherLeft) {
+  FakeOs fake;
+  OptionGuard guard("hardened", "on");
+  ace_heap_destroy(ace_heap_create(nullptr));
+  const uint64_t maps = fake.calls(OsCall::kMap);
+  ace_heap_destroy(ace_heap_create(nullptr));
+  EXPECT_EQ(fake.calls(OsCall::kMap), maps);
 }
 
 TEST(Hardened, TheOptionMakesHeapsSo) {

@@ -136,6 +136,17 @@ TEST_F(Limit, ACallbackThatMakesRoomInEachPool) {
   }
 }
 
+TEST_F(Limit, WhatACallbackFreesOfOtherSizesMakesRoomToo) {
+  Callback callback;
+  make(0, kMiB, Callback::call, &callback);
+  callback.to_free = fill_up(64);
+  callback.answer = 1;
+  const int calls = callback.calls;
+  EXPECT_NE(ace_heap_alloc(heap, 100'000), nullptr);
+  EXPECT_EQ(callback.calls, calls + 1);
+  EXPECT_LE(stats().resident_bytes, kMiB);
+}
+
 TEST_F(Limit, ACallbackThatLiesIsAskedOnce) {
   Callback callback;
   callback.answer = 1;
@@ -190,6 +201,19 @@ TEST_F(Limit, AHeapIsSoundWhileItsHostIsAsked) {
       EXPECT_EQ(found, "") << size;
     }
   }
+}
+
+using HeapTotals = HeapTest;
+
+TEST_F(HeapTotals, AllThatLivesIsCountedWithTheListsOfEachKind) {
+  make(3);
+  for (size_t size : {size_t{64}, size_t{1000}, size_t{20'000}, size_t{2'000'000}}) {
+    for (unsigned kind : {0u, 1u, 2u}) fill(3, size, kind);
+  }
+  ace_stats shared;
+  ASSERT_EQ(ace_heap_stats_shared(heap, &shared, sizeof shared), 0);
+  EXPECT_GT(shared.live_bytes, 3 * 3 * 2'021'000u);
+  EXPECT_EQ(live_bytes_bound(*heap), shared.live_bytes);
 }
 
 using HeapWalk = HeapTest;

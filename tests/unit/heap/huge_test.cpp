@@ -107,6 +107,19 @@ TEST_F(Huge, OfTwoPurgersOneGivesTheSparePagesBack) {
   EXPECT_EQ(test::audit(heap), "");
 }
 
+TEST_F(Huge, PagesThatTheSystemDoesNotTakeStayCounted) {
+  auto blocks = fill_bytes(28 * kMiB);
+  ASSERT_GE(fake.huge_pages(), 5);
+  for (size_t i = blocks.size() / 2; i < blocks.size(); ++i) {
+    if (i % 1000 != 0) ace_heap_free(heap, blocks[i]);
+  }
+  fake.fail_always(test::OsCall::kPurge);
+  EXPECT_EQ(ace_trim_shared(heap, SIZE_MAX), 0u);
+  EXPECT_EQ(test::audit(heap), "");
+  fake.fail_never();
+  EXPECT_GT(ace_trim_shared(heap, SIZE_MAX), 8 * kMiB);
+}
+
 TEST_F(Huge, ABudgetBelowTheSparePagesLeavesThem) {
   auto blocks = fill_bytes(28 * kMiB);
   free_all(blocks);

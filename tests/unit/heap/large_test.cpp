@@ -176,6 +176,38 @@ TEST_F(Large, WhatWasMissedIsKeptUntilTheNextTrim) {
   EXPECT_EQ(stats().resident_bytes, 8 * kMiB);
 }
 
+TEST_F(Large, WhatWasMissedCountsOnce) {
+  auto round = [this](int count) {
+    std::vector<void *> blocks;
+    for (int i = 0; i < count; ++i) blocks.push_back(alloc(kMiB));
+    free_all(blocks);
+  };
+  round(32);
+  round(80);
+  EXPECT_EQ(stats().resident_bytes, 44 * kMiB) << "a quarter of the peak, and the 24 that were dropped before";
+}
+
+TEST_F(Large, WhatMadeRoomAndIsMissedIsKeptToo) {
+  keep_what_is_free();
+  std::vector<void *> blocks;
+  for (int i = 0; i < 4; ++i) blocks.push_back(alloc(kMiB));
+  free_all(blocks);
+  unsigned char *p = alloc(6 * kMiB);  // in their place
+  EXPECT_EQ(stats().resident_bytes, 6 * kMiB);
+  ace_heap_free(heap, p);
+  EXPECT_EQ(stats().resident_bytes, 6 * kMiB);
+}
+
+TEST_F(Large, WhatIsTakenIsCounted) {
+  const uint64_t before = stats().taken_bytes;
+  unsigned char *p = alloc(2 * kMiB);
+  EXPECT_EQ(stats().taken_bytes - before, 2 * kMiB);
+  p = realloc(p, 3 * kMiB);
+  ace_heap_free(heap, p);
+  EXPECT_EQ(alloc(3 * kMiB), p);
+  EXPECT_EQ(stats().taken_bytes - before, 6 * kMiB) << "resident or not";
+}
+
 TEST_F(Large, ABlockGrowsIntoAKeptOneThatIsLarger) {
   unsigned char *p = alloc(2 * kMiB);
   ace_heap_free(heap, p);
@@ -211,6 +243,16 @@ TEST_F(Large, KeptBlocksGiveWayAtTheLimit) {
   EXPECT_NE(alloc(5 * kMiB), nullptr);
   EXPECT_EQ(stats().limit_failures, 0u);
   EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, WhatIsNotResidentOfAKeptBlockMayBeTooMuchForTheLimit) {
+  make(0, 6 * kMiB);
+  keep_what_is_free();
+  ace_heap_free(heap, alloc(4 * kMiB));
+  EXPECT_EQ(ace_trim_shared(heap, SIZE_MAX), 4 * kMiB);
+  fill(3 * kMiB / kTinyMax, kTinyMax);
+  EXPECT_EQ(alloc(4 * kMiB), nullptr);
+  EXPECT_LE(stats().resident_bytes, 6 * kMiB);
 }
 
 TEST_F(Large, RemoteFreesAreTakenOverBeforeTheHeapGrows) {
@@ -267,6 +309,15 @@ TEST_F(Large, GrowsAndShrinksWithItsContents) {
     write(p, size);
     kept = size;
   }
+}
+
+TEST_F(Large, WhatGrewInPlaceIsCutAgain) {
+  unsigned char *behind = alloc(20 * kMiB), *p = alloc(kMiB);
+  ace_heap_free(heap, behind);  // its addresses are free then, most likely those behind the other
+  ace_trim(heap, SIZE_MAX);
+  p = realloc(p, 4 * kMiB);
+  p = realloc(p, 2 * kMiB);
+  EXPECT_EQ(ace_usable_size(p), 2 * kMiB);
 }
 
 TEST_F(Large, MovesWhereItCannotGrowInPlace) {

@@ -146,6 +146,17 @@ TEST_F(Mid, ARecentRunThatWasPurgedIsNotResident) {
   EXPECT_EQ(test::audit(heap), "");
 }
 
+TEST_F(Mid, ARecentRunThatAPurgerIsAtIsPassedOver) {
+  std::byte *a = alloc(5);
+  alloc(1);
+  free(a);
+  Claim &claim = superslab_of(a)->head.claim;
+  ASSERT_TRUE(claim.try_take());
+  EXPECT_NE(superslab_of(alloc(5)), superslab_of(a));
+  EXPECT_TRUE(claim.held());
+  claim.release();
+}
+
 TEST_F(Mid, ARecentRunGoesWithItsSuperslab) {
   std::byte *a = alloc(5);
   free(a);
@@ -219,6 +230,14 @@ TEST_F(Mid, EmptySuperslabsGoBackWithATrim) {
   for (size_t i = 0; i < 128 * kPage; ++i) ASSERT_EQ(runs[0][i], std::byte{0x3d});
 }
 
+TEST_F(Mid, OfEmptySuperslabsATrimGivesBackItsBudget) {
+  std::vector<std::byte *> runs;
+  for (int i = 0; i < 12; ++i) runs.push_back(alloc(128));
+  for (std::byte *run : runs) free(run);
+  EXPECT_EQ(ace_trim(heap, 100 * kPage), 100 * kPage);
+  EXPECT_EQ(stats().resident_bytes, (12 * 128 - 100) * kPage);
+}
+
 TEST_F(Mid, NoMemoryFailsTheAllocationAndNothingElse) {
   FakeOs fake;
   fake.fail_always(OsCall::kMap);
@@ -228,6 +247,23 @@ TEST_F(Mid, NoMemoryFailsTheAllocationAndNothingElse) {
   if (runs.empty()) return;
   free(runs.back());
   EXPECT_EQ(alloc(100), runs.back());
+}
+
+TEST_F(Mid, WhatIsTakenIsCounted) {
+  const uint64_t before = stats().taken_bytes;
+  std::byte *a = alloc(5);
+  EXPECT_EQ(stats().taken_bytes - before, 5 * kPage);
+  EXPECT_TRUE(resize(a, 8));
+  EXPECT_TRUE(resize(a, 2));
+  EXPECT_EQ(stats().taken_bytes - before, 8 * kPage);
+}
+
+TEST_F(Mid, AHoleThatWasNotAlignedServesOthers) {
+  std::vector<std::byte *> runs;
+  for (unsigned i = 0; i < (kPagesPerSuperslab - kMidFirstPage) / 10; ++i) runs.push_back(alloc(10));
+  free(runs[3]);
+  EXPECT_NE(superslab_of(alloc(4, size_t{1} << 20)), superslab_of(runs[3]));
+  EXPECT_EQ(alloc(10), runs[3]);
 }
 
 TEST_F(Mid, LostRoomForAlignmentIsNotLost) {

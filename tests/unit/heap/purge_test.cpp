@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <random>
 
+#include "heap/address_map.h"
 #include "heap/mid.h"
 #include "heap/slab.h"
 #include "unit/fake_os.h"
@@ -92,6 +93,12 @@ TEST_F(Growth, AHeapThatBreathesKeepsItsPages) {
   EXPECT_LE(stats().returned_bytes - returned, kSlabSize);
 }
 
+TEST_F(Growth, TheLargerAHeapTheMoreRarelyItIsLookedAt) {
+  fill(64 << 10, 1024);
+  EXPECT_LE(stats().purges, 80u) << "by a sixteenth each time, from 4 MiB on";
+  EXPECT_GE(stats().purges, 40u);
+}
+
 TEST_F(Growth, InModeOffNothingGoesBack) {
   OptionGuard off("mode", "off");
   fill_and_thin(64);
@@ -158,6 +165,66 @@ TEST_F(Purge, AClaimHeldByAnotherPurgerIsPassedOver) {
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), kSlabSize) << "the other slab";
   row.claim.release();
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), kSlabSize);
+}
+
+TEST_F(Purge, SoIsAKeptBlockThatOneIsAt) {
+  void *p = ace_heap_alloc(heap, 3 << 20);
+  ace_heap_free(heap, p);
+  Claim &claim = superslab_of(p)->head.claim;
+  ASSERT_TRUE(claim.try_take());
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 0u);
+  EXPECT_TRUE(claim.held());
+  claim.release();
+  EXPECT_EQ(purge_pages(*heap, SIZE_MAX), 3u << 20);
+}
+
+TEST_F(Purge, OfAKeptBlockTheEndGoesFirst) {
+  auto *p = static_cast<std::byte *>(ace_heap_alloc(heap, 3 << 20));
+  ace_heap_free(heap, p);
+  fake.take_purged();
+  EXPECT_EQ(purge_pages(*heap, 5 * kPage), 5 * kPage);
+  EXPECT_EQ(fake.take_purged(), (std::vector<Range>{pages_at(p + (3 << 20) - 5 * kPage, 5)}));
+}
+
+TEST_F(Purge, WhatAVisitorIsAtIsNotReleased) {
+  auto blocks = fill(40 * kBlocks, kSize);
+  Superslab *visited = superslab_of(blocks.back());
+  ASSERT_NE(visited, heap->home);
+  free_all(blocks);
+  visited->head.pins = 1;
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_TRUE(is_ours(visited));
+  visited->head.pins = 0;
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_FALSE(is_ours(visited));
+}
+
+TEST_F(Purge, WhatCouldNotGoBackIsKnownAfterwards) {
+  auto blocks = fill(2 * kBlocks, kSize);
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    if (i % kBlocksPerPage != 0) ace_heap_free(heap, blocks[i]);  // one lives on each page
+  }
+  for (bool by_the_holder : {false, true}) {
+    heap->stuck_bytes = 0;
+    by_the_holder ? ace_trim(heap, SIZE_MAX) : ace_trim_shared(heap, SIZE_MAX);
+    EXPECT_EQ(heap->stuck_bytes, stats().resident_bytes - live_bytes_bound(*heap));
+    EXPECT_GT(heap->stuck_bytes, kSlabSize / 2);
+  }
+}
+
+TEST_F(Purge, TheTimeOfTheCallsIsCounted) {
+  auto blocks = fill(3 * 31 * kBlocks, kSize);
+  free_range(blocks, 0, kBlocks);
+  free_range(blocks, 2 * kBlocks, 3 * kBlocks);
+  fake.slow_purges(1000);
+  purge_pages(*heap, SIZE_MAX);
+  EXPECT_EQ(stats().purge_ns, 2000u);
+  EXPECT_EQ(stats().purge_call_ns, 2000u);
+  for (void *block : blocks) ace_heap_free(heap, block);
+  const uint64_t calls = fake.calls(OsCall::kPurge);
+  ace_trim(heap, SIZE_MAX);  // superslabs as a whole as well
+  EXPECT_EQ(stats().purge_ns, 2000 + 1000 * (fake.calls(OsCall::kPurge) - calls));
+  EXPECT_EQ(stats().purge_call_ns, stats().purge_ns);
 }
 
 TEST_F(Purge, RunsGoOnOverAbsentPagesAndAcrossSlabs) {

@@ -70,6 +70,28 @@ TEST_F(Remote, ARefillTakesThemOver) {
   EXPECT_EQ(stats().faulted_bytes, kSlabSize) << "the slab is filled again";
 }
 
+TEST_F(Remote, AFullSlabIsOfferedAgainByThem) {
+  auto blocks = fill(blocks_per_slab(class_of(64)), 64);
+  fill(1, 64);
+  const SlabRow &row = superslab_of(blocks[0])->row(slab_index_of(blocks[0]));
+  ASSERT_EQ(row.prefix.state, SlabState::kFull);
+  free_elsewhere(
+      std::vector<void *>(blocks.begin(), blocks.begin() + static_cast<ptrdiff_t>(blocks.size() / 2)));
+  drain_remote_frees(*heap);
+  EXPECT_EQ(row.prefix.state, SlabState::kPartial);
+}
+
+TEST_F(Remote, ThePageOfTheirBitsIsMetadata) {
+  auto blocks = fill(3, 64);
+  const uint64_t before = stats().metadata_bytes;
+  free_elsewhere(blocks[0]);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(stats().metadata_bytes, before + kPage);
+  free_elsewhere(blocks[1]);
+  drain_remote_frees(*heap);
+  EXPECT_EQ(stats().metadata_bytes, before + kPage) << "once";
+}
+
 TEST_F(Remote, ContentsAreNotTouchedButForTheTag) {
   auto blocks = fill(10, 64);
   free_elsewhere(blocks);
@@ -93,6 +115,15 @@ TEST_F(Remote, ItsHoldersFreeOfABlockOfTheWindowIsASecondOne) {
   drain_remote_frees(*heap);
   EXPECT_TRUE(misuse.take().empty());
   EXPECT_EQ(stats().live_blocks, 9u);
+}
+
+TEST_F(Remote, ItsHoldersReallocIsSeenThoughItsTagWasOverwritten) {
+  auto blocks = fill(10, 64);
+  free_elsewhere(blocks[3]);
+  memset(blocks[3], 0xee, 64);
+  MisuseLog misuse;
+  EXPECT_EQ(ace_heap_realloc(heap, blocks[3], 1000, 0), nullptr);
+  EXPECT_EQ(misuse.take(), std::vector{int{ACE_ERROR_DOUBLE_FREE}});
 }
 
 TEST_F(Remote, ItsHoldersFreeIntoTheBitmapIsSeenAtTheDrain) {
@@ -217,6 +248,21 @@ TEST_F(Remote, ABitThatIsNotYetAnnouncedIsLeftAlone) {
   EXPECT_FALSE(has_remote_frees(*heap));
   EXPECT_EQ(stats().live_blocks, 1u);
   EXPECT_EQ(test::audit(heap), "");
+}
+
+// The same where the slab is empty by now: its superslab must not go while that thread is at it.
+TEST_F(Remote, WhatIsNotYetInTheQueueHoldsItsSuperslab) {
+  auto blocks = fill(40 * blocks_per_slab(class_of(64)), 64);
+  Superslab *superslab = superslab_of(blocks.back());
+  ASSERT_NE(superslab, heap->home);
+  SlabRow &row = superslab->row(slab_index_of(blocks.back()));
+  free_all(blocks);
+  row.remote.words = 1;
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_TRUE(is_ours(superslab));
+  row.remote.words = 0;
+  ace_trim(heap, SIZE_MAX);
+  EXPECT_FALSE(is_ours(superslab));
 }
 
 TEST_F(Remote, AThreadThatHoldsAnotherHeapIsCounted) {

@@ -108,6 +108,15 @@ TEST_F(Slab, TakesPagesOneByOne) {
   }
 }
 
+TEST_F(Slab, RefillsAndCarvesAreCounted) {
+  fill(2 * kBlocksPerPage, kSize);  // a page, and another one
+  const ace_stats s = stats();
+  EXPECT_EQ(s.refills, 2u);
+  EXPECT_EQ(s.carves, 2u);
+  EXPECT_EQ(s.slabs_assigned, 1u);
+  EXPECT_EQ(s.taken_bytes, 2 * kPage);
+}
+
 TEST_F(Slab, EveryClassFillsItsSlabsAndKeepsApart) {
   for (unsigned c = 0; c < kClasses; ++c) {
     auto blocks = fill(blocks_per_slab(c) + 3, kClassSize[c]);
@@ -202,6 +211,17 @@ TEST_F(Slab, FreedPagesServeOtherClasses) {
   EXPECT_EQ(stats().faulted_bytes, before.faulted_bytes) << "resident slabs are taken first";
 }
 
+TEST_F(Slab, AFreeSlabWithResidentPagesComesBeforeOneWithout) {
+  auto slabs = fill_slabs(3);
+  const SlabRow *resident = &row_of(slabs[2][0]);
+  free_all(slabs[0]);
+  EXPECT_EQ(ace_trim_shared(heap, SIZE_MAX), kSlabSize);
+  free_all(slabs[2]);
+  const uint64_t faulted = stats().faulted_bytes;
+  EXPECT_EQ(&row_of(fill(1, kPage)[0]), resident);
+  EXPECT_EQ(stats().faulted_bytes, faulted);
+}
+
 TEST_F(Slab, KindGroupsLiveInSlabsOfTheirOwn) {
   make(3);
   std::vector<void *> blocks[3];
@@ -229,6 +249,23 @@ TEST_F(Slab, TheListGrowsByWhatIsFreedIntoTheWindow) {
   EXPECT_FALSE(bin.has(blocks[0]));
   EXPECT_EQ(free_blocks(row_of(blocks[0])), kBlocks - kBlocksPerPage + 2);
   EXPECT_EQ(free_in_resident_pages(row_of(blocks[0])), 2u);
+}
+
+TEST_F(Slab, ARetiredBlockLosesItsTag) {
+  void *block = fill(kBlocks, kSize)[0];
+  auto listed = fill(kBlocks, kSize);
+  free_all(listed);
+  retire_all(*heap);
+  test::MisuseLog misuse;
+  for (unsigned i = 0; i < kPagesPerSlab; ++i) {
+    // The next user of its memory copies it unwritten to where a live block has its tag.
+    const auto *unwritten = static_cast<std::byte *>(ace_heap_alloc(heap, kPage));
+    for (size_t at = 0; at < kPage; at += kSize) {
+      memcpy(block, unwritten + at, kSize);
+      ASSERT_EQ(ace_usable_size(block), kSize);
+    }
+  }
+  EXPECT_TRUE(misuse.take().empty());
 }
 
 // What a program that writes to free blocks makes of an allocation list is found where the list is given up.
@@ -291,6 +328,44 @@ TEST_F(Slab, DrainingSuperslabsAreUsedLast) {
   EXPECT_EQ(superslab_of(fill(1, 512)[0]), superslab_of(first[0]));
 }
 
+TEST_F(Slab, SuperslabsDrainWhereAtMostAQuarterIsUsed) {
+  for (unsigned used : {8u, 9u}) {
+    make();
+    auto blocks = fill(31 * kBlocks, kSize);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (i % kBlocks != 0 || i / kBlocks >= used) ace_heap_free(heap, blocks[i]);
+    }
+    ace_trim(heap, SIZE_MAX);
+    EXPECT_EQ(stats().superslabs_draining, used == 8 ? 1u : 0u) << used;
+  }
+}
+
+// Whoever may come later for what is empty.
+class SpareSlabs : public Slab {
+ protected:
+  // How often it was asked while 20 slabs fell free.
+  int asked_while_20_fall_free() {
+    asked = 0;
+    heap->on_spare = [](Heap &) { return ++asked, true; };
+    auto blocks = fill(20 * kBlocks, kSize);
+    free_all(blocks);
+    return asked;
+  }
+  static inline int asked;
+};
+
+TEST_F(SpareSlabs, AreToldOfOnceInAWhile) { EXPECT_EQ(asked_while_20_fall_free(), 2); }
+
+TEST_F(SpareSlabs, AreNotToldOfInACollectionWhichWillTellItself) {
+  ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
+  EXPECT_EQ(asked_while_20_fall_free(), 0);
+}
+
+TEST_F(SpareSlabs, AreNotToldOfInModeOff) {
+  test::OptionGuard off("mode", "off");
+  EXPECT_EQ(asked_while_20_fall_free(), 0);
+}
+
 TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilTheWorkerComes) {
   test::FakeOs fake;
   make(0, 0, nullptr, nullptr, 0);
@@ -308,6 +383,16 @@ TEST_F(Slab, OfAHeapThatIsHintedAllEmptySuperslabsStayUntilTheWorkerComes) {
   EXPECT_LT(stats().resident_bytes, kSuperslabSize) << "though no collection ended";
   ace_trim(heap, SIZE_MAX);
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize);
+}
+
+TEST_F(Slab, WhereTheWorkerWillComeCurrentSlabsAreRetired) {
+  test::FakeOs fake;
+  make(0, 0, nullptr, nullptr, 0);
+  ace_hint(heap, ACE_HINT_IDLE_END, 0);
+  auto blocks = fill(20 * kBlocks, kSize);
+  free_all(blocks);
+  EXPECT_EQ(heap->slabs[kClass].current, nullptr) << "their lists are out of its reach";
+  EXPECT_FALSE(heap->retire_asked) << "once";
 }
 
 TEST_F(Slab, OfAHeapWithoutAWorkerTheyDoNot) {
@@ -354,6 +439,9 @@ TEST_F(Slab, EmptySuperslabsAreKeptForReuseButNotMany) {
   ace_trim(heap, SIZE_MAX);
   EXPECT_EQ(stats().mapped_bytes, kSuperslabSize) << "the heap's own superslab stays";
   EXPECT_EQ(stats().resident_bytes, 0u);
+  blocks = fill(20 * 31 * kBlocks, kSize);
+  free_all(blocks);
+  EXPECT_LE(stats().superslabs_free, 8u) << "after a trim as before";
 }
 
 TEST_F(Slab, NoMemoryFailsTheAllocationAndNothingElse) {
@@ -367,6 +455,16 @@ TEST_F(Slab, NoMemoryFailsTheAllocationAndNothingElse) {
   EXPECT_EQ(ace_heap_alloc(heap, 8192), blocks.back());
   fake.fail_never();
   EXPECT_NE(ace_heap_alloc(heap, 8192), nullptr);
+}
+
+TEST_F(Slab, WhereThereIsNoMemoryTheLastHolesAreUsed) {
+  test::FakeOs fake;
+  fake.fail_always(test::OsCall::kMap);
+  std::vector<void *> blocks;
+  while (void *block = ace_heap_alloc(heap, kSize)) blocks.push_back(block);
+  ace_heap_free(heap, blocks[5]);  // of a full slab, which is not offered for one block
+  EXPECT_EQ(ace_heap_alloc(heap, kSize), blocks[5]);
+  EXPECT_EQ(ace_heap_alloc(heap, kSize), nullptr);
 }
 
 }  // namespace

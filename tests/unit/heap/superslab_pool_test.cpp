@@ -20,7 +20,7 @@ using test::OsCall;
 
 TEST(SuperslabPool, HandsOutAlignedZeroedEnteredSuperslabs) {
   std::set<Superslab *> taken;
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 80; ++i) {  // more than are kept
     Superslab *s = acquire_superslab();
     ASSERT_NE(s, nullptr);
     EXPECT_TRUE(taken.insert(s).second);
@@ -31,6 +31,9 @@ TEST(SuperslabPool, HandsOutAlignedZeroedEnteredSuperslabs) {
   }
   for (Superslab *s : taken) release_superslab(s);
   for (Superslab *s : taken) EXPECT_FALSE(is_ours(s));
+  std::set<Superslab *> again;
+  for (size_t i = 0; i < taken.size(); ++i) EXPECT_TRUE(again.insert(acquire_superslab()).second);
+  for (Superslab *s : again) release_superslab(s);
 }
 
 TEST(SuperslabPool, WhatComesBackIsZeroAgain) {

@@ -20,6 +20,7 @@
 #include "ace/ace.h"
 #include "trace/live_blocks.h"
 #include "trace/reader.h"
+#include "unit/fake_os.h"
 
 namespace ace::trace {
 namespace {
@@ -56,8 +57,11 @@ class Recording : public testing::Test {
                  reinterpret_cast<const std::byte *>(bytes.data() + bytes.size()));
   }
 
-  // All events but times, each with its heap; how reading ends.
+  // All events but times, each with its heap; how reading ends. In times_ and threads_: when each was, in
+  // microseconds since the recording began, as far as it is told, and by which thread.
   Status read(std::vector<std::pair<uint32_t, Event>> &events) {
+    times_.clear();
+    threads_.clear();
     Reader reader(data_.data(), data_.size());
     const char *text;
     size_t length;
@@ -68,10 +72,18 @@ class Recording : public testing::Test {
     Status status;
     while ((status = reader.next(header, payload)) == Status::kChunk) {
       ChunkReader chunk(payload, header.bytes);
-      uint32_t count = 0;
+      uint32_t count = 0, thread = 0;
+      uint64_t time = header.microseconds;
       for (Event event{}; !chunk.is_over(); ++count) {
         if (!chunk.next(event)) return Status::kDamaged;
-        if (event.op != Op::kTime) events.emplace_back(header.heap, event);
+        if (event.op == Op::kThread) thread = event.code;
+        if (event.op == Op::kTime) {
+          time += event.size;
+          continue;
+        }
+        events.emplace_back(header.heap, event);
+        times_.push_back(time);
+        threads_.push_back(thread);
       }
       EXPECT_EQ(count, header.events);
     }
@@ -81,6 +93,8 @@ class Recording : public testing::Test {
   std::filesystem::path folder_, path_;
   std::vector<std::byte> data_;
   std::string header_;
+  std::vector<uint64_t> times_;
+  std::vector<uint32_t> threads_;
 };
 
 TEST_F(Recording, EachEventComesBack) {
@@ -219,6 +233,68 @@ TEST_F(Recording, ThreadsThatShareAHeapAreTold) {
   }
   std::erase(of_thread, 0);
   EXPECT_EQ(of_thread, std::vector<int>(4, 1000));
+}
+
+TEST_F(Recording, AThreadIsToldInEachChunkAnew) {
+  record([] {
+    int heap = 0;
+    Stream *stream = open_stream("test", &heap, false);
+    stream->note_allocation(0, false, at(16), 1);
+    std::thread([&] {
+      for (uint64_t i = 1; i < 200'000; ++i) stream->note_allocation(0, false, at(i * 7919 * 16), i);
+    }).join();
+  });
+  load(path_);
+  std::vector<std::pair<uint32_t, Event>> events;
+  ASSERT_EQ(read(events), Status::kEnd);
+  size_t of_the_first = 0;
+  for (size_t i = 0; i < events.size(); ++i)
+    of_the_first += events[i].second.op == Op::kAlloc && threads_[i] == threads_[0];
+  EXPECT_EQ(of_the_first, 1u);
+}
+
+TEST_F(Recording, TellsTheTimeAndIsWrittenEachSecond) {
+  constexpr uint64_t kMs = 1'000'000, kLong = 1100 * kMs;
+  record(
+      [] {
+        test::FakeOs fake;
+        int heap = 0;
+        Stream *stream = open_stream("test", &heap, false);
+        fake.advance(5 * kMs);
+        stream->note_hint(1, 0);
+        fake.advance(7 * kMs);
+        stream->note_hint(2, 0);
+        fake.advance(kLong);
+        stream->note_allocation(0, false, at(16), 1 << 20);  // heavy enough to look at the clock
+        fake.advance(3 * kMs);
+        stream->note_hint(3, 0);
+        fake.advance(kLong);
+        stream->note_allocation(0, false, at(32), 1 << 20);
+      },
+      false);
+  load(path_);
+  std::vector<std::pair<uint32_t, Event>> events;
+  EXPECT_EQ(read(events), Status::kTruncated) << "the process was killed";
+  EXPECT_EQ(times_, (std::vector<uint64_t>{5000, 12'000, 1'112'000, 1'115'000}));
+}
+
+TEST_F(Recording, WhoComesToNamesThatAreTakenHasAThird) {
+  record([&] {
+    std::ofstream(path_) << "mine";
+    std::ofstream(path_.string() + "." + std::to_string(getpid()))
+        << "the program's that this process was before";
+    int heap = 0;
+    open_stream("test", &heap, false)->note_free(at(16));
+  });
+  std::vector<std::filesystem::path> third;
+  for (const auto &entry : std::filesystem::directory_iterator(folder_)) {
+    if (entry.path().extension() == ".2") third.push_back(entry.path());
+  }
+  ASSERT_EQ(third.size(), 1u);
+  load(third[0]);
+  std::vector<std::pair<uint32_t, Event>> events;
+  EXPECT_EQ(read(events), Status::kEnd);
+  EXPECT_EQ(events.size(), 1u);
 }
 
 TEST_F(Recording, EndsWholeWhileOtherThreadsGoOn) {
