@@ -146,6 +146,17 @@ def test_signals_reach_the_program(report, number):
     process.stdout.close()
 
 
+def test_the_exit_status_passes_through_where_ends_of_children_are_ignored():
+    """As who starts us may have it."""
+
+    def ignore():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    for words in (["--report"], []):
+        done = ace("run", *words, "--", "sh", "-c", "exit 7", preexec_fn=ignore)
+        assert done.returncode == 7, done.stderr
+
+
 def test_a_stopped_program_stops_ace_too():
     code = "import os, signal; print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGSTOP); print('on')"
     process = subprocess.Popen(
