@@ -69,7 +69,11 @@ def install(library: Optional[str] = None) -> None:
     loader = importlib.machinery.ExtensionFileLoader("_ace", library)
     spec = importlib.util.spec_from_file_location("_ace", library, loader=loader)
     assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    try:
+        module = importlib.util.module_from_spec(spec)
+    except SystemError:
+        raise CannotInstall("this interpreter cannot be put on ACE: it was loaded after %s, which does not see it: start "
+                            "the program without LD_PRELOAD" % library) from None  # fmt: skip
     try:
         module.enter()
     except RuntimeError as reason:

@@ -335,5 +335,8 @@ bool add_builtin() {
 
 }  // namespace ace::python
 
-// The preloaded library is an extension module as well, for interpreters that were started without it.
-extern "C" [[gnu::visibility("default")]] PyObject *PyInit__ace() { return ace::python::make_module(); }
+// The preloaded library is an extension module as well, for interpreters that were started without it. One that
+// its process has loaded after this library it does not see.
+extern "C" [[gnu::visibility("default")]] PyObject *PyInit__ace() {
+  return &PyModuleDef_Init != nullptr ? ace::python::make_module() : nullptr;
+}
