@@ -447,6 +447,15 @@ def test_a_static_program_runs_on(compiled):
     assert "cannot be entered: it is linked statically" in done.stderr
 
 
+def test_a_program_whose_loader_has_a_name_that_is_no_text(tmp_path):
+    """Or that is damaged: the kernel judges it."""
+    content = Path(shutil.which("lua5.4")).read_bytes()
+    (tmp_path / "lua").write_bytes(content.replace(b"/lib64/ld-linux", b"/lib64/ld-linu\xff"))
+    (tmp_path / "lua").chmod(0o755)
+    done = ace("run", "--", tmp_path / "lua", "-e", "print(1)")
+    assert (done.returncode, done.stdout) == (127, "") and "needs an interpreter that is not there" in done.stderr
+
+
 def test_a_setuid_program_runs_on(compiled):
     if os.getuid() == 0:
         owner = 65534
