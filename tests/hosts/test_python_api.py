@@ -246,6 +246,25 @@ print(json.dumps([stopped > 10, left]))
     assert answer(code) == [True, 0]
 
 
+def test_an_exception_as_soon_as_a_phase_has_begun(answer):
+    """As a signal's handler may raise: the phase is over."""
+    code = """
+class Stop(Exception): pass
+def stop(frame, event, function):
+    if event == 'c_return' and function.__name__ == 'hint':
+        sys.setprofile(None)
+        raise Stop
+found = []
+for one in vm.phase, vm.idle:
+    try:
+        sys.setprofile(stop)
+        with one(): pass
+    except Stop: found.append(vm.stats()['python']['phase'])
+print(json.dumps(found))
+"""
+    assert answer(code) == [0, 0]
+
+
 def test_limits_of_other_threads_end_at_a_fork(answer):
     code = """
 import os, threading, warnings
@@ -357,6 +376,23 @@ counting.join()
     assert result.stdout == "a census is under way: of this thread, or of another interpreter\n200000\n200\n", result
 
 
+def test_a_census_that_is_interrupted_is_over(answer):
+    """Also where its traceback is kept, as an interactive interpreter does."""
+    code = """
+import time
+class One: pass
+kept = [One() for _ in range(100000)]
+old = time.sleep
+def sleep(seconds): raise KeyboardInterrupt
+time.sleep = sleep
+try: vm.census(0)
+except KeyboardInterrupt as error: interrupt = error
+time.sleep = old
+print(json.dumps(vm.census(0)[One].count))
+"""
+    assert answer(code) == 100000
+
+
 def test_an_interrupt_in_a_listener_comes_through(run, python):
     code = VM + """
 def listener(): raise KeyboardInterrupt
@@ -424,6 +460,37 @@ for wrong in (1, 'x'):
     assert "from the listener" in result.stderr
 
 
+def test_a_listener_may_take_itself_away(run, python):
+    """Nobody else holds this one, and it goes on after that."""
+    code = VM + """
+def once():
+    vm.on_pressure(None)
+    kept.clear()
+    yield print('told', flush=True)
+kept = []
+vm.on_pressure(once().__next__)
+with vm.memory_limit(extra=16 << 20):
+    for n in range(240000): kept.append([n])
+"""
+    result = run([python.path, "-c", code]).check_sound()
+    assert (result.stdout, result.stderr) == ("told\n", "")
+
+
+def test_what_a_listener_holds_is_finalized_at_exit(run, python, tmp_path):
+    code = VM + """
+class Cache:
+    def __init__(self):
+        self.file = open(sys.argv[1], 'w')
+        self.file.write('what was noted')
+    def drop(self): pass
+    def __del__(self): print('gone')
+vm.on_pressure(len)
+vm.on_pressure(Cache().drop)
+"""
+    result = run([python.path, "-W", "ignore", "-c", code, tmp_path / "notes"]).check_sound()
+    assert result.stdout == "gone\n" and (tmp_path / "notes").read_text() == "what was noted"
+
+
 def test_phases_are_counted(answer):
     code = """
 with vm.phase('request'):
@@ -488,11 +555,16 @@ def test_names_of_odd_types(answer):
 class Meta(type):
     __module__ = property(lambda self: 1 / 0)
     def __getattribute__(self, name): raise RuntimeError(name)
-Odd = Meta('Odd', (), {})
-kept = [Odd() for _ in range(100)]
+class Unlike(type):
+    def __eq__(self, other): raise RuntimeError('compared')
+class Alike(type):
+    def __eq__(self, other): return True
+    def __hash__(self): return 1
+Odd, OddToo, Other, OtherToo = Meta('Odd', (), {}), Unlike('Odd', (), {}), Alike('Odd', (), {}), Alike('Odd', (), {})
+kept = [kind() for kind in (Odd, OddToo, Other, OtherToo) for _ in range(100)]
 print(json.dumps([r.count for r in vm.census().rows if r.name.endswith('Odd')]))
 """
-    assert answer(code) == [100]
+    assert answer(code) == [100] * 4
 
 
 def test_bad_arguments(run, python):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 
 import pytest
 
@@ -67,6 +68,37 @@ def test_a_running_interpreter_goes_over(started_without, tmp_path, domains):
     host, *heaps = map(json.loads, report.read_text().splitlines())
     assert host["active"] and host["domains"] == domains and host["collector"]
     assert all(heap["audit"] == "ok" for heap in heaps)
+
+
+LATER = r"""
+#include <dlfcn.h>
+int main(int argc, char **argv) {
+  void *library = dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL);
+  if (library == 0) return 1;
+  ((void (*)(void))dlsym(library, "Py_Initialize"))();
+  int status = ((int (*)(const char *))dlsym(library, "PyRun_SimpleString"))(argv[2]);
+  return status != 0 || ((int (*)(void))dlsym(library, "Py_FinalizeEx"))() != 0;
+}
+"""
+
+
+@pytest.mark.parametrize("preloaded", [False, True])
+def test_an_interpreter_that_its_program_loads_later(run, python, preload, preloaded, tmp_path):
+    """A library that was there before does not see it."""
+    prefix = pathlib.Path(python.path).resolve().parents[1]
+    library = prefix / "lib" / ("libpython%d.%d.so.1.0" % python.version[:2])
+    if not library.exists():
+        pytest.skip("%s has no shared library" % python.name)
+    (tmp_path / "host.c").write_text(LATER)
+    subprocess.run(["cc", "-o", tmp_path / "host", tmp_path / "host.c", "-ldl"], check=True)
+    code = VM + """
+try: vm.install(%r)
+except vm.CannotInstall as reason: print('loaded after' in str(reason))
+print(vm.active())
+""" % preload
+    env = {"PYTHONHOME": str(prefix), **({"LD_PRELOAD": preload} if preloaded else {})}
+    result = run([tmp_path / "host", library, code], env, stock=True)
+    assert (result.returncode, result.stdout) == (0, "True\nFalse\n" if preloaded else "True\n"), result
 
 
 TRY = """

@@ -196,6 +196,12 @@ def test_doctor_sees_an_option_that_is_misspelt():
     assert "ACE_ROOT" not in rows, "another program's"
 
 
+def test_doctor_writes_nothing(tmp_path):
+    files = {name: str(tmp_path / name) for name in ("ACE_RECORD", "ACE_LOG", "ACE_PLAYBOOK", "ACE_REPORT")}
+    assert ace("doctor", **files).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_doctor_fails_without_the_library():
     done = ace("doctor", ACE_PRELOAD="/nowhere/lib.so")
     assert done.returncode == 1 and "no preloaded library at /nowhere/lib.so" in " ".join(done.stdout.split())

@@ -146,6 +146,17 @@ def test_signals_reach_the_program(report, number):
     process.stdout.close()
 
 
+def test_the_exit_status_passes_through_where_ends_of_children_are_ignored():
+    """As who starts us may have it."""
+
+    def ignore():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    for words in (["--report"], []):
+        done = ace("run", *words, "--", "sh", "-c", "exit 7", preexec_fn=ignore)
+        assert done.returncode == 7, done.stderr
+
+
 def test_a_stopped_program_stops_ace_too():
     code = "import os, signal; print(os.getpid(), flush=True); os.kill(os.getpid(), signal.SIGSTOP); print('on')"
     process = subprocess.Popen(
@@ -434,6 +445,15 @@ def test_a_static_program_runs_on(compiled):
     done = ace("run", "--", program)
     assert (done.returncode, done.stdout) == (9, "ran\n")
     assert "cannot be entered: it is linked statically" in done.stderr
+
+
+def test_a_program_whose_loader_has_a_name_that_is_no_text(tmp_path):
+    """Or that is damaged: the kernel judges it."""
+    content = Path(shutil.which("lua5.4")).read_bytes()
+    (tmp_path / "lua").write_bytes(content.replace(b"/lib64/ld-linux", b"/lib64/ld-linu\xff"))
+    (tmp_path / "lua").chmod(0o755)
+    done = ace("run", "--", tmp_path / "lua", "-e", "print(1)")
+    assert (done.returncode, done.stdout) == (127, "") and "needs an interpreter that is not there" in done.stderr
 
 
 def test_a_setuid_program_runs_on(compiled):

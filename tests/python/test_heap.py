@@ -340,6 +340,21 @@ def test_bad_arguments(heap, call, error):
         call(heap)
 
 
+def test_a_copy_that_finds_no_memory():
+    code = """
+import resource
+from acealloc import Heap
+heap = Heap()
+block = heap.alloc(1 << 30)
+most = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try: heap.read(block)
+except MemoryError: print("no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "no memory\n", done
+
+
 def test_a_closed_heap_raises():
     heap = Heap("gone")
     heap.close()

@@ -95,4 +95,4 @@ def _design(name: str, source: Path) -> Policy:
     done = subprocess.run([str(script), "--replayer", name], capture_output=True, text=True)
     if done.returncode != 0:
         raise Failure("the design '%s' cannot be built: %s" % (name, (done.stderr or done.stdout).strip()[-500:]))
-    return Policy(name).built_as(done.stdout.split()[-1])
+    return Policy(name).built_as(done.stdout.splitlines()[-1])

@@ -157,12 +157,14 @@ def _interpreter(host: str, trace: Trace) -> str:
     """A CPython of the recorded one's minor version, whose allocator it has."""
     version = ".".join(host.split()[1].split(".")[:2])
     recorded = (trace.header.get("command") or [""])[0]
+    if not os.path.basename(recorded).startswith("python"):
+        recorded = ""  # a program that embeds it, and would be started
     for candidate in (recorded, sys.executable, "python" + version, "python3", "/usr/bin/python3"):
         path = shutil.which(candidate) if candidate else None
         if path is None:
             continue
         code = "import sys; print('%d.%d' % sys.version_info[:2])"
-        said = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, text=True)
+        said = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, text=True, errors="replace")
         if said.stdout.strip() == version:
             return path
     raise Failure("the run's own allocator is that of CPython %s: put a python%s on PATH" % (version, version))

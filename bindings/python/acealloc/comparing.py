@@ -55,7 +55,7 @@ def _compared(result: Replay, name: str) -> Compared:
     pairs = list(zip(result.timed(name), result.timed(DEFAULT)))
 
     def ratios(value: Callable[[Run], float]) -> List[float]:
-        return [value(one) / max(value(base), 1e-9) for one, base in pairs]
+        return [max(value(one), 1e-9) / max(value(base), 1e-9) for one, base in pairs]  # nothing is as much as nothing
 
     seconds = ratios(lambda run: run.seconds)
     medians = [statistics.median(ratios(value)) for value in (

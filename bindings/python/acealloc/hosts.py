@@ -79,6 +79,7 @@ def attempt(candidate: Candidate, library: str) -> Attempt:
     with tempfile.TemporaryDirectory(prefix="ace-doctor-") as folder:
         lines = os.path.join(folder, "report.jsonl")
         settings = {"ACE_REPORT": lines, "ACE_VERBOSE": "off"}
+        settings.update(dict.fromkeys(("ACE_RECORD", "ACE_LOG", "ACE_PLAYBOOK"), "none"))  # the user's are not for this
         environment = preload.environment(library, settings, os.environ)
         try:
             status, output = _start(candidate.path, folder, environment)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import Failure
@@ -148,7 +148,8 @@ class Replay:
 
     def frame(self) -> Any:
         """The summaries as a pandas.DataFrame, a line for each allocator."""
-        return _pandas().DataFrame([vars(summary) for summary in self.summaries()]).set_index("allocator")
+        columns = [field.name for field in fields(Summary)]
+        return _pandas().DataFrame([vars(one) for one in self.summaries()], columns=columns).set_index("allocator")
 
     def samples_frame(self) -> Any:
         """All samples as a pandas.DataFrame: allocator, round, seconds, resident_bytes, live_bytes."""

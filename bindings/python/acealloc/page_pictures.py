@@ -75,7 +75,7 @@ class Pictures:
                           color=self.colours[name], linewidth=2.2 if name == self.subject else 1.2,
                           linestyle="--" if dashed else "-", drawstyle="steps-post")  # fmt: skip
         self._shade(axes)
-        axes.set(xlabel="seconds", ylabel="MiB", xlim=(0, base[-1][0]), ylim=(0, None))
+        axes.set(xlabel="seconds", ylabel="MiB", xlim=(0, base[-1][0] or 1e-6), ylim=(0, None))
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
         return True
 
@@ -95,7 +95,7 @@ class Pictures:
                 axes.axvspan(left, right, color=colour, alpha=0.25, linewidth=0, label=label if i == 0 else None)
 
     def _draw_front(self, figure: Any) -> bool:
-        left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+        left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (3, 2)})
         points = [(one.seconds, one.mean_resident_bytes / MIB, one.allocator) for one in self.summaries.values()
                   if one.allocator != "none"]  # fmt: skip
         front = pareto(points)
@@ -106,7 +106,7 @@ class Pictures:
             left.annotate(name, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=9)
         left.margins(x=0.15)
         left.set(xlabel="seconds of processor time", ylabel="MiB resident on average",
-                 ylim=(0, 1.12 * max(y for _, y, _ in points)))  # fmt: skip
+                 ylim=(0, 1.12 * max(y for _, y, _ in points) or 1))  # fmt: skip
         names = [name for _, _, name in sorted(points, key=lambda point: -point[1])]
         live = [self.summaries[name].mean_resident_bytes / MIB - self.summaries[name].mean_excess_bytes / MIB
                 for name in names]  # fmt: skip
@@ -169,7 +169,7 @@ class Pictures:
 
 def drawn(draw: Callable[[Any], bool], png: Optional[Path]) -> str:
     """The picture as SVG, "" where there is none; with `png`, in that file too. Failure where that fails."""
-    plt = _pyplot()
+    plt = pyplot()
     figure = plt.figure(figsize=(9.6, 4.2), layout="constrained")
     try:
         if not draw(figure):
@@ -206,7 +206,8 @@ def pareto(points: Sequence[Tuple[float, float, str]]) -> List[Tuple[float, floa
     return front
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib.pyplot, for files alone. Failure where it is not here."""
     try:
         import matplotlib
     except ImportError:

@@ -20,6 +20,8 @@ from .errors import Failure
 
 # The kernel follows this many interpreters of interpreters.
 MAX_SCRIPT_DEPTH = 4
+# What elftools raises where a file is damaged, or has names in it that are no UTF-8.
+UNREADABLE = (OSError, ELFError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def inspect(path: str) -> Program:
     try:
         with open(executable, "rb") as file:
             return _judge(path, executable, ELFFile(file), protected)
-    except (OSError, ELFError):
+    except UNREADABLE:
         return Program(path, executable, obstacle=protected)
 
 
@@ -154,7 +156,7 @@ def defines_malloc(path: str) -> bool:
             if elf["e_type"] != "ET_DYN" or not _is_ours(elf) or not isinstance(symbols, SymbolTableSection):
                 return False
             return any(symbol["st_shndx"] != "SHN_UNDEF" for symbol in symbols.get_symbol_by_name("malloc") or [])
-    except (OSError, ELFError):
+    except UNREADABLE:
         return False
 
 

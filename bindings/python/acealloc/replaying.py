@@ -21,6 +21,8 @@ from .tables import AnyPath
 from .trace import Trace
 
 Progress = Callable[[float, str], None]
+# What may steer an allocator from the environment: each is measured as it comes.
+SETTINGS = ("ACE_", "PYTHON", "LD_PRELOAD", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -185,7 +187,7 @@ def _start(
     if target.python:
         # pymalloc is in the interpreter: there the replayer is a library.
         code = (
-            "import ctypes, sys; a = [x.encode() for x in sys.argv]; "
+            "import ctypes, os, sys; a = [os.fsencode(x) for x in sys.argv]; "
             "sys.exit(ctypes.PyDLL(sys.argv[0]).ace_replay_main(len(a), (ctypes.c_char_p * len(a))(*a)))"
         )
         library = str(Path(__file__).parent / "libace-replay.so")
@@ -201,23 +203,28 @@ def _execute(
     tell: Optional[Callable[[float], None]] = None,
 ) -> None:
     """Runs the replayer; Failure with what it said where it fails."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "PYTHON", "LD_PRELOAD", "MALLOC_"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     if core is not None:
         command = ["taskset", "-c", str(core), *command]
-    process = subprocess.Popen(
-        command, env={**clean, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            if tell is not None and line.startswith("progress "):
-                tell(int(line.split()[1]) / 100)
-        said = process.stderr.read().strip()
-        if process.wait() != 0:
-            raise Failure("the replay ended with status %d: %s" % (process.returncode, said or "it said nothing"))
-        if "cannot be preloaded" in said:  # the loader goes on without it
-            raise Failure(said)
-    finally:
-        if process.poll() is None:
-            process.kill()
+    # What it says goes to a file: in a pipe there is only so much room while its progress is read.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            command, env={**clean, **environment}, stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace"
+        )
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if tell is not None and line.startswith("progress "):
+                    tell(int(line.split()[1]) / 100)
             process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        errors.seek(0)
+        said = errors.read().strip()
+    if process.returncode != 0:
+        last = said[-1000:] or "it said nothing"
+        raise Failure("the replay ended with status %d: %s" % (process.returncode, last))
+    if "cannot be preloaded" in said:  # the loader goes on without it
+        raise Failure(said)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import re
@@ -15,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
 
 from .allocators import Policy
 from .comparing import compare, mean_ratio, opened
@@ -25,6 +26,9 @@ from .tables import AnyPath, write_csv
 from .trace import Trace
 
 OPEN_ATTEMPTS = 4
+LOOK_SECONDS = 0.3  # from one look at others' trials to the next
+# After so long without news, a trial of another machine's process is taken to have ended with it.
+PATIENCE_SECONDS = 600.0
 ANOTHER = "give this search another name (--study NAME; in Python name=)"
 
 
@@ -164,9 +168,10 @@ def sweep(
     """Searches for options that take less time, less memory, or both, on these recorded runs.
 
     trials: how many there shall be in the study, those that are there already included: a search that was interrupted
-    goes on where it was. storage: a URL of SQLAlchemy; with postgresql://USER@HOST/DATABASE any number of processes, on
-    any number of machines, work on one study of the same `name`. rounds: replays of each, beside those of the default,
-    in turn. fast: as for replay(); memory is then the same in every replay. seed: of the sampler, for one process.
+    goes on where it was. Where others are at the last ones, these are waited for. storage: a URL of SQLAlchemy; with
+    postgresql://USER@HOST/DATABASE any number of processes, on any number of machines, work on one study of the same
+    `name`. rounds: replays of each, beside those of the default, in turn. fast: as for replay(); memory is then the
+    same in every replay. seed: of the sampler, for one process.
     """
     optuna = _optuna()
     require_core(core)
@@ -176,50 +181,102 @@ def sweep(
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     study, is_new = _open(optuna, storage, name, sampler)
-    _require_same_search(study, "'%s' in %s" % (name, storage), recorded, space, fast)
-    if space is SPACE and is_new:
-        for options in BY_HAND:
-            study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
-
-    def done() -> int:
-        # One that was interrupted or failed is not.
-        return len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]))
-
+    others = _Others(study, optuna.trial.TrialState)
     begun: List[int] = []
 
     def objective(trial: Any) -> Tuple[float, float]:
         begun[:] = [trial.number]
+        trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
+        if others.done() + len(others.numbers(below=trial.number)) >= trials:
+            raise _OneTooMany
         options = _suggested(trial, space)
 
         def tell(share: float, what: str) -> None:
             if progress is not None:
-                progress(min((done() + share) / trials, 1), " ".join("%s=%s" % pair for pair in options.items()))
+                done = (others.done() + share) / trials
+                progress(min(done, 1), " ".join("%s=%s" % pair for pair in options.items()))
 
         compared = [compare(trace, [Policy("tried", **options)], rounds, fast, core, tell)[0] for trace in recorded]
         trial.set_user_attr("options", options)
-        trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
         trial.set_user_attr("peak_bytes", mean_ratio([one.peak for one in compared]))
         return mean_ratio([one.seconds for one in compared]), mean_ratio([one.mean for one in compared])
 
-    while done() < trials:
-        interrupts: List[int] = []
-        try:
-            with _noting_interrupts(interrupts):
-                study.optimize(objective, n_trials=1)
+    interrupts: List[int] = []
+
+    def search() -> None:
+        while others.done() < trials:
+            if others.done() + len(others.numbers()) >= trials:  # the others may do without us
+                others.await_one()
+                continue
+            try:
+                study.optimize(objective, n_trials=1, catch=(_OneTooMany,))
+            except Exception:
+                # SQLite may give one that was set by hand to two processes at once: the other has told how it ended.
+                if not any(trial.number in begun and trial.values for trial in study.get_trials(deepcopy=False)):
+                    raise
             if interrupts:
                 raise KeyboardInterrupt
-        except (KeyboardInterrupt, SystemExit):
             _put_back(study, begun)
-            raise
-        except Exception as error:
-            if interrupts or _is_interruption(error):
-                _put_back(study, begun)
-                raise KeyboardInterrupt from None
-            if isinstance(error, optuna.exceptions.StorageInternalError):
-                said = "the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))
-                raise Failure(said) from None
-            raise
+            begun.clear()
+
+    try:
+        with _noting_interrupts(interrupts):
+            _require_same_search(study, "'%s' in %s" % (name, storage), recorded, space, fast)
+            if space is SPACE and is_new:
+                for options in BY_HAND:
+                    study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
+            search()
+    except (KeyboardInterrupt, SystemExit):
+        _put_back(study, begun)
+        raise
+    except Exception as error:
+        if interrupts or _is_interruption(error):
+            _put_back(study, begun)
+            raise KeyboardInterrupt from None
+        if isinstance(error, optuna.exceptions.StorageInternalError):
+            said = "the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))
+            raise Failure(said) from None
+        raise
     return Study(study)
+
+
+class _OneTooMany(Exception):
+    """Another process has begun the last trial in the same moment."""
+
+
+class _Others:
+    """The trials of a study that processes are at."""
+
+    def __init__(self, study: Any, states: Any) -> None:
+        self._study, self._states = study, states
+        self._lost: Set[int] = set()
+
+    def done(self) -> int:
+        # One that was interrupted or failed is not.
+        return len(self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE]))
+
+    def numbers(self, below: float = math.inf) -> FrozenSet[int]:
+        running = self._study.get_trials(deepcopy=False, states=[self._states.RUNNING])
+        return frozenset(
+            trial.number for trial in running
+            if trial.number < below and trial.number not in self._lost
+            and not _has_ended(trial.user_attrs.get("process", ""))
+        )  # fmt: skip
+
+    def await_one(self) -> None:
+        """Until one of them is over, or has been without an end for too long."""
+        waited_for = self.numbers()
+        end = time.monotonic() + PATIENCE_SECONDS
+        while waited_for and self.numbers() == waited_for:
+            if time.monotonic() >= end:
+                self._lost |= waited_for
+            time.sleep(LOOK_SECONDS)
+
+
+def _has_ended(process: str) -> bool:
+    """Is it a process of this machine that is not there any more?"""
+    node, _, pid = process.rpartition(":")
+    return node == platform.node() and not os.path.exists("/proc/%s" % pid)
 
 
 def _require_values(space: Space) -> None:
@@ -239,8 +296,8 @@ def _put_back(study: Any, begun: Sequence[int]) -> None:
 
 @contextlib.contextmanager
 def _noting_interrupts(interrupts: List[int]) -> Iterator[None]:
-    """Adds to the list each interrupt that becomes a KeyboardInterrupt: while a trial is noted in its storage, Optuna
-    makes errors of its own of that."""
+    """Adds to the list each interrupt that becomes a KeyboardInterrupt: while something is noted in a storage or looked
+    up there, Optuna makes errors of its own of that."""
     former = signal.getsignal(signal.SIGINT)
     if former is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
         yield
@@ -295,7 +352,8 @@ def _open(optuna: Any, storage: str, name: str, sampler: Any) -> Tuple[Any, bool
 
 def _said(error: BaseException) -> str:
     """What a database said, which may be whole statements, in one line."""
-    return str(error.__cause__ or error).splitlines()[0]
+    said = str(error.__cause__ or error).splitlines()
+    return said[0] if said else type(error).__name__
 
 
 def _require_same_search(study: Any, name: str, traces: Sequence[Trace], space: Space, fast: bool) -> None:

@@ -23,6 +23,7 @@ def run(path: str, argv: List[str], environment: Mapping[str, str]) -> int:
     While the child is stopped we are stopped too, so that a shell's job control sees one job. OSError where
     it cannot be started.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it is not told how a child ends
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
     try:
         child = os.posix_spawn(path, argv, dict(environment), setsigmask=before, setsigdef=DEFAULTED)

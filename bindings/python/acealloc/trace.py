@@ -59,23 +59,27 @@ class Trace:
             self._trace = _Trace(os.fsencode(self.plain_path))
             self.header = _header(self._trace)
         except (OSError, ValueError) as error:
-            raise Failure(_told(error, self.path, self.plain_path)) from None
+            raise Failure(_told(error, self.path)) from None
         self.totals: Dict[str, Any] = self._trace.totals()
         self.totals["file_bytes"] = os.path.getsize(self.path)
         if self._is_damaged:
             self.totals["status"] = "damaged"
 
     def _unpacked(self) -> str:
-        self._folder = tempfile.TemporaryDirectory(prefix="ace-trace-")
-        plain = os.path.join(self._folder.name, "run.ace")
-        with gzip.open(self.path, "rb") as packed, open(plain, "wb") as file:
-            # Of a part what there is counts: the trace then ends without saying so.
-            try:
-                shutil.copyfileobj(packed, file, 1 << 16)
-            except EOFError:
-                pass
-            except (zlib.error, gzip.BadGzipFile):
-                self._is_damaged = True
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="ace-trace-")
+            plain = os.path.join(self._folder.name, "run.ace")
+            with gzip.open(self.path, "rb") as packed, open(plain, "wb") as file:
+                # Of a part what there is counts: the trace then ends without saying so.
+                try:
+                    shutil.copyfileobj(packed, file, 1 << 16)
+                except EOFError:
+                    pass
+                except (zlib.error, gzip.BadGzipFile):
+                    self._is_damaged = True
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise Failure("%s cannot be unpacked into %s: %s" % (self.path, place, error.strerror)) from None
         return plain
 
     def live(self) -> List[Moment]:
@@ -88,8 +92,10 @@ class Trace:
             raise Failure("%s holds no events (it is %s): record it anew" % (self.path, self.totals["status"]))
 
     def hints(self) -> List[TracedHint]:
-        """What the host told its heaps, in order."""
-        return [TracedHint(at / 1e6, heap, Hint(code), value) for at, heap, code, value in self._trace.hints()]
+        """What the host told its heaps, in order; without what only a later version knows."""
+        known = {int(hint) for hint in Hint}
+        return [TracedHint(at / 1e6, heap, Hint(code), value)
+                for at, heap, code, value in self._trace.hints() if code in known]  # fmt: skip
 
     def __repr__(self) -> str:
         return "<Trace '%s': %s, %d events, %s>" % (
@@ -112,13 +118,12 @@ def _header(trace: _Trace) -> Dict[str, Any]:
     return header
 
 
-def _told(error: Exception, path: str, plain_path: str) -> str:
+def _told(error: Exception, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no trace %s" % path
     if isinstance(error, OSError) and error.strerror:
         return "%s cannot be read: %s" % (path, error.strerror)
-    said = str(error).replace(plain_path, path)
-    return said if path in said else "%s: %s" % (path, said)
+    return "%s: %s" % (path, error)
 
 
 def _is_packed(path: str) -> bool:

@@ -15,6 +15,7 @@ answer raises NotActive.
 
 from __future__ import annotations
 
+import atexit
 import importlib.machinery
 import importlib.util
 import operator
@@ -68,7 +69,11 @@ def install(library: Optional[str] = None) -> None:
     loader = importlib.machinery.ExtensionFileLoader("_ace", library)
     spec = importlib.util.spec_from_file_location("_ace", library, loader=loader)
     assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    try:
+        module = importlib.util.module_from_spec(spec)
+    except SystemError:
+        raise CannotInstall("this interpreter cannot be put on ACE: it was loaded after %s, which does not see it: start "
+                            "the program without LD_PRELOAD" % library) from None  # fmt: skip
     try:
         module.enter()
     except RuntimeError as reason:
@@ -100,8 +105,8 @@ def phase(name: str = "burst") -> Iterator[None]:
     if _ace is None:
         yield
         return
-    _ace.hint("burst_begin")
     try:
+        _ace.hint("burst_begin")  # a signal's handler may raise as soon as it returns
         yield
     finally:
         _ace.hint("burst_end")
@@ -113,8 +118,8 @@ def idle() -> Iterator[None]:
     if _ace is None:
         yield
         return
-    _ace.hint("idle_begin")
     try:
+        _ace.hint("idle_begin")
         yield
     finally:
         _ace.hint("idle_end")
@@ -201,7 +206,11 @@ def on_pressure(listener: Optional[Callable[[], object]]) -> None:
     limit. Again once less than three quarters were in use: when it has returned, and what is free went back, or after
     a collection. None: nobody is called.
     """
-    _entered("on_pressure").set_listener(listener)
+    set_listener = _entered("on_pressure").set_listener
+    set_listener(listener)
+    # What it holds is finalized at exit like everything else.
+    atexit.unregister(set_listener)
+    atexit.register(set_listener, None)
 
 
 @dataclass(frozen=True)
@@ -283,14 +292,16 @@ def census(pause: float = 0.005) -> Census:
         types = _all_types()
         begin = time.perf_counter()
         under_way = entered.census_begin(types)
-        steps = 1
-        while entered.census_step(int(pause * 1e9)):
-            steps += 1
-            # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives the
-            # GIL back and mostly gets it at once.
-            time.sleep(1e-4)
-        found = entered.census_end()
-        del under_way
+        try:
+            steps = 1
+            while entered.census_step(int(pause * 1e9)):
+                steps += 1
+                # Long enough that a thread that waits for the GIL is awake before it is asked for again: sleep(0) gives
+                # the GIL back and mostly gets it at once.
+                time.sleep(1e-4)
+            found = entered.census_end()
+        finally:
+            del under_way  # who keeps the traceback would keep it, too
     names = [_name_of(kind) for kind in types] + ["(no object)", "(raw)"]
     rows = [
         TypeRow(name, kind, *figures)
@@ -308,14 +319,14 @@ def pinned(pause: float = 0.005) -> List[TypeRow]:
 
 
 def _all_types() -> List[type]:
-    seen = {object}
+    seen = {id(object): object}  # a metaclass may have an equality and a hash of its own
     waiting = [object]
     while waiting:
         for kind in type.__subclasses__(waiting.pop()):
-            if kind not in seen:
-                seen.add(kind)
+            if id(kind) not in seen:
+                seen[id(kind)] = kind
                 waiting.append(kind)
-    return list(seen)
+    return list(seen.values())
 
 
 def _name_of(kind: type) -> str:

@@ -112,17 +112,21 @@ PyObject *py_leave_limit(PyObject *, PyObject *capsule) {
 }
 
 int call_listener(void *) {
-  if (g_listener == nullptr) return 0;
-  PyObject *answer = PyObject_CallObject(g_listener, nullptr);
+  PyObject *listener = g_listener;
+  if (listener == nullptr) return 0;
+  Py_IncRef(listener);  // it may set another one
+  PyObject *answer = PyObject_CallObject(listener, nullptr);
+  int result = 0;
   if (answer != nullptr) {
     Py_DecRef(answer);
     arm_limit_after_telling();
   } else if (PyErr_ExceptionMatches(PyExc_Exception) == 0) {
-    return -1;  // the main thread is interrupted, or to end
+    result = -1;  // the main thread is interrupted, or to end
   } else {
-    PyErr_WriteUnraisable(g_listener);  // nobody waits for its errors
+    PyErr_WriteUnraisable(listener);  // nobody waits for its errors
   }
-  return 0;
+  Py_DecRef(listener);
+  return result;
 }
 
 // In the middle of an allocation, where nothing of Python may run: the main thread calls the listener between
@@ -331,5 +335,8 @@ bool add_builtin() {
 
 }  // namespace ace::python
 
-// The preloaded library is an extension module as well, for interpreters that were started without it.
-extern "C" [[gnu::visibility("default")]] PyObject *PyInit__ace() { return ace::python::make_module(); }
+// The preloaded library is an extension module as well, for interpreters that were started without it. One that
+// its process has loaded after this library it does not see.
+extern "C" [[gnu::visibility("default")]] PyObject *PyInit__ace() {
+  return &PyModuleDef_Init != nullptr ? ace::python::make_module() : nullptr;
+}

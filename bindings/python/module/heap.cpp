@@ -144,7 +144,11 @@ size_t Heap::usable_size(uintptr_t address) { return ace_usable_size(own_block(a
 py::bytes Heap::read(uintptr_t address, std::optional<size_t> size) {
   const size_t usable = usable_size(address);
   if (size.value_or(0) > usable) throw py::value_error("the block has " + std::to_string(usable) + " bytes");
-  return py::bytes(static_cast<const char *>(pointer(address)), size.value_or(usable));
+  // What pybind11 raises where there is no memory is no MemoryError.
+  PyObject *copy = PyBytes_FromStringAndSize(static_cast<const char *>(pointer(address)),
+                                             static_cast<Py_ssize_t>(size.value_or(usable)));
+  if (copy == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::bytes>(copy);
 }
 
 void Heap::write(uintptr_t address, const py::bytes &data) {

@@ -45,7 +45,7 @@ class Trace {
     const char *text;
     size_t length;
     if (!reader.read_header(text, length))
-      throw py::value_error(path + " is no trace that this version reads: it does not begin like one");
+      throw py::value_error("it is no trace that this version reads: it does not begin like one");
     header_.assign(text, length);
     py::gil_scoped_release others;
     walk(reader);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include <exception>
+#include <new>
 #include <string_view>
 
 #include "replay.h"
@@ -58,6 +59,9 @@ extern "C" [[gnu::visibility("default")]] int ace_replay_main(int argc, char **a
     }
     replay(Plan(argv[2]), settings, argv[3]);
     return 0;
+  } catch (const std::bad_alloc &) {
+    fputs("there is no memory for what the replay itself needs\n", stderr);
+    return 1;
   } catch (const std::exception &failure) {
     fprintf(stderr, "%s\n", failure.what());
     return 1;

@@ -103,13 +103,15 @@ const PageMap::Area *PageMap::area_of(uintptr_t address) const {
 
 void PageMap::add(const std::byte *block, size_t size) {
   uintptr_t at = reinterpret_cast<uintptr_t>(block);
-  const Area *area = area_of(at);
-  if (area == nullptr) return;
-  for (const uintptr_t end = std::min(at + std::max<size_t>(size, 1), area->to); at < end;) {
-    const uintptr_t next = std::min((at / kPage + 1) * kPage, end);
-    uint16_t &live = live_[area->first + (at - area->from) / kPage];
-    live = static_cast<uint16_t>(live + (next - at));
-    at = next;
+  const uintptr_t end = at + std::max<size_t>(size, 1);
+  // It may lie in several mappings: what is advised about a part of its memory (huge pages) divides them.
+  for (const Area *area; at < end && (area = area_of(at)) != nullptr;) {
+    for (const uintptr_t stop = std::min(end, area->to); at < stop;) {
+      const uintptr_t next = std::min((at / kPage + 1) * kPage, stop);
+      uint16_t &live = live_[area->first + (at - area->from) / kPage];
+      live = static_cast<uint16_t>(live + (next - at));
+      at = next;
+    }
   }
 }
 

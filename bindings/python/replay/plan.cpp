@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <memory>
 #include <queue>
+#include <set>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -209,12 +210,13 @@ class Planner {
         allocate(heap, event, event.op == Op::kAlloc ? StepType::kAlloc : StepType::kZeroed);
         break;
       case Op::kFree:
-        release(event.address);
+        if (!was_done_early(heap, event.address)) release(event.address);
         break;
       case Op::kRealloc:
         resize(heap, event);
         break;
       case Op::kHint:
+        if (event.code > Step::kNumberMax) break;  // none of ours
         steps_.put(StepType::kHint, event.code, event.size);
         note_hint(event.code);
         break;
@@ -225,13 +227,26 @@ class Planner {
   }
 
   void allocate(uint32_t heap, const Event &event, StepType type) {
-    // Two heaps' rows are put together by times that are not exact: the free may be a little late.
-    if (blocks_.get(event.address) != nullptr) release(event.address);
+    make_room(heap, event.address);
     const uint32_t slot = take_slot();
     blocks_.put(event.address, {slot, heap, event.size});
     ++heaps_[heap].blocks;
     steps_.put(type, slot, event.size, event.code);
     add_live(event.size);
+  }
+
+  // Two heaps' rows are put together by times that are not exact: what a block's own heap does with it last may
+  // come after another heap has its address, and is done before that.
+  void make_room(uint32_t heap, uint64_t address) {
+    const Block *former = blocks_.get(address);
+    if (former == nullptr) return;
+    if (former->heap != heap) done_early_.emplace(former->heap, address);
+    switch_to(former->heap);
+    release(address);
+    switch_to(heap);
+  }
+  bool was_done_early(uint32_t heap, uint64_t address) {
+    return !done_early_.empty() && done_early_.erase({heap, address}) != 0;
   }
 
   void release(uint64_t address) {
@@ -245,7 +260,8 @@ class Planner {
   }
 
   void resize(uint32_t heap, const Event &event) {
-    const Block *old = blocks_.get(event.old_address);
+    const bool is_gone = was_done_early(heap, event.old_address);
+    const Block *old = is_gone ? nullptr : blocks_.get(event.old_address);
     if (old == nullptr) {
       Event fresh = event;
       fresh.code = 0;
@@ -253,7 +269,7 @@ class Planner {
     }
     Block block = *old;
     blocks_.remove(event.old_address);
-    if (blocks_.get(event.address) != nullptr) release(event.address);
+    make_room(heap, event.address);
     subtract_live(block.size);
     add_live(event.size);
     block.size = event.size;
@@ -308,6 +324,7 @@ class Planner {
   StepFile steps_;
   std::vector<Heap> heaps_;
   trace::LiveBlocks<Block> blocks_;
+  std::set<std::pair<uint32_t, uint64_t>> done_early_;  // heaps, and addresses that are others' by now
   std::vector<uint32_t> free_slots_;
   uint32_t slots_ = 0, present_ = UINT32_MAX;
   uint64_t began_ = 0, now_ = 0, live_ = 0;

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..allocators import usual
 from ..console import print_error, print_out, warning
 from ..page import Page, is_page, make_folder
+from ..page_pictures import pyplot
 from ..render_experiments import opened, replayed
 from ..tables import require_ours, require_place
 from .shared import add_replaying, check, names_of, replay_as_asked
@@ -42,6 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
             print_error(warning("left out: " + reason))
     else:
         others = names_of(arguments.against)
+    pyplot()  # Failure before anything is measured, where what draws it is not here
     result, status = replay_as_asked(arguments, trace, others)
     if result.summaries():
         print_out(replayed(result))

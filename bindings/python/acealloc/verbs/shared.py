@@ -8,7 +8,7 @@ from typing import List, Optional, Sequence, Tuple, Union
 from ..allocators import Policy
 from ..console import print_error, progress_bar, warning
 from ..errors import Failure
-from ..measured import Replay
+from ..measured import Replay, histogram_of
 from ..replaying import Interrupted, replay
 from ..tables import require_place
 from ..trace import Trace
@@ -59,6 +59,8 @@ def replay_as_asked(
 ) -> Tuple[Replay, int]:
     """The replay on `others`, on ACE and under the policies, and the exit status: 130 where it was interrupted, and
     holds what was measured by then."""
+    if detail:
+        histogram_of({})  # Failure before anything is measured, where what shows it is not here
     allocators: List[Union[str, Policy]] = [*others, "ace", *map(Policy.parse, arguments.policy)]
     try:
         with progress_bar("replay") as progress:
