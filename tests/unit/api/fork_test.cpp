@@ -153,7 +153,7 @@ TEST_F(Fork, FromAnotherThreadThanTheFirst) {
     ace_heap *own = ace_thread_heap();
     status = child_of([&] {
       return g_first_thread.pointer.load() == nullptr && ace_thread_heap() == own && ace_alloc(64) != nullptr &&
-             g_worker_barred;  // it would keep the process when that thread ends
+             g_threads_barred;  // it would keep the process when that thread ends
     });
   }).join();
   EXPECT_EQ(status, 0);
