@@ -603,6 +603,17 @@ def test_prometheus_is_served(program):
         server.stderr.close()
 
 
+def test_where_it_is_served():
+    assert "':9700' is no ADDRESS:PORT" in ace("stats", "--serve", ":9700", status=2)
+    server = subprocess.Popen([*ACE, "stats", "--serve", "[::1]:0"], env=CLEAN, stderr=subprocess.PIPE, text=True)
+    said = server.stderr.readline()
+    server.kill()
+    server.communicate()
+    if "cannot be served" in said:
+        pytest.skip("there is no IPv6 here")
+    assert re.search(r"http://\[::1\]:\d+/metrics$", said), said
+
+
 def test_several_watch_at_once(program):
     command = [*ACE, "stats", str(program.pid), "--json"]
     watchers = [subprocess.Popen(command, env=CLEAN, stdout=subprocess.PIPE, text=True) for _ in range(4)]
