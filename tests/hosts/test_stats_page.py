@@ -8,6 +8,7 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import select
 import shutil
 import signal
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import termios
 import time
+import types
 import urllib.request
 
 import pytest
@@ -313,6 +315,26 @@ def test_a_page_of_another_release(program):
     assert "is no statistics page" in ace("stats", program.pid, status=1)
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_a_page_that_another_user_has_made(program):
+    (page,) = program.pages()
+    os.chown(page, 65534, -1)
+    assert "was made by another user, nobody" in ace("stats", program.pid, status=1)
+
+
+def test_a_page_that_claims_to_be_huge(program):
+    """It is another's, and may say anything."""
+    os.kill(program.pid, signal.SIGSTOP)
+    (page,) = program.pages()
+    with page.open("r+b") as file:
+        file.seek(32)
+        asked = int.from_bytes(file.read(4), "little")
+        file.seek(40)
+        file.write((asked + 1).to_bytes(4, "little") + bytes(4) + b"\xff\xff\xff\xff")
+    few = lambda: resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))  # noqa: E731
+    assert "did not answer within 2 s" in ace("stats", program.pid, status=1, preexec_fn=few)
+
+
 def test_no_such_process():
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -378,6 +400,14 @@ def test_top_shows_kinds_and_decisions(tmp_path):
         assert "full collapsed" in said or "full kept" in said
 
 
+def read_until(controller, pattern):
+    seen, deadline = b"", time.monotonic() + 60
+    while not re.search(pattern, seen):
+        assert time.monotonic() < deadline, "nothing but %r" % seen
+        assert select.select([controller], [], [], 60)[0], "nothing more than %r" % seen
+        seen = seen[-10000:] + os.read(controller, 65536)
+
+
 def test_top_is_live_and_ends_with_q(program):
     """In a terminal of its own, which shows what has changed."""
     controller, terminal = pty.openpty()
@@ -388,22 +418,29 @@ def test_top_is_live_and_ends_with_q(program):
                            stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)  # fmt: skip
     os.close(terminal)
 
-    def read_until(pattern):
-        seen, deadline = b"", time.monotonic() + 60
-        while not re.search(pattern, seen):
-            assert time.monotonic() < deadline, "nothing but %r" % seen
-            assert select.select([controller], [], [], 60)[0], "nothing more than %r" % seen
-            seen = seen[-10000:] + os.read(controller, 65536)
-
-    read_until(rb"live / resident")
+    read_until(controller, rb"live / resident")
     program.tell("held = [bytes(100000) for _ in range(3000)]")  # 286 MiB
-    read_until(rb"3\d\d\.\d MiB")
+    read_until(controller, rb"3\d\d\.\d MiB")
     os.write(controller, b"q")
     with contextlib.suppress(OSError):  # the other side is closed
         while os.read(controller, 65536):
             pass
     assert top.wait(60) == 0, top.stderr.read()
     top.stderr.close()
+    os.close(controller)
+
+
+def test_top_without_standard_input(program):
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+    command = "exec %s top %d --interval 0.1 <&-" % (" ".join(ACE), program.pid)
+    top = subprocess.Popen(["sh", "-c", command], env=dict(CLEAN, TERM="xterm", COLUMNS="160", LINES="50"),
+                           stdout=terminal, stderr=subprocess.PIPE)  # fmt: skip
+    os.close(terminal)
+    read_until(controller, rb"live / resident")
+    top.send_signal(signal.SIGINT)
+    _, said = top.communicate(timeout=60)
+    assert (top.returncode, said) == (0, b"")
     os.close(controller)
 
 
@@ -502,6 +539,34 @@ for line in sys.stdin:
     assert [numbers[hints] for numbers in seen] == [4, 4, 4, 6, 8]
 
 
+def test_counters_over_a_missed_answer_and_heaps_without_room():
+    """Nothing has ended then, and nothing is counted twice."""
+    from acealloc.metrics import HeapCollector
+    from acealloc.watched import birth_of
+
+    process = types.SimpleNamespace(pid=os.getpid(), birth=birth_of(os.getpid()), host="host", command=["program"],
+                                    ace="0.1.0", started=1.0, left_out=0)  # fmt: skip
+    answers = [process]
+    collector = HeapCollector(lambda: answers)
+
+    def hints_of(*heaps):
+        process.heaps = lambda: [types.SimpleNamespace(name="state", stats={"hints": hints}) for hints in heaps]
+        families = {family.name: family for family in collector.collect()}
+        return families["ace_hints"].samples[0].value
+
+    assert hints_of(60, 40) == 100
+    answers.clear()
+    assert hints_of() == 100
+    answers.append(process)
+    assert hints_of(70, 40) == 110
+    process.left_out = 1
+    assert hints_of(70) == 110
+    process.left_out = 0
+    assert hints_of(70, 45) == 115
+    assert hints_of(45) == 115
+    assert hints_of(46) == 116
+
+
 def test_the_text_file(program, tmp_path):
     path = tmp_path / "ace.prom"
     path.write_text("a former one")
@@ -538,6 +603,17 @@ def test_prometheus_is_served(program):
         server.stderr.close()
 
 
+def test_where_it_is_served():
+    assert "':9700' is no ADDRESS:PORT" in ace("stats", "--serve", ":9700", status=2)
+    server = subprocess.Popen([*ACE, "stats", "--serve", "[::1]:0"], env=CLEAN, stderr=subprocess.PIPE, text=True)
+    said = server.stderr.readline()
+    server.kill()
+    server.communicate()
+    if "cannot be served" in said:
+        pytest.skip("there is no IPv6 here")
+    assert re.search(r"http://\[::1\]:\d+/metrics$", said), said
+
+
 def test_several_watch_at_once(program):
     command = [*ACE, "stats", str(program.pid), "--json"]
     watchers = [subprocess.Popen(command, env=CLEAN, stdout=subprocess.PIPE, text=True) for _ in range(4)]
@@ -545,6 +621,30 @@ def test_several_watch_at_once(program):
         said, _ = watcher.communicate(timeout=120)
         assert watcher.returncode == 0
         assert {heap["name"] for heap in json.loads(said)["heaps"]} == {"python", "python raw"}
+
+
+def test_asking_one_process_looks_at_no_other(program, monkeypatch):
+    """Hundreds may have pages."""
+    from acealloc import watched
+
+    looked_at, birth_of = set(), watched.birth_of
+    other = watched._page_of(os.getpid(), birth_of(os.getpid()))
+    other.touch()
+    monkeypatch.setattr(watched, "birth_of", lambda pid: looked_at.add(pid) or birth_of(pid))
+    try:
+        with watched.watch(program.pid, timeout=float("inf")) as process:
+            assert process.pid == program.pid and looked_at == {program.pid}
+    finally:
+        other.unlink()
+
+
+def test_no_folder_for_pages(program, monkeypatch):
+    from acealloc import watched
+
+    monkeypatch.setattr(watched, "_PAGE_FOLDER", "/nowhere")
+    assert watched.watchable() == []
+    with pytest.raises(watched.CannotWatch, match="has no statistics page"):
+        watched.watch(program.pid)
 
 
 def test_the_classes(program):

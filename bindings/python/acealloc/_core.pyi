@@ -2,7 +2,7 @@
 
 import enum
 from types import TracebackType
-from typing import Any, Callable, Dict, List, Optional, Tuple, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, Union
 
 KIND_MAX: int
 KIND_GROUPS_MAX: int
@@ -41,6 +41,8 @@ class _StatsPage:
     def ask(self, seconds: float) -> bytes: ...
     @property
     def process(self) -> int: ...
+    @property
+    def owner(self) -> int: ...
     @property
     def started(self) -> int: ...
     @property
@@ -89,7 +91,7 @@ class Loop:
         *,
         pid: int,
         id: int,
-        heap: str,
+        heap: Union[str, bytes],
         t: int,
         occasion: str,
         defer: bool,

@@ -125,27 +125,31 @@ def watch_each(pids: List[int], timeout: float = PATIENCE) -> List[Union[Watched
         except CannotWatch as problem:
             return problem
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    with ThreadPoolExecutor(max_workers=64) as pool:  # some may not answer, and each takes its time for that
         return list(pool.map(one, pids))
 
 
 def _open(pid: int) -> _StatsPage:
-    if birth_of(pid) is None:
+    birth = birth_of(pid)
+    if birth is None:
         raise CannotWatch("there is no process %d" % pid)
-    for path, owner in _pages():
-        if owner != pid:
-            continue
-        try:
-            return _StatsPage(str(path))
-        except PermissionError:
-            raise CannotWatch(
-                "the statistics page of process %d belongs to another user, %s, who can watch it; so can root"
-                % (pid, _owner_of(path))
-            ) from None
-        except FileNotFoundError:
-            break  # it has just ended
-        except (OSError, ValueError) as error:
-            raise CannotWatch(str(error)) from None
+    path = _page_of(pid, birth)
+    try:
+        page = _StatsPage(str(path))
+        # Anybody can write to the folder, and who watches may be root.
+        if page.owner in (0, os.stat("/proc/%d" % pid).st_uid):
+            return page
+        raise CannotWatch("what looks like the statistics page of process %d was made by another user, %s"
+                          % (pid, _owner_of(path)))  # fmt: skip
+    except PermissionError:
+        raise CannotWatch(
+            "the statistics page of process %d belongs to another user, %s, who can watch it; so can root"
+            % (pid, _owner_of(path))
+        ) from None
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise CannotWatch(str(error)) from None
     children = [owner for _, owner in _pages() if _descends(owner, pid)]
     if children:
         raise CannotWatch(
@@ -158,10 +162,20 @@ def _open(pid: int) -> _StatsPage:
     )
 
 
+def _page_of(pid: int, birth: int) -> Path:
+    """Where the page of a process is that began then, if it has one."""
+    return Path(_PAGE_FOLDER, "ace-stats.%d.%d.%d" % (_space(), pid, birth))
+
+
+def _space() -> int:
+    """The namespace in which processes have the numbers that we see."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def _pages() -> Iterator[Tuple[Path, int]]:
     """The pages of living processes."""
-    space = os.stat("/proc/self/ns/pid").st_ino
-    for path in Path(_PAGE_FOLDER).iterdir():
+    space, folder = _space(), Path(_PAGE_FOLDER)
+    for path in folder.iterdir() if folder.is_dir() else ():
         name = _NAME.match(path.name)
         if name is None or int(name[1]) != space:
             continue
@@ -203,16 +217,12 @@ def _stat(pid: int) -> List[str]:
 
 def _why_silent(pid: int, timeout: float) -> str:
     """Why a process does not answer. A page that it has left behind, as it became another program, is removed."""
-    if birth_of(pid) is None:
+    birth = birth_of(pid)
+    if birth is None:
         return "process %d has ended" % pid
-    for path, owner in _pages():
-        if owner != pid:
-            continue
-        try:
-            is_its = path.name in Path("/proc/%d/maps" % pid).read_text(errors="replace")
-        except OSError:
-            continue
-        if not is_its:
+    path = _page_of(pid, birth)
+    with contextlib.suppress(OSError):
+        if path.exists() and path.name not in Path("/proc/%d/maps" % pid).read_text(errors="replace"):
             _remove(path)
             return "process %d has become another program, without a statistics page" % pid
     return (

@@ -27,6 +27,7 @@ class Page {
     file_ = open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     struct stat info;
     if (file_ < 0 || fstat(file_, &info) != 0) fail();
+    owner_ = info.st_uid;
     const bool is_long = info.st_size >= static_cast<off_t>(sizeof(StatsPage));
     void *start =
         is_long ? mmap(nullptr, sizeof(StatsPage), PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0) : nullptr;
@@ -53,8 +54,9 @@ class Page {
     const uint32_t mine = page.asked.fetch_add(1, std::memory_order_release) + 1;
     page.bell.fetch_add(1, std::memory_order_release);
     ace::futex_wake(page.bell);
-    const auto end =
-        Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+    constexpr double kLongest = 1e9;  // what is added to the time stays in range
+    const std::chrono::duration<double> patience(seconds < kLongest ? seconds : kLongest);
+    const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(patience);
     std::string text;
     for (;;) {
       const uint32_t answered = page.answered.load(std::memory_order_acquire);
@@ -77,6 +79,7 @@ class Page {
   }
 
   uint32_t process() const { return page_->process; }
+  uint32_t owner() const { return owner_; }
   uint64_t started() const { return page_->started; }
   uint32_t left_out() const { return page_->left_out.load(std::memory_order_relaxed); }
   uint32_t published() const { return page_->sequence.load(std::memory_order_relaxed) / 2; }
@@ -85,8 +88,9 @@ class Page {
   // False where it was being written meanwhile.
   bool read(std::string &text) const {
     const uint32_t before = page_->sequence.load(std::memory_order_acquire);
-    text.resize(page_->text_bytes.load(std::memory_order_relaxed));
-    if (before % 2 != 0 || text.empty()) return false;
+    const uint32_t length = page_->text_bytes.load(std::memory_order_relaxed);
+    if (before % 2 != 0 || length == 0 || length > ace::kPageReserved) return false;
+    text.resize(length);
     const ssize_t n = pread(file_, text.data(), text.size(), static_cast<off_t>(page_->text_offset));
     std::atomic_thread_fence(std::memory_order_acquire);
     return n == static_cast<ssize_t>(text.size()) && page_->sequence.load(std::memory_order_relaxed) == before;
@@ -112,6 +116,7 @@ class Page {
 
   std::string path_;
   int file_ = -1;
+  uint32_t owner_ = 0;
   StatsPage *page_ = nullptr;
 };
 
@@ -123,6 +128,7 @@ void acepy::bind_watch(py::module_ &module) {
       .def("ask", &Page::ask, py::arg("seconds"),
            "Has it filled, and gives its text. TimeoutError where nobody does so.")
       .def_property_readonly("process", &Page::process)
+      .def_property_readonly("owner", &Page::owner, "The user who has made it.")
       .def_property_readonly("started", &Page::started, "In clock ticks since the system began.")
       .def_property_readonly("left_out", &Page::left_out, "Heaps that found no room in the text.")
       .def_property_readonly("published", &Page::published, "How often it was filled.");

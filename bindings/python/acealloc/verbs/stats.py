@@ -39,7 +39,7 @@ def add_pids(parser: argparse.ArgumentParser) -> None:
 
 def address(text: str) -> Tuple[str, int]:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not host or not colon or not port.isdigit() or int(port) > 65535:
         raise argparse.ArgumentTypeError("'%s' is no ADDRESS:PORT, such as 127.0.0.1:9700" % text)
     return host.strip("[]"), int(port)
 
@@ -125,7 +125,8 @@ def serve(host: str, port: int, pids: List[int]) -> int:
         server, thread = start_http_server(port, host, registry_of(watched))
     except OSError as error:
         raise Failure("%s:%d cannot be served: %s" % (host, port, error.strerror)) from error
-    print("ace stats: serving http://%s:%d/metrics" % (host, server.server_port), file=sys.stderr, flush=True)
+    shown = "[%s]" % host if ":" in host else host
+    print("ace stats: serving http://%s:%d/metrics" % (shown, server.server_port), file=sys.stderr, flush=True)
     try:
         thread.join()
     finally:

@@ -79,7 +79,7 @@ def _sleep(wait: float) -> bytes:
 @contextlib.contextmanager
 def _keyboard() -> Iterator[Callable[[float], bytes]]:
     """Gives a function that waits for a key, for so many seconds at most."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         yield _sleep
         return
     terminal = sys.stdin.fileno()
