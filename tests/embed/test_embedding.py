@@ -313,7 +313,8 @@ def test_as_a_subproject_of_meson(as_built, tmp_path):
         "subproject('ace-alloc', default_options: ['optimization=0'])\n"
         "executable('host', 'host.c', dependencies: dependency('ace'))\n"
         "lua = dependency('lua5.4', required: false)\n"
-        "executable('lua_host', 'lua_embed.c', dependencies: [dependency('ace-lua'), lua], build_by_default: lua.found())\n"
+        "executable('lua_host', 'lua_embed.c', dependencies: [dependency('ace-lua'), lua],\n"
+        "           build_by_default: lua.found())\n"
     )
     run("meson", "setup", tmp_path / "build", cwd=tmp_path)
     run("ninja", "-C", tmp_path / "build")
