@@ -232,6 +232,31 @@ TEST_F(Controlled, TheWatchSeesWhenHalfIsLiveAgain) {
   EXPECT_EQ(heap->reuse.at, now);
 }
 
+TEST_F(Controlled, AnIntervalThatIsOverLeavesTheRestToTheFixedRules) {
+  swell();
+  std::vector<void *> dropped(blocks.begin() + static_cast<ptrdiff_t>(blocks.size() * 5 / 8), blocks.end());
+  free_all(dropped);
+  collect();
+  EXPECT_NE(heap->trim_delay, 0u);
+  auto again = fill(11 * kMiB / 64, 64);
+  collect();
+  EXPECT_NE(heap->trim_due, 0u);
+  EXPECT_EQ(heap->trim_delay, 0u);
+}
+
+TEST_F(Controlled, WhatWasDecidedIsKnownToOthers) {
+  for (uint64_t n = 0; n < 2; ++n) {
+    swell();
+    shrink();
+    collect();
+    const Decisions decisions = decisions_of(*heap);
+    EXPECT_EQ(decisions.count, n + 1);
+    EXPECT_EQ(decisions.recent[n].at, os().now());
+    EXPECT_GT(decisions.recent[n].slack, 16 * kMiB);
+    advance(0.01);
+  }
+}
+
 TEST_F(Controlled, TheWatchKnowsTheLongestTimeForWhichNothingWasNeeded) {
   const uint64_t begin = os().now();
   watch_reuse(*heap, begin, 16 * kMiB);
@@ -386,6 +411,18 @@ TEST_F(Files, ALogThatBeginsAfterALoopSaysItsPrices) {
   EXPECT_LT(text.find("\"release_ns\":"), text.find('\n')) << text;
   EXPECT_EQ(text.find("\"playbook\""), std::string::npos);
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
+}
+
+TEST_F(Files, AnIntervalInWhichNothingWasNeededWasQuiet) {
+  OptionGuard option("log", (folder + "/log").c_str());
+  swell();
+  shrink();
+  collect();
+  advance(5);
+  collect();
+  const std::string text = contents(folder + "/log");
+  EXPECT_NE(text.find("\"closed\""), std::string::npos);
+  EXPECT_EQ(text.find("\"quiet\":0,\"before_quiet\""), std::string::npos) << text;
 }
 
 TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {

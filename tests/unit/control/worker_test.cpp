@@ -100,14 +100,15 @@ TEST_F(DeferredByTick, PatienceEnds) {
   auto blocks = swell();
   shrink(blocks);
   collect_young();
-  const uint64_t before = resident();
+  const uint64_t before = resident(), asked = heap->trim_asked, taken = heap->taken_at_hint;
   for (int i = 0; i < 11; ++i) {
-    fill(1, 64);
-    fill(kPage / 64, 64);
+    fill(2 * kSlabSize / 64, 64);
     fake.advance(100 * kMillisecond);
     ace_tick(UINT64_MAX);
   }
   EXPECT_LT(resident(), before);
+  EXPECT_GT(heap->trim_asked, asked) << "from here on it counts anew";
+  EXPECT_GT(heap->taken_at_hint, taken);
   EXPECT_EQ(test::audit(heap), "");
 }
 
