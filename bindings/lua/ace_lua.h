@@ -48,7 +48,7 @@ typedef void (*ace_lua_close_fn)(ace_heap *heap, void *context);
 
 /* How the heap of a state is made. Start from ACE_LUA_OPTIONS. */
 typedef struct ace_lua_options {
-  size_t struct_size; /* sizeof(ace_lua_options); makes room for later fields */
+  size_t struct_size; /* sizeof(ace_lua_options), or less, of an older header; more is refused */
   const char *name;   /* shown in reports; copied, at most 31 bytes; NULL: "lua" */
   size_t limit;       /* most resident bytes, 0: none; see ace_lua_vm_set_limit. It is not enforced before
                          the state is made */

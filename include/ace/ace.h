@@ -128,7 +128,7 @@ enum {
 
 /* How a heap is made. Zero the struct, set struct_size, then what you need. */
 typedef struct ace_heap_config {
-  size_t struct_size;    /* sizeof(ace_heap_config); makes room for later fields */
+  size_t struct_size;    /* sizeof(ace_heap_config), or less, of an older header; more is refused */
   const char *name;      /* shown in reports; copied, at most 31 bytes; NULL: "heap" */
   uint32_t flags;        /* ACE_HEAP_... */
   uint32_t kind_groups;  /* 0 or 1: kinds share slabs. 2 to ACE_KIND_GROUPS_MAX: kind k lives in slabs of

@@ -114,16 +114,12 @@ void keep(Superslab *superslab) {
 // where it is short, or the system refuses.
 bool cut_end(Superslab *superslab) {
   if (is_of_pool(superslab) || superslab->head.mapped <= kSuperslabSize) return false;
-  const size_t mapped = superslab->head.mapped, left = round_down(mapped - 1, kSuperslabSize);
+  const size_t left = round_down(superslab->head.mapped - 1, kSuperslabSize);
   std::byte *end = reinterpret_cast<std::byte *>(superslab) + left;
   const size_t size = mapped_size(superslab) - left;
   forget_memory(end, size);
-  // First, so that what others map there is theirs from the first moment on.
-  move_end(superslab, left);
-  if (!os().unmap(end, size)) {
-    move_end(superslab, mapped);
-    return false;
-  }
+  if (!os().unmap(end, size)) return false;
+  superslab->head.mapped = left;
   superslab->head.guarded = false;
   return true;
 }

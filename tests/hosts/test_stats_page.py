@@ -494,10 +494,9 @@ def test_openmetrics(program):
 
 def test_counters_never_fall(tmp_path):
     """Prometheus takes a fall for a restart of the process, and counts all again; but heaps end."""
-    from prometheus_client.core import CounterMetricFamily
-
     from acealloc import watch
     from acealloc.metrics import HeapCollector
+    from prometheus_client.core import CounterMetricFamily
 
     lines = """
 import acealloc, sys

@@ -5,9 +5,8 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 import acealloc
+import pytest
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONMALLOC")}
 

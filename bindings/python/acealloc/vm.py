@@ -72,8 +72,8 @@ def install(library: Optional[str] = None) -> None:
     try:
         module = importlib.util.module_from_spec(spec)
     except SystemError:
-        raise CannotInstall("this interpreter cannot be put on ACE: it was loaded after %s, which does not see it: start "
-                            "the program without LD_PRELOAD" % library) from None  # fmt: skip
+        raise CannotInstall("this interpreter cannot be put on ACE: it was loaded after %s, which does not see it: "
+                            "start the program without LD_PRELOAD" % library) from None  # fmt: skip
     try:
         module.enter()
     except RuntimeError as reason:
