@@ -132,6 +132,7 @@ bool unlink_superslab(Heap &heap, SuperslabList &list, Superslab *superslab) {
   if (head.pins.load(std::memory_order_relaxed) != 0) return false;
   (head.previous != nullptr ? head.previous->head.next : list.first) = head.next;
   if (head.next != nullptr) head.next->head.previous = head.previous;
+  if (list.purge_next == superslab) list.purge_next = head.next;
   return true;
 }
 

@@ -104,6 +104,7 @@ struct alignas(kCanHarden ? 64 : 8) BinSlabs {
 // under it.
 struct SuperslabList {
   Superslab *first;
+  Superslab *purge_next;  // where a purge goes on that its budget has ended; nullptr: at the first
 };
 
 // Other threads push, the holder takes all.

@@ -164,23 +164,31 @@ size_t purge_mid(Heap &heap, Superslab *superslab, size_t budget) {
 }
 
 // Visits each superslab of the list, pinned so that the holder does not release it meanwhile, and without a
-// lock so that the holder is never kept waiting.
+// lock so that the holder is never kept waiting. Begins where the last purge was ended by its budget: whoever
+// gives memory back in small parts does not look through all that is done for each.
 template <typename Purge>
 size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
   size_t given = 0;
   heap.roster_lock.lock();
-  Superslab *superslab = list.first;
-  while (superslab != nullptr && given < budget) {
+  Superslab *superslab = list.purge_next != nullptr ? list.purge_next : list.first;
+  bool from_first = superslab == list.first;
+  while (given < budget) {
+    if (superslab == nullptr) {
+      if (from_first) break;
+      from_first = true;
+      superslab = list.first;
+      continue;
+    }
     superslab->head.pins.fetch_add(1, std::memory_order_relaxed);
     heap.roster_lock.unlock();
     size_t bytes = purge(heap, superslab, budget - given);
     heap.counters.returned_bytes.add_shared(bytes);
     given += bytes;
     heap.roster_lock.lock();
-    Superslab *next = superslab->head.next;
     superslab->head.pins.fetch_sub(1, std::memory_order_relaxed);
-    superslab = next;
+    if (given < budget) superslab = superslab->head.next;  // else it may have more
   }
+  list.purge_next = superslab;
   heap.roster_lock.unlock();
   return given;
 }

@@ -263,6 +263,35 @@ TEST_F(Purge, NeverMoreThanTheBudget) {
   EXPECT_EQ(purge_pages(*heap, SIZE_MAX), (kPagesPerSlab - 4) * kPage);
 }
 
+// Who gives memory back in small parts would look through all that is done for each.
+TEST_F(Purge, GoesOnWhereItsBudgetEnded) {
+  const size_t in_superslab = (kSlabsPerSuperslab - 1) * kBlocks;
+  auto blocks = fill(3 * in_superslab + 1, kSize);
+  const auto free_page = [&](size_t superslab, size_t page) {
+    const size_t first = superslab * in_superslab + page * kBlocksPerPage;
+    free_range(blocks, first, first + kBlocksPerPage);
+  };
+  for (size_t superslab : {0, 1, 2}) {
+    for (size_t page : {3, 7}) free_page(superslab, page);
+  }
+  std::vector<uintptr_t> seen;
+  const auto give_a_page = [&] {
+    EXPECT_EQ(purge_pages(*heap, kPage), kPage);
+    const std::vector<Range> purged = fake.take_purged();
+    ASSERT_EQ(purged.size(), 1u);
+    seen.push_back(round_down(purged[0].from, kSuperslabSize));
+  };
+  for (int i = 0; i < 3; ++i) give_a_page();
+  EXPECT_EQ(seen[1], seen[0]);
+  EXPECT_NE(seen[2], seen[0]);
+  for (size_t superslab : {0, 1, 2}) free_page(superslab, 11);
+  give_a_page();
+  EXPECT_EQ(seen[3], seen[2]) << "not at the first again";
+  for (int i = 0; i < 5; ++i) give_a_page();
+  EXPECT_EQ(seen.back(), seen.front()) << "what it had passed comes last";
+  EXPECT_EQ(purge_pages(*heap, kPage), 0u);
+}
+
 TEST_F(Purge, ARunIsCutToTheBudget) {
   auto blocks = fill(kBlocks + 1, kSize);
   void *start = blocks[0];
