@@ -78,6 +78,20 @@ print(json.dumps({
     assert "__main__.Plain" in found["text"]
 
 
+def test_census_counts_immortal_objects(answer):
+    """From 3.12 on the names in code are such objects; from 3.14 on there are flags beside their references."""
+    code = """
+import gc
+before = vm.census()[str].count
+names = ['name_%d' % i for i in range(20_000)]
+code = compile(chr(10).join('%s = 1' % name for name in names), 'made', 'exec')
+del names
+gc.collect()
+print(json.dumps(vm.census()[str].count - before))
+"""
+    assert 19_000 <= answer(code) < 30_000
+
+
 def test_census_goes_in_steps(answer):
     code = """
 import threading, time

@@ -13,8 +13,9 @@ namespace {
 // What may lie before an object: nothing, the collector's header, and the pointers before that.
 constexpr size_t kHeaders[] = {0, 16, 32};
 constexpr size_t kObjectMin = 16;  // its header
-// More references than that are a pointer. Immortal objects (3.12 and later) have about as many.
-constexpr uint64_t kReferencesMax = uint64_t{1} << 32;
+// More references than that are a pointer. Immortal objects (3.12 and later) have about as many. From 3.14 on
+// the word's highest 16 bits, which no pointer has, are flags.
+constexpr uint64_t kReferencesMax = uint64_t{1} << 32, kReferences = ~uint64_t{0} >> 16;
 
 size_t hash_of(const void *type) {
   return (reinterpret_cast<uintptr_t>(type) >> 4) * 0x9e3779b97f4a7c15u >> 32;
@@ -66,6 +67,7 @@ CensusRow &Census::row_of(const void *block, size_t usable) {
     uint64_t references;
     const void *type;
     memcpy(&references, bytes + header, sizeof references);
+    references &= kReferences;
     memcpy(&type, bytes + header + sizeof references, sizeof type);
     if (references == 0 || references > kReferencesMax) continue;
     size_t slot = hash_of(type) & (slot_count_ - 1);
