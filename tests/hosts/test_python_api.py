@@ -404,7 +404,7 @@ except KeyboardInterrupt as error: interrupt = error
 time.sleep = old
 print(json.dumps(vm.census(0)[One].count))
 """
-    assert answer(code) == 100000
+    assert 100_000 <= answer(code) < 100_100  # what is free may look like one
 
 
 def test_an_interrupt_in_a_listener_comes_through(run, python):
