@@ -230,15 +230,18 @@ void leave_page() {
 
 void serve_page() {
   g_page_waits.store(false, std::memory_order_relaxed);
-  if (!options().stats_page || g_threads_barred.load(std::memory_order_relaxed)) return;
+  if (!options().stats_page || g_threads_barred.load(std::memory_order_relaxed)) return;  // no page, either
   const int error = errno;
   pthread_mutex_lock(&g_page_lock);
   if (g_page_process != getpid()) leave_page();  // also the child of a raw clone, which runs no fork handlers
   if (g_page == nullptr && !g_page_refused) make_page();
   if (g_page != nullptr && !g_is_published && !g_page_refused && g_page_forks == 0) {
-    end_with_first_thread(Thread::kPublisher, end_page);
-    g_is_published = os().start_thread(Thread::kPublisher, publish_when_asked);
-    if (!g_is_published) say_why_not("a thread", "the system gives none");
+    if (end_with_first_thread(Thread::kPublisher, end_page)) {
+      g_is_published = os().start_thread(Thread::kPublisher, publish_when_asked);
+      if (!g_is_published) say_why_not("a thread", "the system gives none");
+    } else {
+      remove_page();
+    }
   }
   pthread_mutex_unlock(&g_page_lock);
   errno = error;

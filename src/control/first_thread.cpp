@@ -17,17 +17,19 @@ pthread_once_t g_made_first_thread_key = PTHREAD_ONCE_INIT;
 bool g_has_first_thread_key;
 
 void first_thread_ends(void *) {
-  g_threads_barred.store(true, std::memory_order_relaxed);
+  g_threads_barred.store(true);
   for (const auto &end_of : g_ends) {
-    if (void (*end)() = end_of.load(std::memory_order_acquire)) end();
+    if (void (*end)() = end_of.load()) end();
   }
 }
 
 }  // namespace
 
-void end_with_first_thread(Thread thread, void (*end)()) {
-  g_ends[static_cast<unsigned>(thread)].store(end, std::memory_order_release);
+// In one order with what first_thread_ends does: either it finds `end`, or this finds that it was here.
+bool end_with_first_thread(Thread thread, void (*end)()) {
+  g_ends[static_cast<unsigned>(thread)].store(end);
   watch_first_thread();
+  return !g_threads_barred.load();
 }
 
 void watch_first_thread() {

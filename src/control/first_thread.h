@@ -11,9 +11,10 @@ namespace ace {
 extern std::atomic<bool> g_threads_barred;
 
 // A process whose first thread has ended by pthread_exit, as CPython's may where interpreters are left, ends
-// with its last thread, and would live for the sake of ours. So from then on it has none: `end` ends it. Said
-// before it begins, by any thread.
-void end_with_first_thread(Thread thread, void (*end)());
+// with its last thread, and would live for the sake of ours. So from then on it has none: `end` ends it. Asked
+// before it begins, by any thread, under a lock that `end` takes: false where it may not any more. A library
+// that another thread has loaded knows the first one only once that comes to it.
+bool end_with_first_thread(Thread thread, void (*end)());
 
 // The calling thread, where it is the first, is known from now on. Cheap where it is known.
 void watch_first_thread();

@@ -161,10 +161,11 @@ void trim_if_pending(Heap &heap, void *) {
   pthread_mutex_lock(&g_worker_lock);
   const bool pending = std::exchange(heap.trim_due, 0) != 0;
   pthread_mutex_unlock(&g_worker_lock);
-  if (pending) purge_pages(heap, SIZE_MAX);
+  if (pending && options().mode != Mode::kOff) purge_pages(heap, SIZE_MAX);
 }
 
-// The worker ends. What was to go back later goes back now, since nobody may come any more.
+// The worker ends. What was to go back later goes back now, since nobody may come any more; in mode off it
+// stays.
 void finish_worker() {
   pthread_mutex_lock(&g_worker_lock);
   stop();
@@ -177,8 +178,8 @@ void finish_worker() {
 
 // The lock is held. A host whose thread limit is reached goes without: ace_tick still serves.
 void start() {
-  end_with_first_thread(Thread::kWorker, finish_worker);
-  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn || g_threads_barred) return;
+  if (!end_with_first_thread(Thread::kWorker, finish_worker)) return;
+  if (g_running || g_forks != 0 || options().worker != WorkerOption::kOn) return;
   g_running = os().start_thread(Thread::kWorker, work);
   g_worker_process = getpid();
 }

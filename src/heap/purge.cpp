@@ -164,13 +164,13 @@ size_t purge_mid(Heap &heap, Superslab *superslab, size_t budget) {
 }
 
 // Visits each superslab of the list, pinned so that the holder does not release it meanwhile, and without a
-// lock so that the holder is never kept waiting. Begins where the last purge was ended by its budget: whoever
-// gives memory back in small parts does not look through all that is done for each.
+// lock so that the holder is never kept waiting. With a budget it begins where the last purge was ended by
+// one: whoever gives memory back in small parts does not look through all that is done for each.
 template <typename Purge>
 size_t purge_list(Heap &heap, SuperslabList &list, size_t budget, Purge purge) {
   size_t given = 0;
   heap.roster_lock.lock();
-  Superslab *superslab = list.purge_next != nullptr ? list.purge_next : list.first;
+  Superslab *superslab = list.purge_next != nullptr && budget != SIZE_MAX ? list.purge_next : list.first;
   bool from_first = superslab == list.first;
   while (given < budget) {
     if (superslab == nullptr) {

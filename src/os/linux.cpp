@@ -1,6 +1,7 @@
 // The system table for Linux.
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -121,6 +122,20 @@ struct OwnThread {
 };
 OwnThread g_threads[kThreads] = {{"ace-worker", nullptr}, {"ace-publisher", nullptr}};
 
+// The program's thread-local variables, which lie on each thread's stack.
+size_t thread_local_bytes() {
+  size_t bytes = 0;
+  const auto add = [](dl_phdr_info *library, size_t, void *sum) {
+    for (unsigned i = 0; i < library->dlpi_phnum; ++i) {
+      const auto &header = library->dlpi_phdr[i];
+      if (header.p_type == PT_TLS) *static_cast<size_t *>(sum) += header.p_memsz + header.p_align;
+    }
+    return 0;
+  };
+  dl_iterate_phdr(add, &bytes);
+  return bytes;
+}
+
 bool start_thread(Thread thread, void (*run)()) {
   const KeptErrno kept;
   OwnThread &own = g_threads[static_cast<unsigned>(thread)];
@@ -131,8 +146,7 @@ bool start_thread(Thread thread, void (*run)()) {
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-  size_t usual = 0;
-  pthread_attr_getstacksize(&attributes, &usual);
+  pthread_attr_setstacksize(&attributes, (size_t{128} << 10) + round_up(thread_local_bytes(), kPage));
   auto body = [](void *argument) -> void * {
     auto *self = static_cast<OwnThread *>(argument);
     self->id.store(gettid(), std::memory_order_relaxed);
@@ -140,13 +154,8 @@ bool start_thread(Thread thread, void (*run)()) {
     self->run();
     return nullptr;
   };
-  // The program's thread-local variables lie on the stack as well, and may leave no room on a small one.
-  bool started = false;
-  for (const size_t size : {size_t{128} << 10, usual}) {
-    pthread_t handle;
-    pthread_attr_setstacksize(&attributes, size);
-    started = started || pthread_create(&handle, &attributes, body, &own) == 0;
-  }
+  pthread_t handle;
+  const bool started = pthread_create(&handle, &attributes, body, &own) == 0;
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   return started;

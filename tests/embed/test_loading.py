@@ -23,7 +23,7 @@ LARGE_TLS = """
 #include <dirent.h>
 #include <stdio.h>
 
-static __thread volatile char storage[1 << 20];
+static __thread volatile char storage[SIZE];
 static void *blocks[100000];
 
 int main(void) {
@@ -31,7 +31,7 @@ int main(void) {
   int tasks = 0;
   DIR *folder = opendir("/proc/self/task");
   ace_heap *heap = ace_heap_create(NULL);
-  storage[0] = 1;
+  storage[SIZE - 1] = 1;
   for (int i = 0; i < 100000; ++i) blocks[i] = ace_heap_alloc(heap, 64);
   ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 1);
   for (int i = 0; i < 100000; ++i) {
@@ -55,9 +55,12 @@ def loading(tmp_path_factory):
     return program
 
 
+def clean():
+    return {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
+
+
 def run(*command):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "LD_"))}
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, env=clean())
     assert process.returncode == 0 and process.stdout.endswith("ok\n"), (process.returncode, process.stdout,
                                                                          process.stderr)  # fmt: skip
     return process.stdout
@@ -70,7 +73,7 @@ def test_the_first_thread_ends(tmp_path, who, page):
     program, source = tmp_path / "first_thread", pathlib.Path(__file__).with_name("first_thread.c")
     subprocess.run(["cc", "-O1", "-Wall", "-Werror", "-I", REPOSITORY / "include", "-o", program, source, LIBRARY,
                     "-Wl,-rpath," + str(LIBRARY.parent), "-pthread"], check=True)  # fmt: skip
-    environment = dict(os.environ, ACE_MODE="static", ACE_IDLE_DELAY="1000s", ACE_STATS_PAGE=page)
+    environment = dict(clean(), ACE_MODE="static", ACE_IDLE_DELAY="1000s", ACE_STATS_PAGE=page)
     with subprocess.Popen([program, *who], env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             said, _ = process.communicate(timeout=60)
@@ -115,9 +118,11 @@ def test_loads_after_200_libraries_with_much_thread_local_storage(loading, tmp_p
     assert loaded >= 60 and refused > 0 and loaded + refused == 200
 
 
-def test_a_program_with_much_thread_local_storage_has_a_worker(tmp_path):
+@pytest.mark.parametrize("size", [100_000, 110_000, 120_000, 126_000, 131_072, 1 << 20])
+def test_a_program_with_much_thread_local_storage_has_a_worker(tmp_path, size):
     source, program = tmp_path / "large_tls.c", tmp_path / "large_tls"
     source.write_text(LARGE_TLS)
     folders = ["-I", REPOSITORY / "include", "-L", LIBRARY.parent, "-Wl,-rpath,%s" % LIBRARY.parent]
-    subprocess.run(["cc", "-O1", "-Wall", "-Werror", *folders, "-o", program, source, "-lace"], check=True)
+    flags = ["-O1", "-Wall", "-Werror", "-DSIZE=%d" % size]
+    subprocess.run(["cc", *flags, *folders, "-o", program, source, "-lace"], check=True)
     assert run(program).splitlines() == ["2 threads", "ok"]

@@ -408,6 +408,12 @@ def read_until(controller, pattern):
         seen = seen[-10000:] + os.read(controller, 65536)
 
 
+def read_to_end(controller):
+    with contextlib.suppress(OSError):  # the other side is closed
+        while os.read(controller, 65536):
+            pass
+
+
 def test_top_is_live_and_ends_with_q(program):
     """In a terminal of its own, which shows what has changed."""
     controller, terminal = pty.openpty()
@@ -422,9 +428,7 @@ def test_top_is_live_and_ends_with_q(program):
     program.tell("held = [bytes(100000) for _ in range(3000)]")  # 286 MiB
     read_until(controller, rb"3\d\d\.\d MiB")
     os.write(controller, b"q")
-    with contextlib.suppress(OSError):  # the other side is closed
-        while os.read(controller, 65536):
-            pass
+    read_to_end(controller)
     assert top.wait(60) == 0, top.stderr.read()
     top.stderr.close()
     os.close(controller)
@@ -439,6 +443,7 @@ def test_top_without_standard_input(program):
     os.close(terminal)
     read_until(controller, rb"live / resident")
     top.send_signal(signal.SIGINT)
+    read_to_end(controller)
     _, said = top.communicate(timeout=60)
     assert (top.returncode, said) == (0, b"")
     os.close(controller)

@@ -449,8 +449,10 @@ def test_a_static_program_runs_on(compiled):
 
 def test_a_program_whose_loader_has_a_name_that_is_no_text(tmp_path):
     """Or that is damaged: the kernel judges it."""
-    content = Path(shutil.which("lua5.4")).read_bytes()
-    (tmp_path / "lua").write_bytes(content.replace(b"/lib64/ld-linux", b"/lib64/ld-linu\xff"))
+    lua = shutil.which("lua5.4")
+    if lua is None:
+        pytest.skip("there is no lua5.4")
+    (tmp_path / "lua").write_bytes(Path(lua).read_bytes().replace(b"/ld-linux", b"/ld-linu\xff"))
     (tmp_path / "lua").chmod(0o755)
     done = ace("run", "--", tmp_path / "lua", "-e", "print(1)")
     assert (done.returncode, done.stdout) == (127, "") and "needs an interpreter that is not there" in done.stderr

@@ -184,5 +184,3 @@ def make_folder(path: Path) -> None:
 def times(ratio: float) -> str:
     """A ratio for people: 0.41 ×."""
     return "%.2f ×" % ratio
-
-

@@ -28,7 +28,7 @@ from .trace import Trace
 OPEN_ATTEMPTS = 4
 LOOK_SECONDS = 0.3  # from one look at others' trials to the next
 # After so long without news, a trial of another machine's process is taken to have ended with it.
-PATIENCE_SECONDS = 600.0
+PATIENCE_SECONDS = 3600.0
 ANOTHER = "give this search another name (--study NAME; in Python name=)"
 
 
@@ -187,7 +187,7 @@ def sweep(
     def objective(trial: Any) -> Tuple[float, float]:
         begun[:] = [trial.number]
         trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
-        if others.done() + len(others.numbers(below=trial.number)) >= trials:
+        if others.count(below=trial.number) >= trials:
             raise _OneTooMany
         options = _suggested(trial, space)
 
@@ -205,7 +205,7 @@ def sweep(
 
     def search() -> None:
         while others.done() < trials:
-            if others.done() + len(others.numbers()) >= trials:  # the others may do without us
+            if others.count() >= trials:  # the others may do without us
                 others.await_one()
                 continue
             try:
@@ -256,27 +256,38 @@ class _Others:
         return len(self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE]))
 
     def numbers(self, below: float = math.inf) -> FrozenSet[int]:
-        running = self._study.get_trials(deepcopy=False, states=[self._states.RUNNING])
         return frozenset(
-            trial.number for trial in running
-            if trial.number < below and trial.number not in self._lost
-            and not _has_ended(trial.user_attrs.get("process", ""))
+            number for number, process in self._under_way()
+            if number < below and number not in self._lost and not _has_ended(process)
         )  # fmt: skip
 
+    def count(self, below: float = math.inf) -> int:
+        """Those that are done, and those under way. Asked in this order, one that ends meanwhile counts twice, and not
+        never."""
+        under_way = len(self.numbers(below))
+        return under_way + self.done()
+
     def await_one(self) -> None:
-        """Until one of them is over, or has been without an end for too long."""
+        """Until one of them is over, or one of another machine has been without an end for too long."""
         waited_for = self.numbers()
         end = time.monotonic() + PATIENCE_SECONDS
         while waited_for and self.numbers() == waited_for:
             if time.monotonic() >= end:
-                self._lost |= waited_for
+                self._lost.update(number for number, process in self._under_way() if not _is_here(process))
             time.sleep(LOOK_SECONDS)
+
+    def _under_way(self) -> Iterator[Tuple[int, str]]:
+        for trial in self._study.get_trials(deepcopy=False, states=[self._states.RUNNING]):
+            yield trial.number, trial.user_attrs.get("process", "")
+
+
+def _is_here(process: str) -> bool:
+    return process.rpartition(":")[0] == platform.node()
 
 
 def _has_ended(process: str) -> bool:
     """Is it a process of this machine that is not there any more?"""
-    node, _, pid = process.rpartition(":")
-    return node == platform.node() and not os.path.exists("/proc/%s" % pid)
+    return _is_here(process) and not os.path.exists("/proc/%s" % process.rpartition(":")[2])
 
 
 def _require_values(space: Space) -> None:

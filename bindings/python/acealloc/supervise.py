@@ -20,8 +20,8 @@ DEFAULTED = {signal.SIGPIPE, signal.SIGXFSZ}
 def run(path: str, argv: List[str], environment: Mapping[str, str]) -> int:
     """Starts the program, stays until it ends, and returns its wait status (see `end_as`).
 
-    While the child is stopped we are stopped too, so that a shell's job control sees one job. OSError where
-    it cannot be started.
+    While the child is stopped we are stopped too, so that a shell's job control sees one job. It does not ignore
+    SIGCHLD, also where we were started so. OSError where it cannot be started.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it is not told how a child ends
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})

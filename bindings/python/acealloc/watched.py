@@ -137,7 +137,7 @@ def _open(pid: int) -> _StatsPage:
     try:
         page = _StatsPage(str(path))
         # Anybody can write to the folder, and who watches may be root.
-        if page.owner in (0, os.stat("/proc/%d" % pid).st_uid):
+        if page.owner in {0, *_users_of(pid)}:
             return page
         raise CannotWatch("what looks like the statistics page of process %d was made by another user, %s"
                           % (pid, _owner_of(path)))  # fmt: skip
@@ -215,6 +215,13 @@ def _stat(pid: int) -> List[str]:
     return [] if fields[0] in "ZX" else fields
 
 
+def _users_of(pid: int) -> List[int]:
+    """Whom it runs as, ran as, and may be again: who makes a page and changes its user later is still its maker."""
+    with open("/proc/%d/status" % pid, errors="replace") as file:
+        (users,) = [line.split()[1:] for line in file if line.startswith("Uid:")]
+    return [int(user) for user in users]
+
+
 def _why_silent(pid: int, timeout: float) -> str:
     """Why a process does not answer. A page that it has left behind, as it became another program, is removed."""
     birth = birth_of(pid)
@@ -225,6 +232,8 @@ def _why_silent(pid: int, timeout: float) -> str:
         if path.exists() and path.name not in Path("/proc/%d/maps" % pid).read_text(errors="replace"):
             _remove(path)
             return "process %d has become another program, without a statistics page" % pid
+    if not path.exists():
+        return "process %d cannot be watched any more: its first thread has ended" % pid
     return (
         "process %d did not answer within %g s: it is stopped, or has forked and not collected since" % (pid, timeout)
     )

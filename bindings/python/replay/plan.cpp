@@ -228,6 +228,7 @@ class Planner {
 
   void allocate(uint32_t heap, const Event &event, StepType type) {
     make_room(heap, event.address);
+    was_done_early(heap, event.address);  // of a block whose own end never came: this one's will
     const uint32_t slot = take_slot();
     blocks_.put(event.address, {slot, heap, event.size});
     ++heaps_[heap].blocks;

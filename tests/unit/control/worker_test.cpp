@@ -470,7 +470,7 @@ TEST_F(DeferredByThread, ATickBesideTheWorkerDoesNotHaveItSleepForEver) {
   std::thread ticks([&] {
     while (!over) ace_tick(UINT64_MAX);
   });
-  ASSERT_TRUE(wait_until([&] { return fake.is_held(test::OsCall::kUnmap); }));
+  EXPECT_TRUE(wait_until([&] { return fake.is_held(test::OsCall::kUnmap); }));
   fake.let_go(test::OsCall::kPurge);
   long switches = -1;
   EXPECT_TRUE(wait_until([&] {
@@ -507,6 +507,7 @@ TEST_F(DeferredByThread, ManyHeapsThatAreDueOneAfterTheOtherAreLookedAtTogether)
     ++g_clock_reads;
     return real_os().now();
   };
+  g_clock_reads = 0;
   stop_worker();
   std::vector<ace_heap *> heaps(kHeaps);
   for (ace_heap *&one : heaps) one = ace_heap_create(nullptr);
@@ -547,6 +548,20 @@ TEST_F(DeferredByThread, AForkFindsNoWorkerAndWhatItWasToGiveBackGoesBackThen) {
   int status = -1;
   EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
+}
+
+TEST_F(DeferredByThread, AForkInModeOffLeavesWhatWasPutOff) {
+  OptionGuard delay("idle_delay", "1000s"), mode("mode", "static");
+  auto blocks = swell();
+  shrink(blocks);
+  collect_young();
+  ASSERT_NE(started_worker(), 0);
+  OptionGuard off("mode", "off");
+  const uint64_t before = resident();
+  const pid_t child = fork();
+  if (child == 0) _exit(0);
+  EXPECT_EQ(resident(), before);
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
 }
 
 TEST_F(DeferredByThread, AWorkerIsThereAgainAfterAFork) {
