@@ -62,7 +62,7 @@ void after_in_child() {
   forget_worker();
   unlock_worker();
   forget_visitors();
-  forget_first_thread();
+  forget_first_heap();
   unlock_all_heaps();
   reset_purging();
   OpenMemory::reset_in_child();

@@ -188,7 +188,7 @@ size_t trim_abandoned_heaps() {
   return given;
 }
 
-void forget_first_thread() {
+void forget_first_heap() {
   if (!is_first_thread()) g_first_thread.pointer.store(nullptr, std::memory_order_relaxed);
 }
 

@@ -34,7 +34,7 @@ size_t trim_abandoned_heaps();
 
 // In the child of a fork: a first thread that is not the caller is gone, perhaps in the middle of a change to
 // its heap, and a new thread may get its thread pointer.
-void forget_first_thread();
+void forget_first_heap();
 
 // Around fork: no other thread is leaving its heap behind or taking one up.
 void lock_abandoned_heaps();
