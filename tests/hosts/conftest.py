@@ -243,3 +243,12 @@ def serve(preload, tmp_path):
         server.heaps = [line for line in lines if "host" not in line]
 
     return serve_one
+
+
+@pytest.fixture
+def program(tmp_path):
+    """A CPython that is watched: see watched_program.py."""
+    from watched_program import PYTHON, SYSTEM, running
+
+    with running(SYSTEM, PYTHON, tmp_path) as one:
+        yield one

@@ -1,61 +1,21 @@
 """Stock interpreters that are watched: what `ace stats` says of them is what they count themselves, and what becomes of
 their pages when they fork, become other programs, end or are killed."""
 
-import contextlib
-import fcntl
 import json
 import os
 import pathlib
-import pty
-import re
 import resource
-import select
 import shutil
 import signal
-import socket
-import struct
 import subprocess
 import sys
-import termios
 import time
-import types
-import urllib.request
 
 import pytest
-from conftest import PRELOAD
+from watched_program import ACE, CLEAN, LUA, PYTHON, SYSTEM, ace, needs_package, pages_of, running
 
-pytestmark = pytest.mark.skipif(
-    subprocess.run([sys.executable, "-c", "import acealloc"], capture_output=True).returncode != 0,
-    reason="the package acealloc is not installed here",
-)
+pytestmark = needs_package
 
-ACE = [sys.executable, "-m", "acealloc.cli"]
-CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("ACE_", "PYTHON", "LD_", "LUA_"))}
-CLEAN["ACE_PRELOAD"] = str(PRELOAD)
-
-# Each tells its statistics and waits for a line, again and again.
-PYTHON = """
-import gc, json, sys, _ace
-kept = [{'n': n, 'text': str(n)} for n in range(30000)] + [bytes(1000) for _ in range(3000)]
-dropped = [[n] for n in range(30000)]
-del dropped
-gc.collect()
-json.dumps(_ace.stats())
-for line in iter(lambda: (print(json.dumps(_ace.stats()), flush=True), sys.stdin.readline())[1], ''): exec(line)
-"""
-LUA = """
-local ace = require "ace"
-kept = {} for i = 1, 30000 do kept[i] = {i, "text " .. i} end
-for i = 1, 30000 do local dropped = {i} end
-collectgarbage() collectgarbage()
-repeat
-  local words = {}
-  for name, value in pairs(ace.stats()) do
-    if type(value) == "number" then words[#words + 1] = ('"%s": %.0f'):format(name, value) end
-  end
-  io.write("{", table.concat(words, ", "), "}\\n") io.flush()
-until not io.read()
-"""
 # What telling and asking do not change.
 SAME = (
     "collections_full collections_partial collected_objects limit_bytes limit_failures system_failures "
@@ -64,54 +24,6 @@ SAME = (
 # To tell its statistics a program needs some memory, whose pages come and may go again.
 NEARLY_SAME = {"mapped_bytes": 4 << 20, "metadata_bytes": 64 << 10, "resident_bytes": 256 << 10,
                "peak_resident_bytes": 256 << 10, "faulted_bytes": 256 << 10, "mid_live_bytes": 128 << 10}  # fmt: skip
-
-
-def ace(*arguments, status=0, **more):
-    done = subprocess.run([*ACE, *map(str, arguments)], capture_output=True, text=True, timeout=120, env=CLEAN, **more)
-    assert done.returncode == status, done
-    return done.stdout if status == 0 else done.stderr
-
-
-class Program:
-    """A program on ACE that can be watched, and that tells its own statistics."""
-
-    def __init__(self, process):
-        self.process, self.pid = process, process.pid
-        self.own = json.loads(process.stdout.readline())
-
-    def tell(self, line=""):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        self.own = json.loads(self.process.stdout.readline())
-        return self.own
-
-    def pages(self):
-        return pages_of(self.pid)
-
-    def stats(self):
-        return json.loads(ace("stats", self.pid, "--json"))
-
-
-def pages_of(pid):
-    return [page for page in pathlib.Path("/dev/shm").glob("ace-stats.*") if page.name.split(".")[2] == str(pid)]
-
-
-@contextlib.contextmanager
-def running(interpreter, code, folder, *options):
-    script = folder / "program"
-    script.write_text(code)
-    # Without the worker a program that rests is at rest.
-    command = [*ACE, "run", "--stats-page", "on", "--worker", "off", *options, "--", interpreter, str(script)]
-    process = subprocess.Popen(command, env=CLEAN, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Program(process)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        for page in pages_of(process.pid):
-            page.unlink()
 
 
 def agree(said, own):
@@ -177,15 +89,6 @@ def test_a_fork_finds_no_other_thread(python, tmp_path):
     said = ace("run", "--stats-page", "on", "--", python.path, script)
     assert said == ""
     ace("stats", "--openmetrics")  # removes what the children left
-
-
-SYSTEM = "/usr/bin/python3"
-
-
-@pytest.fixture
-def program(tmp_path):
-    with running(SYSTEM, PYTHON, tmp_path) as one:
-        yield one
 
 
 def threads_of(pid):
@@ -370,252 +273,6 @@ def test_a_full_folder(tmp_path):
         pytest.skip("nothing can be mounted here: %s" % done.stderr)
     assert (done.returncode, done.stdout) == (0, "2\n")
     assert done.stderr.count("cannot be watched") == 1 and done.stderr.endswith(": No space left on device\n")
-
-
-# ------------------------------------------------------------------------------------------- what `ace` shows
-
-
-def test_top_lists_processes(program):
-    said = ace("top", "--once")
-    (line,) = [line for line in said.splitlines() if line.split()[:1] == [str(program.pid)]]
-    assert "CPython 3" in line and "MiB" in line and "█" in line
-
-
-def test_top_shows_a_process(program):
-    program.tell("gc.collect()")
-    said = ace("top", program.pid, "--once")
-    assert "%d  CPython 3" % program.pid in said
-    for word in ("live / resident", "metadata", "limit", "trims", "decisions", "phase", "collect", "python raw"):
-        assert word in said, said
-    assert "Foreign pointers 0" in said and re.search(r"^ python .* run \d+\.\d+ m?s ", said, re.M), said
-    # `ace stats` shows the same, a moment later.
-    assert re.findall("[a-z]{3,}", ace("stats", program.pid)) == re.findall("[a-z]{3,}", said)
-
-
-def test_top_shows_kinds_and_decisions(tmp_path):
-    with running(SYSTEM, PYTHON, tmp_path, "--kinds", "on") as program:
-        program.tell("kept = [[n] for n in range(800000)]; del kept; gc.collect()")
-        said = ace("top", program.pid, "--once")
-        assert "Kinds of objects in slabs" in said and "Last decisions" in said, said
-        assert "full collapsed" in said or "full kept" in said
-
-
-def read_until(controller, pattern):
-    seen, deadline = b"", time.monotonic() + 60
-    while not re.search(pattern, seen):
-        assert time.monotonic() < deadline, "nothing but %r" % seen
-        assert select.select([controller], [], [], 60)[0], "nothing more than %r" % seen
-        seen = seen[-10000:] + os.read(controller, 65536)
-
-
-def read_to_end(controller):
-    with contextlib.suppress(OSError):  # the other side is closed
-        while os.read(controller, 65536):
-            pass
-
-
-def test_top_is_live_and_ends_with_q(program):
-    """In a terminal of its own, which shows what has changed."""
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-    # What pytest's workers say of their terminal does not count.
-    size = {"COLUMNS": "160", "LINES": "50"}
-    top = subprocess.Popen([*ACE, "top", str(program.pid), "--interval", "0.1"], env=dict(CLEAN, TERM="xterm", **size),
-                           stdin=terminal, stdout=terminal, stderr=subprocess.PIPE)  # fmt: skip
-    os.close(terminal)
-
-    read_until(controller, rb"live / resident")
-    program.tell("held = [bytes(100000) for _ in range(3000)]")  # 286 MiB
-    read_until(controller, rb"3\d\d\.\d MiB")
-    os.write(controller, b"q")
-    read_to_end(controller)
-    assert top.wait(60) == 0, top.stderr.read()
-    top.stderr.close()
-    os.close(controller)
-
-
-def test_top_without_standard_input(program):
-    controller, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
-    command = "exec %s top %d --interval 0.1 <&-" % (" ".join(ACE), program.pid)
-    top = subprocess.Popen(["sh", "-c", command], env=dict(CLEAN, TERM="xterm", COLUMNS="160", LINES="50"),
-                           stdout=terminal, stderr=subprocess.PIPE)  # fmt: skip
-    os.close(terminal)
-    read_until(controller, rb"live / resident")
-    top.send_signal(signal.SIGINT)
-    read_to_end(controller)
-    _, said = top.communicate(timeout=60)
-    assert (top.returncode, said) == (0, b"")
-    os.close(controller)
-
-
-def families(text):
-    from prometheus_client.openmetrics.parser import text_string_to_metric_families
-
-    return {family.name: family for family in text_string_to_metric_families(text)}
-
-
-def test_openmetrics_of_any_name(tmp_path):
-    """A heap's is cut at a character; a program's may have bytes that are no UTF-8."""
-    odd = tmp_path / os.fsdecode(b"pr\xfcf.py")
-    program = "import acealloc, sys\nheap = acealloc.Heap('\u65e5' * 20)\nprint('up', flush=True)\nsys.stdin.read()\n"
-    odd.write_text(program)
-    environment = dict(os.environ, ACE_STATS_PAGE="on")
-    with subprocess.Popen([sys.executable, odd], env=environment, stdin=-1, stdout=-1) as process:
-        assert process.stdout.readline() == b"up\n"
-        text = ace("stats", process.pid, "--openmetrics")
-        process.stdin.close()
-    assert 'heap="%s"' % ("\u65e5" * 10) in text and "pr?f.py" in text
-    families(text)
-
-
-def test_openmetrics(program):
-    from acealloc import stats_fields, watch
-
-    text = ace("stats", program.pid, "--openmetrics")
-    assert text.endswith("# EOF\n")
-    assert "# TYPE ace_resident_bytes gauge\n" in text and "# UNIT ace_resident_bytes bytes\n" in text
-    assert "# HELP ace_resident_bytes pages for blocks that were touched and not given back" in text
-    found = families(text)
-    labels = {"pid": str(program.pid), "host": watch(program.pid).host, "heap": "python"}
-    values = {sample.name: sample.value for family in found.values() for sample in family.samples
-              if sample.labels == labels}  # fmt: skip
-    own = program.own["python"]
-    assert values["ace_heaps"] == 1
-    assert values["ace_collections_full_total"] == own["collections_full"]
-    assert values["ace_mapped_bytes"] == own["mapped_bytes"]
-    assert 0 <= values["ace_purge_seconds_total"] < 60
-    for name, _, unit, _ in stats_fields():
-        if name != "phase":
-            family = found["ace_" + (name if unit != "ns" else name[:-2] + "seconds")]
-            assert family.unit == {"bytes": "bytes", "ns": "seconds", "count": ""}[unit]
-            assert len(family.samples) == 2
-    phases = {sample.labels["phase"]: sample.value for sample in found["ace_phase_entries"].samples
-              if sample.labels["heap"] == "python"}  # fmt: skip
-    assert phases["collect"] >= own["collections_full"] >= 1
-    (info,) = found["ace_process"].samples
-    assert info.labels["pid"] == str(program.pid) and "program" in info.labels["command"]
-
-
-def test_counters_never_fall(tmp_path):
-    """Prometheus takes a fall for a restart of the process, and counts all again; but heaps end."""
-    from acealloc import watch
-    from acealloc.metrics import HeapCollector
-    from prometheus_client.core import CounterMetricFamily
-
-    lines = """
-import acealloc, sys
-heaps = {}
-for line in sys.stdin:
-    name = line[1:].strip()
-    if line[0] == "+":
-        heap = acealloc.Heap("state")
-        heaps[name] = heap
-        heap.hint(acealloc.Hint.COLLECT_BEGIN)
-        heap.hint(acealloc.Hint.COLLECT_END)
-    else:
-        heaps.pop(name).close()
-    print(line, end="", flush=True)
-"""
-    with subprocess.Popen([sys.executable, "-c", lines], env=dict(os.environ, ACE_STATS_PAGE="on"), stdin=-1,
-                          stdout=-1, text=True) as process:  # fmt: skip
-
-        def told(line):
-            process.stdin.write(line + "\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == line + "\n"
-
-        def counters():
-            families = [family for family in collector.collect() if isinstance(family, CounterMetricFamily)]
-            return {(sample.name, *sample.labels.values()): sample.value for family in families
-                    for sample in family.samples if sample.labels["heap"] == "state"}  # fmt: skip
-
-        told("+a")
-        collector = HeapCollector(lambda: [watch(process.pid)])
-        seen = []
-        for line in ("+b", "-a", "-b", "+c", "+d"):
-            told(line)
-            seen.append(counters())
-        process.stdin.close()
-    for before, after in zip(seen, seen[1:]):
-        assert all(after[key] >= value for key, value in before.items())
-    hints = next(key for key in seen[0] if key[0] == "ace_hints_total")
-    assert [numbers[hints] for numbers in seen] == [4, 4, 4, 6, 8]
-
-
-def test_counters_over_a_missed_answer_and_heaps_without_room():
-    """Nothing has ended then, and nothing is counted twice."""
-    from acealloc.metrics import HeapCollector
-    from acealloc.watched import birth_of
-
-    process = types.SimpleNamespace(pid=os.getpid(), birth=birth_of(os.getpid()), host="host", command=["program"],
-                                    ace="0.1.0", started=1.0, left_out=0)  # fmt: skip
-    answers = [process]
-    collector = HeapCollector(lambda: answers)
-
-    def hints_of(*heaps):
-        process.heaps = lambda: [types.SimpleNamespace(name="state", stats={"hints": hints}) for hints in heaps]
-        families = {family.name: family for family in collector.collect()}
-        return families["ace_hints"].samples[0].value
-
-    assert hints_of(60, 40) == 100
-    answers.clear()
-    assert hints_of() == 100
-    answers.append(process)
-    assert hints_of(70, 40) == 110
-    process.left_out = 1
-    assert hints_of(70) == 110
-    process.left_out = 0
-    assert hints_of(70, 45) == 115
-    assert hints_of(45) == 115
-    assert hints_of(46) == 116
-
-
-def test_the_text_file(program, tmp_path):
-    path = tmp_path / "ace.prom"
-    path.write_text("a former one")
-    ace("stats", "--textfile", path)
-    text = path.read_text()
-    assert [file.name for file in tmp_path.iterdir() if file.name != "program"] == ["ace.prom"]
-    from prometheus_client.parser import text_string_to_metric_families
-
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    assert any(sample.name == "ace_live_bytes" and sample.labels["pid"] == str(program.pid) for sample in samples)
-    assert "only files that end in .prom" in ace("stats", "--textfile", "ace.txt", status=2)
-    assert "cannot be written: No such file" in ace("stats", "--textfile", tmp_path / "no" / "ace.prom", status=1)
-
-
-def test_prometheus_is_served(program):
-    server = subprocess.Popen([*ACE, "stats", "--serve", "127.0.0.1:0"], env=CLEAN, stderr=subprocess.PIPE, text=True)
-    try:
-        url = server.stderr.readline().split()[-1]
-        request = urllib.request.Request(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
-        for _ in range(2):
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
-                found = families(answer.read().decode())
-            pids = {sample.labels["pid"] for sample in found["ace_live_bytes"].samples}
-            assert str(program.pid) in pids
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            taken.listen()
-            said = ace("stats", "--serve", "127.0.0.1:%d" % taken.getsockname()[1], status=1)
-            assert "cannot be served: Address already in use" in said
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 130
-        server.stderr.close()
-
-
-def test_where_it_is_served():
-    assert "':9700' is no ADDRESS:PORT" in ace("stats", "--serve", ":9700", status=2)
-    server = subprocess.Popen([*ACE, "stats", "--serve", "[::1]:0"], env=CLEAN, stderr=subprocess.PIPE, text=True)
-    said = server.stderr.readline()
-    server.kill()
-    server.communicate()
-    if "cannot be served" in said:
-        pytest.skip("there is no IPv6 here")
-    assert re.search(r"http://\[::1\]:\d+/metrics$", said), said
 
 
 def test_several_watch_at_once(program):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import acealloc
 import pytest
-from acealloc import ablating, allocators, comparing, searching
+from acealloc import ablating, allocators, comparing, searchers, searching
 from acealloc.errors import Failure
 from acealloc.page import Page
 
@@ -284,7 +284,7 @@ def search(tmp_path, monkeypatch):
     trace = acealloc.Trace(write(tmp_path / "run.ace", Chunk().alloc(0x1000, 100)))
     same = comparing.Compared("", 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     monkeypatch.setattr(searching, "compare", lambda *_: [same])
-    monkeypatch.setattr(searching, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(searchers, "LOOK_SECONDS", 0.01)
 
     def go_on(trials):
         return acealloc.sweep([trace], trials=trials, storage=go_on.storage)
@@ -327,7 +327,7 @@ def begin_a_trial(storage, process):
 
 def test_a_searcher_of_this_machine_is_waited_for(search, monkeypatch):
     """However long it takes: it is there."""
-    monkeypatch.setattr(searching, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(searchers, "PATIENCE_SECONDS", 0.0)
     search(5)
     trial = begin_a_trial(search.storage, "%s:%d" % (os.uname().nodename, os.getpid()))
     found = []
@@ -344,7 +344,7 @@ def test_a_searcher_of_this_machine_is_waited_for(search, monkeypatch):
 
 @pytest.mark.parametrize("process, patience", [("here", 1000.0), ("elsewhere:1", 0.0)])
 def test_a_searcher_that_was_killed_is_not_waited_for(process, patience, search, monkeypatch):
-    monkeypatch.setattr(searching, "PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(searchers, "PATIENCE_SECONDS", patience)
     search(5)
     if process == "here":
         gone = subprocess.Popen(["true"])

@@ -7,28 +7,23 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import platform
 import re
 import signal
 import threading
 import time
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 from .allocators import Policy
 from .comparing import compare, mean_ratio, opened
 from .errors import Failure
 from .replaying import Progress, require_core
+from .searchers import OneTooMany, Others, this_process
 from .tables import AnyPath, write_csv
 from .trace import Trace
 
 OPEN_ATTEMPTS = 4
-LOOK_SECONDS = 0.3  # from one look at others' trials to the next
-# After so long without news, a trial of another machine's process is taken to have ended with it.
-PATIENCE_SECONDS = 3600.0
 ANOTHER = "give this search another name (--study NAME; in Python name=)"
 
 
@@ -181,14 +176,14 @@ def sweep(
         raise Failure("there is no trace to search on")
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True)
     study, is_new = _open(optuna, storage, name, sampler)
-    others = _Others(study, optuna.trial.TrialState)
+    others = Others(study, optuna.trial.TrialState)
     begun: List[int] = []
 
     def objective(trial: Any) -> Tuple[float, float]:
         begun[:] = [trial.number]
-        trial.set_user_attr("process", "%s:%d" % (platform.node(), os.getpid()))
+        trial.set_user_attr("process", this_process())
         if others.count(below=trial.number) >= trials:
-            raise _OneTooMany
+            raise OneTooMany
         options = _suggested(trial, space)
 
         def tell(share: float, what: str) -> None:
@@ -209,7 +204,7 @@ def sweep(
                 others.await_one()
                 continue
             try:
-                study.optimize(objective, n_trials=1, catch=(_OneTooMany,))
+                study.optimize(objective, n_trials=1, catch=(OneTooMany,))
             except Exception:
                 # SQLite may give one that was set by hand to two processes at once: the other has told how it ended.
                 if not any(trial.number in begun and trial.values for trial in study.get_trials(deepcopy=False)):
@@ -238,56 +233,6 @@ def sweep(
             raise Failure(said) from None
         raise
     return Study(study)
-
-
-class _OneTooMany(Exception):
-    """Another process has begun the last trial in the same moment."""
-
-
-class _Others:
-    """The trials of a study that processes are at."""
-
-    def __init__(self, study: Any, states: Any) -> None:
-        self._study, self._states = study, states
-        self._lost: Set[int] = set()
-
-    def done(self) -> int:
-        # One that was interrupted or failed is not.
-        return len(self._study.get_trials(deepcopy=False, states=[self._states.COMPLETE]))
-
-    def numbers(self, below: float = math.inf) -> FrozenSet[int]:
-        return frozenset(
-            number for number, process in self._under_way()
-            if number < below and number not in self._lost and not _has_ended(process)
-        )  # fmt: skip
-
-    def count(self, below: float = math.inf) -> int:
-        """Those that are done, and those under way. Asked in this order, one that ends meanwhile counts twice, and not
-        never."""
-        under_way = len(self.numbers(below))
-        return under_way + self.done()
-
-    def await_one(self) -> None:
-        """Until one of them is over, or one of another machine has been without an end for too long."""
-        waited_for = self.numbers()
-        end = time.monotonic() + PATIENCE_SECONDS
-        while waited_for and self.numbers() == waited_for:
-            if time.monotonic() >= end:
-                self._lost.update(number for number, process in self._under_way() if not _is_here(process))
-            time.sleep(LOOK_SECONDS)
-
-    def _under_way(self) -> Iterator[Tuple[int, str]]:
-        for trial in self._study.get_trials(deepcopy=False, states=[self._states.RUNNING]):
-            yield trial.number, trial.user_attrs.get("process", "")
-
-
-def _is_here(process: str) -> bool:
-    return process.rpartition(":")[0] == platform.node()
-
-
-def _has_ended(process: str) -> bool:
-    """Is it a process of this machine that is not there any more?"""
-    return _is_here(process) and not os.path.exists("/proc/%s" % process.rpartition(":")[2])
 
 
 def _require_values(space: Space) -> None:
