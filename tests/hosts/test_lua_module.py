@@ -57,6 +57,7 @@ def test_phases_end_with_a_coroutine_that_is_closed(program, lua):
     if os.path.basename(lua) not in ("lua5.4", "lua5.5"):
         pytest.skip("nothing is closed before 5.4")
     code = """
+    collectgarbage() collectgarbage "stop"
     local before = ace.stats().phase
     local function wait() coroutine.yield(ace.stats().phase) end
     local thread = coroutine.create(function() ace.phase("turn", ace.idle, wait) end)
