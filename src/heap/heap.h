@@ -159,7 +159,7 @@ struct Heap {
   uint64_t spare_retired;  // when the current slabs were last asked to be retired for it
   bool retire_asked;       // they are to be, at the next free that is not in the midst of anything
   bool in_limit_callback;
-  bool is_shrinking;  // a block: see Shrinking
+  bool is_shrinking;  // a block is moved to a smaller one: the host is not asked (heap/limit.h)
   bool trimming;      // the release guard leaves superslabs to the trim, which has a budget
   bool sealed;        // partly used slabs are passed over: seal_slabs
   bool is_thread_heap;
