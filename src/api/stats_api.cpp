@@ -23,7 +23,7 @@ void fill_live(const Heap &heap, bool exact, ace_stats &stats) {
   for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     uint64_t blocks = heap.slabs[bin].used_blocks.get();
     if (exact) blocks -= list_length(heap, heap.bins[bin]);
-    if constexpr (kFrontCache != 0) blocks -= exact ? heap.slabs[bin].cached : 0;
+    if (exact && has_cache(heap)) blocks -= cached_blocks(heap, bin);
     uint64_t bytes = blocks * kClassSize[class_of_bin(bin)];
     stats.kind_live_blocks[bin / kClasses] += blocks;
     stats.kind_live_bytes[bin / kClasses] += bytes;

@@ -100,6 +100,7 @@ void abandon(void *value) {
   // What this thread has asked of it is nothing to the next.
   heap->limit.store(0, std::memory_order_relaxed);
   forget_hints(*heap);
+  send_remote_frees(*heap);
   drain_remote_frees(*heap);
   note_missed(heap->counters.faulted_bytes.get() - heap->faulted_at_adopt);
   if (!put_abandoned(*heap, free_resident_bytes(*heap))) trim_abandoned(*heap);

@@ -25,10 +25,19 @@ struct StateOf<false, T> {
   T *operator->() const { return nullptr; }  // never called
 };
 
+// Whose heaps this copy of the core makes. malloc: a whole program's threads, in libace-malloc.so; vm: all
+// others.
+#ifndef ACE_SERVES
+#define ACE_SERVES vm
+#endif
+enum class Serves { vm, malloc };
+inline constexpr bool kServesMalloc = Serves::ACE_SERVES == Serves::malloc;
+
 // front_cache: the most blocks of a bin that the seed paper's front keeps on a list which mixes slabs
-// (heap/front_cache.h). 0: there is none.
+// (heap/front_cache.h). 0: there is none. It wins where threads of C programs free at random, and loses in VMs,
+// which sweep (bench/README.md).
 #ifndef ACE_EXPERIMENT_FRONT_CACHE
-#define ACE_EXPERIMENT_FRONT_CACHE 0
+#define ACE_EXPERIMENT_FRONT_CACHE (kServesMalloc ? 64 : 0)
 #endif
 inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
 
@@ -91,7 +100,7 @@ inline constexpr bool kTailPrefix = Place::ACE_EXPERIMENT_PREFIX == Place::tail;
 inline constexpr unsigned kHeader = ACE_EXPERIMENT_HEADER;
 
 // Hardened heaps (heap/red_zone.h) are made for the default's slabs alone.
-inline constexpr bool kCanHarden =
-    kFrontCache == 0 && kRoutes == Routes::tiny_first && kWarmPool == 0 && !kTailPrefix && kHeader == 0;
+inline constexpr bool kCanHarden = (kFrontCache == 0 || kServesMalloc) && kRoutes == Routes::tiny_first &&
+                                   kWarmPool == 0 && !kTailPrefix && kHeader == 0;
 
 }  // namespace ace

@@ -19,7 +19,7 @@ void free_swept(Heap &heap, void *p, size_t size);
 [[gnu::noinline]] void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *));
 // Frees a block of a slab of another heap than the caller's (nullptr: it has none). False, with nothing done,
 // where it is not surely a live one. `p` is ours.
-bool free_into_others_slab(const Heap *heap, void *p);
+bool free_into_others_slab(Heap *heap, void *p);
 // Frees or reports whatever may come, null pointers and callers without a heap (nullptr) among it. `size`: what
 // the caller says, or kUntold.
 [[gnu::noinline]] void free_judged(Heap *heap, void *p, size_t size, const char *function);

@@ -41,11 +41,20 @@ inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p
   return free_to_bitmap(heap, superslab, row, p);
 }
 
+// Its owner may have written a free block's tag: into the cache goes what has none.
+void untag_live(const Heap &heap, const SlabRow &row, void *p) {
+  const Bin &bin = heap.bins[row.prefix.bin];
+  auto *block = static_cast<Block *>(p);
+  if (has_cache(heap) && block->tag == &bin && !is_tagged_free(bin, block)) block->tag = nullptr;
+}
+
 void free_local(Heap &heap, void *p, const Route &route) {
   switch (route.pool) {
     case Pool::kTiny:
       if (push(heap.bins[route.row->prefix.bin], block_of(p))) return;
-      if (!free_outside(heap, route.superslab, *route.row, block_of(p))) {
+      untag_live(heap, *route.row, block_of(p));
+      if (!(has_cache(heap) ? free_to_cache(heap, route.superslab, *route.row, block_of(p))
+                            : free_to_bitmap(heap, route.superslab, *route.row, block_of(p)))) {
         report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route);
       }
       return;
@@ -122,19 +131,25 @@ void free_outside_window(Heap *heap, void *p) {
 }
 
 // As whole programs do all the time, so it is not judged at length.
-bool free_into_others_slab(const Heap *heap, void *p) {
+bool free_into_others_slab(Heap *heap, void *p) {
   const OnPath path(Path::kCold);
-  if constexpr (kHeader != 0 || kFrontCache != 0) return false;
+  if constexpr (kHeader != 0) return false;
   SlabPrefix &prefix = prefix_of(p);
   Heap *owner = prefix.owner;
   if (owner == heap || prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p))) return false;
   if (is_in_bitmap(superslab_of(p), p) || shared_tag(p) == &owner->bins[prefix.bin]) return false;
-  return free_remote_tiny(reinterpret_cast<SlabRow &>(prefix), granule_of(offset_in_slab(p)));
+  auto &row = reinterpret_cast<SlabRow &>(prefix);
+  // Of more bytes another is rarely of the same word. An explicit heap may be destroyed before it is told.
+  constexpr uint32_t kMostGathered = 256;
+  const bool gathers =
+      kServesMalloc && heap != nullptr && prefix.block_size <= kMostGathered && owner->is_thread_heap;
+  if (!gathers) return free_remote_tiny(row, granule_of(offset_in_slab(p)));
+  gather_remote_free(*heap, row, p);
+  return true;
 }
 
 // Apart from what is frequent, which then saves no registers.
 [[gnu::noinline]] int try_free_otherwise(Heap &heap, void *p) {
-  if (is_ours(p) && heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
   if (p != nullptr && is_foreign(p)) {
     heap.counters.foreign_pointers.add_shared(1);
     return 0;
@@ -143,13 +158,13 @@ bool free_into_others_slab(const Heap *heap, void *p) {
   return 1;
 }
 
-// Frees what is a block of one of the heap's slabs. False, with nothing done, where it is not that.
-[[gnu::always_inline]] inline bool free_into_own_slab(Heap &heap, void *p) {
+// Frees what is a block of a slab, of this heap or another one. False, with nothing done, where it is not that.
+[[gnu::always_inline]] inline bool free_into_a_slab(Heap &heap, void *p) {
   if (!is_ours(p)) [[unlikely]]
     return false;
   SlabPrefix &prefix = prefix_of(p);
   if (prefix.owner != &heap) [[unlikely]]
-    return false;
+    return heap.is_thread_heap && free_into_others_slab(&heap, p);
   if (free_into_slab(heap, prefix, p, 1)) [[likely]]
     return true;
   if (!is_hardened(heap)) return false;
@@ -159,12 +174,12 @@ bool free_into_others_slab(const Heap *heap, void *p) {
 
 int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
-  return free_into_own_slab(heap, p) ? 1 : try_free_otherwise(heap, p);
+  return free_into_a_slab(heap, p) ? 1 : try_free_otherwise(heap, p);
 }
 
 void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
   const OnPath path(Path::kWarm);
-  if (free_into_own_slab(heap, p)) [[likely]]
+  if (free_into_a_slab(heap, p)) [[likely]]
     return;
   if (!try_free_otherwise(heap, p)) free_foreign(p);
 }
@@ -196,9 +211,7 @@ void free_swept(Heap &heap, void *p, size_t size) {
 // otherwise its owner wrote the tag.
 void free_suspect(Bin &bin, void *p) {
   const OnPath path(Path::kWarm);
-  Superslab *superslab = superslab_of(p);
-  const BitmapWord &remote = superslab->remote_bits[slab_index_of(p)][granule_of(offset_in_slab(p)) / 64];
-  if (is_on_list(bin, p) || (remote.load(std::memory_order_relaxed) & free_bit(p)) != 0) {
+  if (is_tagged_free(bin, p)) {
     p = user_part(p);
     return report_misuse(ACE_ERROR_DOUBLE_FREE, "free", p, route(p));
   }

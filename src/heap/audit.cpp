@@ -48,22 +48,9 @@ struct Audit {
   }
 };
 
-// A cached block, which may be on the list, lies in any slab of its bin.
-bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
-  if (kFrontCache == 0 || !is_ours(block)) return false;
-  Superslab *superslab = superslab_of(block);
-  const unsigned index = slab_index_of(block);
-  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
-  const SlabPrefix &prefix = superslab->row(index).prefix;
-  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
-         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
-}
-
-[[maybe_unused]] void audit_cache_of(Audit &a, unsigned bin) {
-  const uint32_t count = a.heap.slabs[bin].cached;
+void audit_cached(Audit &a, unsigned bin, const Block *first, uint32_t count) {
   uint32_t length = 0;
-  for (const Block *block = a.heap.front_cache->first[bin]; block != nullptr && a.ok;
-       block = block->next, ++length) {
+  for (const Block *block = first; block != nullptr && a.ok; block = block->next, ++length) {
     a.expect(may_be_cached(a.heap, a.heap.bins[bin], block), "a cache holds %p, which starts no used block",
              static_cast<const void *>(block));
     if (!a.ok) return;
@@ -72,7 +59,12 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
     a.expect(length < count, "a cache is longer than it says");
   }
   a.equal(count, length, "cached blocks");
-  a.expect(count <= kFrontCache, "a cache holds more than it may");
+}
+
+void audit_cache_of(Audit &a, unsigned bin) {
+  const FrontCache &cache = *a.heap.front_cache.operator->();
+  audit_cached(a, bin, cache.young[bin], a.heap.slabs[bin].cached);
+  audit_cached(a, bin, cache.old[bin], cache.old[bin] != nullptr ? full_length(bin) : 0);
 }
 
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {
@@ -318,8 +310,8 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    if constexpr (kFrontCache != 0) audit_cache_of(a, bin);
-    a.expect(kFrontCache != 0 || slabs.current != nullptr ||
+    if (has_cache(a.heap) && bin < kCachedBins) audit_cache_of(a, bin);
+    a.expect(has_cache(a.heap) || slabs.current != nullptr ||
                  (!has_blocks(a.heap, b) && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);
   }

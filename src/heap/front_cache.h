@@ -1,6 +1,8 @@
-// The seed paper's front, as an experiment (front_cache): what is freed outside its bin's window goes onto a
-// list of the bin that mixes slabs, last in, first out, up to a cap. A refill takes all of it at once before it
-// carves, so the allocation list may hold blocks of any slab of the bin.
+// The seed paper's front, in libace-malloc.so and as an experiment (front_cache): what is freed outside its
+// bin's window goes onto a list of the bin that mixes slabs, last in, first out. A refill takes it before it
+// carves, so the allocation list may hold blocks of any slab of the bin. There are two such lists: when the
+// young one is full, the old one, which nobody has asked for meanwhile, is spilled to the bitmaps, and the
+// young one becomes the old. Plain heaps alone have them: a hardened heap re-issues late.
 //
 // A block in the cache counts as used and carries the tag of a listed block, so a second free of it is seen. It
 // is never in the free bitmap; where its slab becomes current it lies in the window, and goes to the list from
@@ -13,59 +15,62 @@
 
 namespace ace {
 
-inline bool is_cached(const Heap &heap, unsigned bin, const void *block) {
-  const Block *b = heap.front_cache->first[bin];
-  while (b != nullptr && b != block) b = b->next;
-  return b != nullptr;
+inline bool has_cache(const Heap &heap) { return kFrontCache != 0 && heap.nature == Nature::kPlain; }
+
+// The length of a full list; of large blocks fewer, so that they hold little.
+constexpr std::array<uint8_t, kClasses> make_full_lengths() {
+  constexpr uint32_t kMostBytes = 16 << 10;
+  std::array<uint8_t, kClasses> lengths{};
+  for (unsigned c = 0; c < kClasses; ++c)
+    lengths[c] = static_cast<uint8_t>(std::max(std::min(kMostBytes / kClassSize[c], kFrontCache / 2), 1u));
+  return lengths;
+}
+inline constexpr auto kFullLength = make_full_lengths();
+inline uint32_t full_length(unsigned bin) { return kFullLength[class_of_bin(bin)]; }
+inline uint32_t cached_blocks(const Heap &heap, unsigned bin) {
+  return heap.slabs[bin].cached + (heap.front_cache->old[bin] != nullptr ? full_length(bin) : 0);
 }
 
-// Listed or cached blocks go to the bitmaps, those in the window onto the list.
-inline void put_back(Heap &heap, unsigned index, Block *blocks) {
-  Bin &bin = heap.bins[index];
-  for (Block *next; blocks != nullptr; blocks = next) {
-    next = blocks->next;
-    if (bin.has(blocks)) {
-      blocks->next = std::exchange(bin.list, blocks);
-      continue;
-    }
-    blocks->tag = nullptr;
-    Superslab *superslab = superslab_of(blocks);
-    free_to_bitmap(heap, superslab, superslab->row(slab_index_of(blocks)), blocks);
-  }
-}
+// Does it start a block of the bin that may be cached? Whoever wrote to a free block may have led a list
+// anywhere.
+bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block);
 
-// Spills what was freed first, so that no more than `count` blocks stay.
-inline void shrink_cache(Heap &heap, unsigned bin, uint32_t count) {
-  if (heap.slabs[bin].cached <= count) return;
-  Block **end = &heap.front_cache->first[bin];
-  for (uint32_t n = 0; n < count; ++n) end = &(*end)->next;
-  heap.slabs[bin].cached = count;
-  put_back(heap, bin, std::exchange(*end, nullptr));
-}
+// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list.
+void put_back(Heap &heap, unsigned bin, Block *blocks);
 
-// As free_to_bitmap, by way of the cache. Beyond kFrontCache blocks the older half is spilled.
-inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
+// The young list is full.
+void spill_old(Heap &heap, unsigned bin);
+
+// As free_to_bitmap, by way of the cache. False, too, where the block carries a free one's tag: whoever calls
+// asks is_tagged_free then.
+[[gnu::always_inline]] inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
   const unsigned index = row.prefix.bin;
   Bin &bin = heap.bins[index];
   auto *block = static_cast<Block *>(p);
-  if (is_in_bitmap(superslab, p) || (block->tag == &bin && is_on_list(bin, p))) return false;
+  if (is_in_bitmap(superslab, p) || block->tag == &bin) [[unlikely]]
+    return false;
   block->tag = &bin;
-  block->next = std::exchange(heap.front_cache->first[index], block);
-  if (++heap.slabs[index].cached > kFrontCache) shrink_cache(heap, index, kFrontCache / 2);
+  block->next = std::exchange(heap.front_cache->young[index], block);
+  if (++heap.slabs[index].cached == full_length(index)) [[unlikely]]
+    spill_old(heap, index);
   return true;
 }
 
 // Fills the bin's empty list; false where nothing was cached.
 inline bool refill_from_cache(Heap &heap, unsigned bin) {
+  FrontCache &cache = *heap.front_cache.operator->();
   heap.slabs[bin].cached = 0;
-  heap.bins[bin].list = std::exchange(heap.front_cache->first[bin], nullptr);
+  heap.bins[bin].list = std::exchange(cache.young[bin], nullptr);
+  if (heap.bins[bin].list == nullptr) heap.bins[bin].list = std::exchange(cache.old[bin], nullptr);
   return heap.bins[bin].list != nullptr;
 }
 
 // Leaves on the bin's list the blocks of its window, and nothing in its cache.
 inline void flush_cache(Heap &heap, unsigned bin) {
+  heap.slabs[bin].cached = 0;
   put_back(heap, bin, std::exchange(heap.bins[bin].list, nullptr));
-  shrink_cache(heap, bin, 0);
+  put_back(heap, bin, std::exchange(heap.front_cache->young[bin], nullptr));
+  put_back(heap, bin, std::exchange(heap.front_cache->old[bin], nullptr));
 }
 
 }  // namespace ace

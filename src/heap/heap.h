@@ -69,9 +69,10 @@ constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
-// Experiment front_cache: blocks that were freed outside the bin's window, see heap/front_cache.h.
+// Blocks that were freed outside the bin's window: see heap/front_cache.h.
+inline constexpr unsigned kCachedBins = kServesMalloc ? kClasses : kBins;
 struct FrontCache {
-  Block *first[kBins];  // at most kFrontCache of each
+  Block *young[kCachedBins], *old[kCachedBins];
 };
 
 // Experiment warm_pool.
@@ -93,7 +94,7 @@ enum class Nature : uint8_t { kEnded, kPlain, kHardened };
 struct alignas(kCanHarden ? 64 : 8) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
-  uint32_t cached;      // blocks in the front cache (an experiment)
+  uint32_t cached;      // blocks in FrontCache::young
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
   [[no_unique_address]] StateOf<kCanHarden, uint32_t> first_word_issued;
@@ -110,6 +111,13 @@ struct SuperslabList {
 // Other threads push, the holder takes all.
 struct RemoteQueue {
   alignas(64) std::atomic<RemoteLink *> first;
+};
+
+// What the holder has freed of another heap, and not told yet: bits of one word of a remote bitmap
+// (heap/remote.h). Any thread reads it.
+struct RemoteBatch {
+  std::atomic<BitmapWord *> word;
+  std::atomic<uint64_t> bits;
 };
 
 // A free finds the bin whose current slab a block may lie in by the low bits of the slab's number, without
@@ -179,6 +187,7 @@ struct Heap {
   uint64_t last_collection_end;  // when; 0: none yet
   // The last trim at a hint: when (0: none yet), its bytes, and Counters::faulted_bytes then.
   uint64_t last_trim, last_trim_bytes, faulted_at_trim;
+  RemoteBatch batch;
 
   // ---- any thread
   Counters counters;

@@ -225,6 +225,7 @@ size_t trim_heap(Heap &heap, size_t budget) {
   heap.counters.walked_bytes.add_shared(heap.counters.resident_bytes());
   const uint64_t begin = os().thread_time();
   heap.trimming = true;
+  send_remote_frees(heap);
   drain_remote_frees(heap);
   retire_all(heap);
   heap.trimming = false;

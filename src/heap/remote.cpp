@@ -2,9 +2,11 @@
 
 #include <bit>
 
+#include "heap/all_heaps.h"
 #include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/scatter.h"
+#include "heap/slab.h"
 
 namespace ace {
 namespace {
@@ -19,7 +21,8 @@ void push_link(Heap &owner, RemoteLink &link) {
 
 // Says that the word has bits; the link is in the queue afterwards.
 void announce(Heap &owner, RemoteLink &link, unsigned word) {
-  if (link.words.fetch_or(uint64_t{1} << word, std::memory_order_acq_rel) == 0) push_link(owner, link);
+  // The bit is not set: the word had none since it was taken, and only what was announced is taken.
+  if (link.words.fetch_add(uint64_t{1} << word, std::memory_order_acq_rel) == 0) push_link(owner, link);
 }
 
 bool mark(Superslab *superslab, RemoteLink &link, BitmapWord *words, unsigned n) {
@@ -58,16 +61,6 @@ uint64_t list_those_in_window(Bin &bin, std::byte *first, uint64_t freed) {
   return freed;
 }
 
-// Of freed blocks outside the window: those that their holder has not freed as well, into the front cache.
-[[maybe_unused]] uint64_t without_cached(const Bin &bin, std::byte *first, uint64_t freed) {
-  for (uint64_t rest = freed; rest != 0; rest &= rest - 1) {
-    auto n = static_cast<unsigned>(std::countr_zero(rest));
-    auto *block = reinterpret_cast<Block *>(first + n * kGranule);
-    if (block->tag == &bin && is_on_list(bin, block)) freed &= ~(uint64_t{1} << n);
-  }
-  return freed;
-}
-
 // Those of the slab; says in `to_bitmap` how many went there.
 unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t announced,
                      unsigned *to_bitmap) {
@@ -76,8 +69,6 @@ unsigned take_blocks(Heap &heap, Superslab *superslab, unsigned index, uint64_t 
   const bool is_current = row.prefix.state == SlabState::kCurrent;
   const unsigned found = take_words(superslab->remote_bits[index], announced, [&](unsigned w, uint64_t freed) {
     if (is_current) freed = list_those_in_window(bin, superslab->slab(index) + w * 64 * kGranule, freed);
-    if constexpr (kFrontCache != 0)
-      freed = without_cached(bin, superslab->slab(index) + w * 64 * kGranule, freed);
     BitmapWord &local = superslab->free_bits[index][w];
     const uint64_t waiting = is_current && heap.nature == Nature::kHardened
                                  ? scattered_at(bin, superslab->slab(index) + w * kBytesPerWord)
@@ -111,6 +102,57 @@ bool free_remote_tiny(SlabRow &row, unsigned granule) {
   if (owner.nature != Nature::kHardened)
     set_shared_tag(slab_of(row) + granule * kGranule, &owner.bins[row.prefix.bin]);
   return mark(superslab, row.remote, superslab->remote_bits[row.prefix.index], granule);
+}
+
+void gather_remote_free(Heap &heap, SlabRow &row, void *block) {
+  RemoteBatch &batch = heap.batch;
+  BitmapWord *word = &remote_word(superslab_of(block), block);
+  if (batch.word.load(std::memory_order_relaxed) != word) {
+    send_remote_frees(heap);
+    batch.word.store(word, std::memory_order_release);
+  }
+  set_shared_tag(block, &row.prefix.owner->bins[row.prefix.bin]);
+  const uint64_t bits = batch.bits.load(std::memory_order_relaxed);
+  batch.bits.store(bits | free_bit(block), std::memory_order_release);
+}
+
+void send_remote_frees(Heap &heap) {
+  RemoteBatch &batch = heap.batch;
+  const uint64_t bits = batch.bits.load(std::memory_order_relaxed);
+  if (bits == 0) return;
+  BitmapWord &word = *batch.word.load(std::memory_order_relaxed);
+  Superslab *superslab = superslab_of(&word);
+  const auto n = static_cast<unsigned>(&word - &superslab->remote_bits[0][0]);
+  // Most often it has no bits: so its line, which the holder wrote last, is fetched once, and not for a look
+  // first.
+  uint64_t before = 0;
+  if (!word.compare_exchange_strong(before, bits, std::memory_order_acq_rel))
+    before = word.fetch_or(bits, std::memory_order_acq_rel);
+  if (before == 0)
+    announce(*superslab->head.prefix.owner, superslab->row(n / kWordsPerSlab).remote, n % kWordsPerSlab);
+  batch.bits.store(0, std::memory_order_release);  // last: who does not find them here finds them there
+}
+
+bool is_being_sent(const void *block) {
+  if constexpr (!kServesMalloc) return false;
+  struct Sought {
+    const BitmapWord *word;
+    uint64_t bit;
+    bool found;
+  } sought{&remote_word(superslab_of(block), block), free_bit(block), false};
+  visit_heaps(
+      [](Heap &heap, void *context) {
+        auto *s = static_cast<Sought *>(context);
+        uint64_t bits;
+        const BitmapWord *word;
+        do {  // until both were of one moment
+          bits = heap.batch.bits.load(std::memory_order_acquire);
+          word = heap.batch.word.load(std::memory_order_acquire);
+        } while (bits != heap.batch.bits.load(std::memory_order_acquire));
+        s->found |= word == s->word && (bits & s->bit) != 0;
+      },
+      &sought);
+  return sought.found;
 }
 
 bool free_remote_mid(Superslab *superslab, unsigned page) {

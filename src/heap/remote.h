@@ -12,6 +12,10 @@
 // to publish. A second remote free finds the bit set, and one by the holder the tag that a listed block has,
 // which is all that is written into the block (into none of a hardened heap's: those are wiped); a free into
 // the bitmap is seen at the drain. Two threads that free a block in the very same moment are not seen.
+//
+//   send     in libace-malloc.so a thread gathers the bits of a word and sets them by one instruction, once it
+//            frees a block of another word, or needs memory itself. Until then the block has its tag and counts
+//            as used; whoever finds the tag asks is_being_sent.
 #pragma once
 #include "heap/heap.h"
 
@@ -25,6 +29,13 @@ inline bool has_remote_frees(const Heap &heap) {
 bool free_remote_tiny(SlabRow &row, unsigned granule);
 bool free_remote_mid(Superslab *superslab, unsigned page);
 bool free_remote_large(Superslab *superslab);
+
+// As free_remote_tiny, for a block of another thread's heap that is surely a live one: told with others.
+// The holder's of `heap`.
+void gather_remote_free(Heap &heap, SlabRow &row, void *block);
+void send_remote_frees(Heap &heap);
+// Has a thread freed the block, and not told yet? Any thread.
+bool is_being_sent(const void *block);
 
 // Takes over all that is in the queue. The holder's.
 void drain_remote_frees(Heap &heap);

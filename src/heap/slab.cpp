@@ -255,13 +255,12 @@ void unseal_slabs(Heap &heap) {
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
   heap.counters.refills.add(1);
+  if constexpr (kServesMalloc) send_remote_frees(heap);
   if (has_remote_frees(heap)) {
     drain_remote_frees(heap);
     if (has_blocks(heap, bin)) return true;
   }
-  if constexpr (kFrontCache != 0) {
-    if (refill_from_cache(heap, index)) return true;
-  }
+  if (has_cache(heap) && refill_from_cache(heap, index)) return true;
   BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
   LimitTalk talk;
@@ -314,7 +313,7 @@ void settle_freed(Heap &heap, SlabRow &row) {
 
 void retire_current(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
-  if constexpr (kFrontCache != 0) flush_cache(heap, index);
+  if (has_cache(heap)) flush_cache(heap, index);
   if (heap.slabs[index].current == nullptr) return;
   SlabRow &row = *heap.slabs[index].current;
   BitmapWord *bits = free_bits(row);

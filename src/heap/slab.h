@@ -38,10 +38,13 @@ inline void count_freed(Heap &heap, SlabRow &row, unsigned count) {
   heap.slabs[prefix.bin].used_blocks.subtract(count);
 }
 
-// The word of the free bitmap that tells of the block at `p`. The bitmaps of a superslab's slabs follow one
-// another, so words are counted from the superslab on.
+// The words of the free and the remote bitmap that tell of the block at `p`. The bitmaps of a superslab's slabs
+// follow one another, so words are counted from the superslab on.
 inline BitmapWord &free_word(Superslab *superslab, const void *p) {
   return *(&superslab->free_bits[0][0] + address_of(p) % kSuperslabSize / (64 * kGranule));
+}
+inline BitmapWord &remote_word(Superslab *superslab, const void *p) {
+  return *(&superslab->remote_bits[0][0] + address_of(p) % kSuperslabSize / (64 * kGranule));
 }
 inline uint64_t free_bit(const void *p) { return uint64_t{1} << address_of(p) / kGranule % 64; }
 
@@ -82,6 +85,9 @@ unsigned list_length(const Heap &heap, const Bin &bin);
 
 // Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.
 bool is_on_list(const Bin &bin, const void *block);
+
+// A block that carries a free one's tag is free, or its owner wrote that. Its holder's.
+bool is_tagged_free(const Bin &bin, const void *block);
 
 // The slab's free bits in resident pages, and all of them; the slab has no list.
 unsigned free_in_resident_pages(SlabRow &row);

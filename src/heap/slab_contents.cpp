@@ -2,7 +2,9 @@
 #include <bit>
 
 #include "base/experiment.h"
+#include "heap/address_map.h"
 #include "heap/front_cache.h"
+#include "heap/remote.h"
 #include "heap/slab.h"
 
 namespace ace {
@@ -13,37 +15,85 @@ unsigned pages_for_blocks(const SlabRow &row) {
   return static_cast<unsigned>((blocks_end(row.prefix) + kPage - 1) / kPage);
 }
 
-// The list's next block; nullptr, too, where somebody who wrote to a free block has led it out of the window,
-// or for longer than a slab has blocks.
-const Block *next_on_list(const Bin &bin, const Block *block, unsigned count) {
-  const Block *next = block->next;
-  const bool sound = kFrontCache != 0 || next == nullptr || (bin.has(next) && count < kSlabSize / kGranule);
-  return sound ? next : nullptr;
+// `block`, where it is one that may be listed, as `count` others are; nullptr where somebody who wrote to a
+// free block has led the list elsewhere, or for longer than it can be.
+const Block *if_listed(const Heap &heap, const Bin &bin, const Block *block, unsigned count) {
+  if (block == nullptr || count > kSlabSize / kGranule + kFrontCache) return nullptr;
+  return bin.has(block) || may_be_cached(heap, bin, block) ? block : nullptr;
 }
 
-const Block *first_on_list(const Bin &bin) {
-  return kFrontCache != 0 || bin.list == nullptr || bin.has(bin.list) ? bin.list : nullptr;
+// How many blocks `first` leads to, before `wanted` or in all.
+unsigned count_until(const Heap &heap, const Bin &bin, const Block *first, const void *wanted, bool *found) {
+  unsigned count = 0;
+  for (const Block *b = first; (b = if_listed(heap, bin, b, count)) != nullptr; b = b->next, ++count) {
+    if (b == wanted) {
+      *found = true;
+      break;
+    }
+  }
+  return count;
+}
+
+bool leads_to(const Heap &heap, const Bin &bin, const Block *first, const void *wanted) {
+  bool found = false;
+  count_until(heap, bin, first, wanted, &found);
+  return found;
 }
 
 }  // namespace
 
+bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
+  if (!has_cache(heap) || !is_ours(block)) return false;
+  Superslab *superslab = superslab_of(block);
+  const unsigned index = slab_index_of(block);
+  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
+  const SlabPrefix &prefix = superslab->row(index).prefix;
+  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
+         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
+}
+
+void put_back(Heap &heap, unsigned index, Block *blocks) {
+  Bin &bin = heap.bins[index];
+  unsigned count = 0;
+  for (Block *block = blocks, *next; block != nullptr; block = next) {
+    if (++count > kSlabSize / kGranule + kFrontCache || !may_be_cached(heap, bin, block) || block->tag != &bin)
+        [[unlikely]]
+      return report_late(ACE_ERROR_WRITE_AFTER_FREE, block);  // what lay behind is lost
+    next = block->next;
+    if (bin.has(block)) {
+      block->next = std::exchange(bin.list, block);
+      continue;
+    }
+    block->tag = nullptr;
+    Superslab *superslab = superslab_of(block);
+    free_to_bitmap(heap, superslab, superslab->row(slab_index_of(block)), block);
+  }
+}
+
+void spill_old(Heap &heap, unsigned bin) {
+  FrontCache &cache = *heap.front_cache.operator->();
+  heap.slabs[bin].cached = 0;
+  put_back(heap, bin, std::exchange(cache.old[bin], std::exchange(cache.young[bin], nullptr)));
+}
+
 unsigned list_length(const Heap &heap, const Bin &bin) {
   if (heap.nature == Nature::kHardened) return static_cast<unsigned>(std::popcount(bin.reciprocal));
-  unsigned count = 0;
-  for (const Block *b = first_on_list(bin); b != nullptr; b = next_on_list(bin, b, count)) ++count;
-  return count;
+  return count_until(heap, bin, bin.list, nullptr, nullptr);
 }
 
 bool is_on_list(const Bin &bin, const void *block) {
-  unsigned count = 0;
-  for (const Block *b = first_on_list(bin); b != nullptr; b = next_on_list(bin, b, ++count)) {
-    if (b == block) return true;
-  }
-  if constexpr (kFrontCache != 0) {
-    const Heap &heap = *superslab_of(block)->head.prefix.owner;
-    return is_cached(heap, bin_index(heap, bin), block);
-  }
-  return false;
+  const Heap &heap = *superslab_of(block)->head.prefix.owner;
+  if (leads_to(heap, bin, bin.list, block)) return true;
+  if (!has_cache(heap)) return false;
+  const unsigned index = bin_index(heap, bin);
+  return leads_to(heap, bin, heap.front_cache->young[index], block) ||
+         leads_to(heap, bin, heap.front_cache->old[index], block);
+}
+
+bool is_tagged_free(const Bin &bin, const void *block) {
+  // In this order: what is being sent gets its bit before it is sent no more.
+  if (is_on_list(bin, block) || is_being_sent(block)) return true;
+  return (remote_word(superslab_of(block), block).load(std::memory_order_acquire) & free_bit(block)) != 0;
 }
 
 unsigned free_in_resident_pages(SlabRow &row) {

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "heap/class_pattern.h"
+#include "heap/front_cache.h"
 #include "heap/large.h"
 #include "heap/mid.h"
 #include "heap/red_zone.h"
@@ -26,7 +27,7 @@ int walk_slab(Heap &heap, Superslab *superslab, unsigned index, ace_visit_fn vis
       void *block =
           superslab->slab(index) + (w * 64 + static_cast<unsigned>(std::countr_zero(live))) * kGranule;
       if (is_current && is_hardened && is_scattered(bin, block)) continue;
-      const bool has_list = kFrontCache != 0 || (is_current && !is_hardened);
+      const bool has_list = has_cache(heap) || (is_current && !is_hardened);
       const bool may_be_listed = has_list && static_cast<Block *>(block)->tag == &bin;
       if (may_be_listed && is_on_list(bin, block)) continue;
       const size_t size = size_for_user(heap, block, block_size_of(row.prefix)) - kHeader;

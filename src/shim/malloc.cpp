@@ -24,6 +24,8 @@ using namespace ace::shim;
 
 namespace {
 
+constinit thread_local unsigned t_frees_without_heap = 0;
+
 [[gnu::noinline, gnu::cold]] void *no_memory() {
   errno = ENOMEM;
   return nullptr;
@@ -87,7 +89,13 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
   note_free(p);
   if (Heap *heap = known_thread_heap(); heap != nullptr) return free_outside_window_or(*heap, p, free_outside);
   if (p == nullptr) return;
-  if (is_ours(p) && free_into_others_slab(nullptr, p)) return;
+  if (is_ours(p)) {
+    // Who only frees sends in batches from some frees on, as who allocates does. Not at once: a thread that is
+    // ending would leave its heap behind.
+    constexpr unsigned kFreesBeforeHeap = 64;
+    if (++t_frees_without_heap == kFreesBeforeHeap && own_heap() != nullptr) return free(p);
+    if (free_into_others_slab(nullptr, p)) return;
+  }
   if (is_foreign(p)) return free_outside(p);
   free_outside_window(nullptr, p);
 }
