@@ -1,0 +1,149 @@
+// The front cache of libace-malloc.so's heaps: see heap/front_cache.h.
+#include "heap/front_cache.h"
+
+#include <algorithm>
+
+#include "front/hot.h"
+#include "unit/heap_test.h"
+
+namespace ace {
+namespace {
+
+using test::HeapTest;
+using test::MisuseLog;
+
+class FrontCached : public HeapTest {
+ protected:
+  // Blocks of a slab that is no longer current: all of it, and one block more to make the next slab current.
+  std::vector<void *> blocks_of_a_full_slab(size_t size) {
+    auto blocks = fill(blocks_per_slab(class_of(size)), size);
+    fill(1, size);
+    return blocks;
+  }
+  bool is_in_bitmap(void *p) { return ace::is_in_bitmap(superslab_of(p), p); }
+  unsigned in_bitmap(const std::vector<void *> &blocks) {
+    return static_cast<unsigned>(
+        std::count_if(blocks.begin(), blocks.end(), [&](void *p) { return is_in_bitmap(p); }));
+  }
+  // Uses up what the bin has on its list.
+  void use_up(size_t size) {
+    while (heap->bins[class_of(size)].list != nullptr) fill(1, size);
+  }
+  uint32_t cached(size_t size) { return cached_blocks(*heap, class_of(size)); }
+};
+
+TEST_F(FrontCached, TheNextRefillTakesWhatWasFreedLastFirst) {
+  auto blocks = blocks_of_a_full_slab(64);
+  for (unsigned i : {10, 20, 30}) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(in_bitmap(blocks), 0u);
+  EXPECT_EQ(test::audit(heap), "");
+  use_up(64);
+  for (unsigned i : {30, 20, 10}) EXPECT_EQ(ace_heap_alloc(heap, 64), blocks[i]);
+}
+
+TEST_F(FrontCached, WhatNobodyAskedForGoesToTheBitmap) {
+  auto blocks = blocks_of_a_full_slab(64);
+  for (unsigned i = 0; i < kFrontCache - 1; ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(in_bitmap(blocks), 0u);
+  ace_heap_free(heap, blocks[kFrontCache - 1]);
+  EXPECT_EQ(in_bitmap(blocks), kFrontCache / 2);
+  for (unsigned i = 0; i < kFrontCache / 2; ++i) EXPECT_TRUE(is_in_bitmap(blocks[i])) << "the oldest";
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, ItCountsAsFree) {
+  auto blocks = blocks_of_a_full_slab(64);
+  const uint64_t live = stats().live_blocks;
+  for (unsigned i = 0; i < 40; ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(cached(64), 40u);
+  EXPECT_EQ(stats().live_blocks, live - 40);
+  EXPECT_EQ(test::walk(heap).size(), live - 40);
+}
+
+TEST_F(FrontCached, OfLargeBlocksItHoldsFew) {
+  for (size_t size : {size_t{1024}, size_t{4096}, size_t{16384}}) {
+    std::vector<void *> blocks;
+    for (int slab = 0; slab < 40; ++slab) {
+      auto more = blocks_of_a_full_slab(size);
+      blocks.insert(blocks.end(), more.begin(), more.end());
+    }
+    for (void *block : blocks) ace_heap_free(heap, block);
+    EXPECT_LE(cached(size) * size, 32u << 10) << size;
+    EXPECT_GE(cached(size), 1u) << size;
+    EXPECT_EQ(test::audit(heap), "");
+  }
+}
+
+TEST_F(FrontCached, ATrimEmptiesIt) {
+  auto blocks = blocks_of_a_full_slab(4096);
+  for (void *block : blocks) ace_heap_free(heap, block);
+  EXPECT_NE(cached(4096), 0u);
+  EXPECT_GT(ace_trim(heap, SIZE_MAX), 0u);
+  EXPECT_EQ(cached(4096), 0u);
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(superslab_of(blocks[0])->row(slab_index_of(blocks[0])).prefix.state, SlabState::kFree);
+}
+
+TEST_F(FrontCached, ASecondFreeIsSeen) {
+  auto blocks = blocks_of_a_full_slab(64);
+  MisuseLog misuse;
+  // In the young list, the old one, the bitmap, and where it was taken from one of these.
+  for (unsigned i = 0; i < kFrontCache + kFrontCache / 2 + 5; ++i) ace_heap_free(heap, blocks[i]);
+  const uint64_t live = stats().live_blocks;
+  for (unsigned i : {0u, kFrontCache / 2, kFrontCache + 1, kFrontCache + kFrontCache / 2 + 4}) {
+    ace_heap_free(heap, blocks[i]);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << i;
+    ace_heap_free_sized(heap, blocks[i], 64);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << i;
+    EXPECT_EQ(ace_heap_realloc(heap, blocks[i], 100, 0), nullptr);
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << i;
+  }
+  EXPECT_EQ(stats().live_blocks, live);
+  use_up(64);
+  fill(1, 64);  // the cached ones are on the list now
+  const Block *listed = heap->bins[class_of(64)].list;
+  ASSERT_NE(listed, nullptr);
+  ace_heap_free(heap, const_cast<Block *>(listed));
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, ALiveBlockWhoseOwnerWroteTheTagIsFreed) {
+  auto blocks = blocks_of_a_full_slab(64);
+  ace_heap_free(heap, blocks[5]);
+  memcpy(blocks[6], blocks[5], 64);
+  const uint64_t live = stats().live_blocks;
+  MisuseLog misuse;
+  ace_heap_free(heap, blocks[6]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{});
+  EXPECT_EQ(stats().live_blocks, live - 1);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, AListThatIsLedAstrayEndsThere) {
+  auto blocks = blocks_of_a_full_slab(64);
+  alignas(64) static Block nowhere;
+  for (Block *next :
+       {&nowhere, static_cast<Block *>(blocks[3]), static_cast<Block *>(blocks[50]),
+        reinterpret_cast<Block *>(static_cast<char *>(blocks[50]) + 16), reinterpret_cast<Block *>(1)}) {
+    for (unsigned i = 0; i < 10; ++i) ace_heap_free(heap, blocks[i]);
+    static_cast<Block *>(blocks[7])->next = next;
+    MisuseLog misuse;
+    retire_current(*heap, class_of(64));
+    if (next != blocks[3]) EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_WRITE_AFTER_FREE});
+    EXPECT_EQ(cached(64), 0u);
+    make();
+    blocks = blocks_of_a_full_slab(64);
+  }
+}
+
+TEST_F(FrontCached, HardenedHeapsHaveNone) {
+  make(0, 0, nullptr, nullptr, ACE_HEAP_HARDENED | ACE_HEAP_NO_WORKER);
+  auto blocks = fill(2000, 64);
+  for (void *block : blocks) ace_heap_free(heap, block);
+  EXPECT_EQ(cached(64), 0u);
+  EXPECT_EQ(stats().live_blocks, 0u);
+}
+
+}  // namespace
+}  // namespace ace
