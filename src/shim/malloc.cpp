@@ -93,7 +93,9 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
     // Who only frees sends in batches from some frees on, as who allocates does. Not at once: a thread that is
     // ending would leave its heap behind.
     constexpr unsigned kFreesBeforeHeap = 64;
-    if (++t_frees_without_heap == kFreesBeforeHeap && own_heap() != nullptr) return free(p);
+    if (++t_frees_without_heap == kFreesBeforeHeap) {
+      if (Heap *heap = own_heap(); heap != nullptr) return free_outside_window_or(*heap, p, free_outside);
+    }
     if (free_into_others_slab(nullptr, p)) return;
   }
   if (is_foreign(p)) return free_outside(p);

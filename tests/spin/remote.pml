@@ -58,6 +58,7 @@ inline announce(l, word) {
   d_step {
     TOUCHES(l);
     before = words[l];
+    assert(l == LARGE || !(words[l] & (1 << word))); /* so that it may be added */
     words[l] = words[l] | (1 << word);
 #ifndef ANNOUNCE_FIRST
     assert(l == LARGE || bits[AT(l, word)] != 0)
