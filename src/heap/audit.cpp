@@ -310,7 +310,7 @@ void audit_totals(Audit &a) {
     audit_slab_list(a, slabs.sparse, bin, SlabState::kSparse);
     a.equal(slabs.used_blocks.get(), a.used[bin], "used blocks of a bin");
     const Bin &b = a.heap.bins[bin];
-    if (has_cache(a.heap) && bin < kCachedBins) audit_cache_of(a, bin);
+    if (has_cache(a.heap) && bin < kClasses) audit_cache_of(a, bin);
     a.expect(has_cache(a.heap) || slabs.current != nullptr ||
                  (!has_blocks(a.heap, b) && b.limit == 0 && slabs.window_end == 0),
              "bin %u has a list and no current slab", bin);

@@ -78,7 +78,7 @@ Heap *create_heap(const ace_heap_config &config, bool is_thread_heap) {
   // few heaps have.
   Heap *heap = reinterpret_cast<ace_heap *>(home->heap_area);
   heap->home = home;
-  heap->last_group = kServesMalloc ? 0 : std::max(config.kind_groups, 1u) - 1;  // malloc knows no kinds
+  heap->last_group = kFrontCache != 0 ? 0 : std::max(config.kind_groups, 1u) - 1;
   heap->flags = config.flags;
   heap->limit.store(config.limit, std::memory_order_relaxed);
   heap->on_limit = config.on_limit;

@@ -69,10 +69,10 @@ constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
-// Blocks that were freed outside the bin's window: see heap/front_cache.h.
-inline constexpr unsigned kCachedBins = kServesMalloc ? kClasses : kBins;
+// Blocks that were freed outside the bin's window: see heap/front_cache.h. Their heaps tell
+// no kinds apart.
 struct FrontCache {
-  Block *young[kCachedBins], *old[kCachedBins];
+  Block *young[kClasses], *old[kClasses];
 };
 
 // Experiment warm_pool.
