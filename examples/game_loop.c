@@ -383,7 +383,7 @@ int main(int argc, char **argv) {
     }
   }
   if (frames <= 0 || hz <= 0 || hz > 500 || !(memory_ms > 0 && memory_ms <= 1e3)) {
-    fprintf(stderr, "usage: %s [--frames N] [--no-wait] [--memory MS]\n", argv[0]);
+    fprintf(stderr, "usage: %s [--frames N] [--hz N] [--no-wait] [--memory MS]\n", argv[0]);
     return 2;
   }
   frame_length = 1000 * MS / (unsigned)hz;

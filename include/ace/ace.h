@@ -226,7 +226,7 @@ typedef enum ace_hint_code {
   ACE_HINT_BURST_END = 9,
   ACE_HINT_FORK_BEFORE = 10, /* about to fork */
   ACE_HINT_FORK_CHILD = 11,  /* now in the child: until the next full collection new blocks come from pages of
-                                their  own, so that those which are shared with the parent stay so */
+                                their own, so that those which are shared with the parent stay so */
   ACE_HINT_PRESSURE = 12     /* memory is short: give back what can be given */
 } ace_hint_code;
 

@@ -189,4 +189,4 @@ def test_game_loop_waits(tmp_path):
     assert time.monotonic() - begin > 0.98
     for wrong in (["--frames", "0"], ["--memory", "nan"], ["--hz", "0"], ["--frame"]):
         refused = execute(program, *wrong)
-        assert refused.returncode == 2 and "usage:" in refused.stderr
+        assert refused.returncode == 2 and "[--hz N]" in refused.stderr

@@ -467,3 +467,8 @@ def test_unknown_options_and_values_name_what_there_is():
 
 def test_tick_says_when_it_is_due():
     assert 0 <= acealloc.tick() <= 2**64 - 1
+
+
+def test_each_name_is_listed_once():
+    names = dir(acealloc)
+    assert len(names) == len(set(names)) and set(acealloc.__all__) <= set(names)
