@@ -9,6 +9,7 @@
 // there.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "heap/slab.h"
@@ -35,10 +36,7 @@ inline uint32_t cached_blocks(const Heap &heap, unsigned bin) {
 // anywhere.
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block);
 
-// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list.
-void put_back(Heap &heap, unsigned bin, Block *blocks);
-
-// The young list is full.
+// Makes room: the young list is full.
 void spill_old(Heap &heap, unsigned bin);
 
 // As free_to_bitmap, by way of the cache. False, too, where the block carries a free one's tag: whoever calls
@@ -57,20 +55,9 @@ void spill_old(Heap &heap, unsigned bin);
 }
 
 // Fills the bin's empty list; false where nothing was cached.
-inline bool refill_from_cache(Heap &heap, unsigned bin) {
-  FrontCache &cache = *heap.front_cache.operator->();
-  heap.slabs[bin].cached = 0;
-  heap.bins[bin].list = std::exchange(cache.young[bin], nullptr);
-  if (heap.bins[bin].list == nullptr) heap.bins[bin].list = std::exchange(cache.old[bin], nullptr);
-  return heap.bins[bin].list != nullptr;
-}
+bool refill_from_cache(Heap &heap, unsigned bin);
 
 // Leaves on the bin's list the blocks of its window, and nothing in its cache.
-inline void flush_cache(Heap &heap, unsigned bin) {
-  heap.slabs[bin].cached = 0;
-  put_back(heap, bin, std::exchange(heap.bins[bin].list, nullptr));
-  put_back(heap, bin, std::exchange(heap.front_cache->young[bin], nullptr));
-  put_back(heap, bin, std::exchange(heap.front_cache->old[bin], nullptr));
-}
+void flush_cache(Heap &heap, unsigned bin);
 
 }  // namespace ace

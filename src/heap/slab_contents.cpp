@@ -2,7 +2,6 @@
 #include <bit>
 
 #include "base/experiment.h"
-#include "heap/address_map.h"
 #include "heap/front_cache.h"
 #include "heap/remote.h"
 #include "heap/slab.h"
@@ -22,63 +21,24 @@ const Block *if_listed(const Heap &heap, const Bin &bin, const Block *block, uns
   return bin.has(block) || may_be_cached(heap, bin, block) ? block : nullptr;
 }
 
-// How many blocks `first` leads to, before `wanted` or in all.
-unsigned count_until(const Heap &heap, const Bin &bin, const Block *first, const void *wanted, bool *found) {
-  unsigned count = 0;
-  for (const Block *b = first; (b = if_listed(heap, bin, b, count)) != nullptr; b = b->next, ++count) {
-    if (b == wanted) {
-      *found = true;
-      break;
-    }
-  }
-  return count;
-}
-
 bool leads_to(const Heap &heap, const Bin &bin, const Block *first, const void *wanted) {
-  bool found = false;
-  count_until(heap, bin, first, wanted, &found);
-  return found;
+  unsigned count = 0;
+  for (const Block *b = if_listed(heap, bin, first, 0); b != nullptr;
+       b = if_listed(heap, bin, b->next, ++count)) {
+    if (b == wanted) return true;
+  }
+  return false;
 }
 
 }  // namespace
 
-bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
-  if (!has_cache(heap) || !is_ours(block)) return false;
-  Superslab *superslab = superslab_of(block);
-  const unsigned index = slab_index_of(block);
-  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
-  const SlabPrefix &prefix = superslab->row(index).prefix;
-  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
-         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
-}
-
-void put_back(Heap &heap, unsigned index, Block *blocks) {
-  Bin &bin = heap.bins[index];
-  unsigned count = 0;
-  for (Block *block = blocks, *next; block != nullptr; block = next) {
-    if (++count > kSlabSize / kGranule + kFrontCache || !may_be_cached(heap, bin, block) || block->tag != &bin)
-        [[unlikely]]
-      return report_late(ACE_ERROR_WRITE_AFTER_FREE, block);  // what lay behind is lost
-    next = block->next;
-    if (bin.has(block)) {
-      block->next = std::exchange(bin.list, block);
-      continue;
-    }
-    block->tag = nullptr;
-    Superslab *superslab = superslab_of(block);
-    free_to_bitmap(heap, superslab, superslab->row(slab_index_of(block)), block);
-  }
-}
-
-void spill_old(Heap &heap, unsigned bin) {
-  FrontCache &cache = *heap.front_cache.operator->();
-  heap.slabs[bin].cached = 0;
-  put_back(heap, bin, std::exchange(cache.old[bin], std::exchange(cache.young[bin], nullptr)));
-}
-
 unsigned list_length(const Heap &heap, const Bin &bin) {
   if (heap.nature == Nature::kHardened) return static_cast<unsigned>(std::popcount(bin.reciprocal));
-  return count_until(heap, bin, bin.list, nullptr, nullptr);
+  unsigned count = 0;
+  for (const Block *b = if_listed(heap, bin, bin.list, 0); b != nullptr;
+       b = if_listed(heap, bin, b->next, count))
+    ++count;
+  return count;
 }
 
 bool is_on_list(const Bin &bin, const void *block) {
