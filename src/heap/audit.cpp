@@ -62,9 +62,9 @@ void audit_cached(Audit &a, unsigned bin, const Block *first, uint32_t count) {
 }
 
 void audit_cache_of(Audit &a, unsigned bin) {
-  const FrontCache &cache = *a.heap.front_cache.operator->();
-  audit_cached(a, bin, cache.young[bin], a.heap.slabs[bin].cached);
-  audit_cached(a, bin, cache.old[bin], cache.old[bin] != nullptr ? full_length(bin) : 0);
+  const CachedBlocks &cached = cached_of(a.heap, bin);
+  audit_cached(a, bin, cached.young, cached.young_length);
+  audit_cached(a, bin, cached.old, cached.old != nullptr ? full_length(bin) : 0);
 }
 
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {

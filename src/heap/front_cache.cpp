@@ -37,24 +37,25 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
 }
 
 void spill_old(Heap &heap, unsigned bin) {
-  FrontCache &cache = *heap.front_cache.operator->();
-  heap.slabs[bin].cached = 0;
-  put_back(heap, bin, std::exchange(cache.old[bin], std::exchange(cache.young[bin], nullptr)));
+  CachedBlocks &cached = cached_of(heap, bin);
+  cached.young_length = 0;
+  put_back(heap, bin, std::exchange(cached.old, std::exchange(cached.young, nullptr)));
 }
 
 bool refill_from_cache(Heap &heap, unsigned bin) {
-  FrontCache &cache = *heap.front_cache.operator->();
-  heap.slabs[bin].cached = 0;
-  heap.bins[bin].list = std::exchange(cache.young[bin], nullptr);
-  if (heap.bins[bin].list == nullptr) heap.bins[bin].list = std::exchange(cache.old[bin], nullptr);
+  CachedBlocks &cached = cached_of(heap, bin);
+  cached.young_length = 0;
+  heap.bins[bin].list = std::exchange(cached.young, nullptr);
+  if (heap.bins[bin].list == nullptr) heap.bins[bin].list = std::exchange(cached.old, nullptr);
   return heap.bins[bin].list != nullptr;
 }
 
 void flush_cache(Heap &heap, unsigned bin) {
-  heap.slabs[bin].cached = 0;
+  CachedBlocks &cached = cached_of(heap, bin);
+  cached.young_length = 0;
   put_back(heap, bin, std::exchange(heap.bins[bin].list, nullptr));
-  put_back(heap, bin, std::exchange(heap.front_cache->young[bin], nullptr));
-  put_back(heap, bin, std::exchange(heap.front_cache->old[bin], nullptr));
+  put_back(heap, bin, std::exchange(cached.young, nullptr));
+  put_back(heap, bin, std::exchange(cached.old, nullptr));
 }
 
 }  // namespace ace

@@ -28,8 +28,10 @@ constexpr std::array<uint8_t, kClasses> make_full_lengths() {
 }
 inline constexpr auto kFullLength = make_full_lengths();
 inline uint32_t full_length(unsigned bin) { return kFullLength[class_of_bin(bin)]; }
+inline CachedBlocks &cached_of(Heap &heap, unsigned bin) { return (*heap.front_cache.operator->())[bin]; }
 inline uint32_t cached_blocks(const Heap &heap, unsigned bin) {
-  return heap.slabs[bin].cached + (heap.front_cache->old[bin] != nullptr ? full_length(bin) : 0);
+  const CachedBlocks &cached = (*heap.front_cache.operator->())[bin];
+  return cached.young_length + (cached.old != nullptr ? full_length(bin) : 0);
 }
 
 // Does it start a block of the bin that may be cached? Whoever wrote to a free block may have led a list
@@ -48,8 +50,9 @@ void spill_old(Heap &heap, unsigned bin);
   if (is_in_bitmap(superslab, p) || block->tag == &bin) [[unlikely]]
     return false;
   block->tag = &bin;
-  block->next = std::exchange(heap.front_cache->young[index], block);
-  if (++heap.slabs[index].cached == full_length(index)) [[unlikely]]
+  CachedBlocks &cached = cached_of(heap, index);
+  block->next = std::exchange(cached.young, block);
+  if (++cached.young_length == full_length(index)) [[unlikely]]
     spill_old(heap, index);
   return true;
 }

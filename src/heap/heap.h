@@ -71,9 +71,11 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 
 // Blocks that were freed outside the bin's window: see heap/front_cache.h. Their heaps tell
 // no kinds apart.
-struct FrontCache {
-  Block *young[kClasses], *old[kClasses];
+struct CachedBlocks {
+  Block *young, *old;
+  uint32_t young_length;
 };
+using FrontCache = std::array<CachedBlocks, kClasses>;
 
 // Experiment warm_pool.
 struct WarmPool {
@@ -94,7 +96,6 @@ enum class Nature : uint8_t { kEnded, kPlain, kHardened };
 struct alignas(kCanHarden ? 64 : 8) BinSlabs {
   SlabRow *current;     // nullptr: none, and the window is empty
   uint32_t window_end;  // offset in the current slab: no free bit lies between Bin::base and here
-  uint32_t cached;      // blocks in FrontCache::young
   SlabList partial, sparse;
   Counter used_blocks;  // the sum of `used` over the bin's slabs
   [[no_unique_address]] StateOf<kCanHarden, uint32_t> first_word_issued;

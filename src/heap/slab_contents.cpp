@@ -42,12 +42,11 @@ unsigned list_length(const Heap &heap, const Bin &bin) {
 }
 
 bool is_on_list(const Bin &bin, const void *block) {
-  const Heap &heap = *superslab_of(block)->head.prefix.owner;
+  Heap &heap = *superslab_of(block)->head.prefix.owner;
   if (leads_to(heap, bin, bin.list, block)) return true;
   if (!has_cache(heap)) return false;
-  const unsigned index = bin_index(heap, bin);
-  return leads_to(heap, bin, heap.front_cache->young[index], block) ||
-         leads_to(heap, bin, heap.front_cache->old[index], block);
+  const CachedBlocks &cached = cached_of(heap, bin_index(heap, bin));
+  return leads_to(heap, bin, cached.young, block) || leads_to(heap, bin, cached.old, block);
 }
 
 bool is_tagged_free(const Bin &bin, const void *block) {
