@@ -63,6 +63,7 @@ TEST_F(DeferredByTick, ABusyProgramIsLeftAlone) {
 }
 
 TEST_F(DeferredByTick, PatienceEnds) {
+  std::vector<uint64_t> left;
   for (uint64_t budget : {UINT64_MAX, kMillisecond}) {
     make_with_worker();
     auto blocks = swell();
@@ -75,10 +76,12 @@ TEST_F(DeferredByTick, PatienceEnds) {
       ace_tick(budget);
     }
     EXPECT_LT(resident(), before);
+    left.push_back(resident());
     EXPECT_GT(heap->trim_asked, asked) << "from here on it counts anew";
     EXPECT_GT(heap->taken_at_hint, taken);
     EXPECT_EQ(test::audit(heap), "");
   }
+  EXPECT_EQ(left[0], left[1]) << "as much where it goes by parts";
 }
 
 TEST_F(DeferredByTick, AFullCollectionAfterLongRestGivesBackAtOnce) {
