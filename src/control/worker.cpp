@@ -271,8 +271,7 @@ void forget_worker() {
 
 void wake_after_fork() {
   if (!g_ended_by_fork.load(std::memory_order_relaxed)) return;
-  if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed) || options().worker != WorkerOption::kOn)
-    return;
+  if (!g_ended_by_fork.exchange(false, std::memory_order_relaxed)) return;
   pthread_once(&g_made_condition, make_condition);
   pthread_mutex_lock(&g_worker_lock);
   start();

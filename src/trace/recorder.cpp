@@ -251,7 +251,6 @@ void pass_hint_on(const void *heap, uint32_t code, uint64_t value) {
     stream = Recorder::of(heap);
   }
   if (stream == nullptr) return;
-  if (!Recorder::is_shared(*stream)) return stream->note_hint(code, value);
   Locked locked(stream->lock());
   stream->note_hint(code, value);
 }

@@ -32,7 +32,13 @@ def test_a_state_on_ace(program):
     print(sum, count)
     try(ace.phase, "frame", function() error("x: inside") end)
     print(ace.idle(function(...) return select("#", ...), nil end, nil, nil))
-    collectgarbage() collectgarbage()
+    collectgarbage() collectgarbage() collectgarbage "stop"
+    local before, after = ace.phase("frame", function()
+      local before = ace.stats().phase
+      ace.idle(function() end)
+      return before, ace.stats().phase
+    end)
+    assert(before == after and before ~= ace.stats().phase, "the burst goes on after a rest, and ends")
     local stats = ace.stats()
     assert(stats.hints >= 8 and stats.collections_full >= 2 and stats.live_bytes > 0 and stats.live_blocks > 100)
     assert(stats.foreign_pointers == 0)
@@ -81,6 +87,7 @@ def test_census(program):
       blocks, bytes = blocks + row.blocks, bytes + row.bytes
       assert(row.bytes <= last and row.pages * 4096 >= row.bytes * 0.9 and row.pages <= row.blocks + row.bytes / 2048)
       assert(row.size == 0 or row.size * row.blocks == row.bytes)
+      assert(row.blocks < 100000 or row.pages * 4096 < row.bytes * 1.5, "blocks share pages")
       last = row.bytes
     end
     local stats = ace.stats()
@@ -117,6 +124,8 @@ def test_limit(program):
     assert(stats.peak_resident_bytes <= 24 * 2 ^ 20 and stats.limit_failures >= 3)
     for i = 1, 3e6 do last = {i} end
     assert(ace.limit(0) == 24 * 2 ^ 20)
+    ace.limit(0.5)
+    assert(ace.limit(0) == 1, "less than a byte is not none")
     for _, wrong in ipairs {-1, "x", 0 / 0, {}, 1 / 0} do try(ace.limit, wrong) end
     """
     result = program(code).check_sound()

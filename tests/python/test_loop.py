@@ -56,6 +56,13 @@ def test_elo_loses_against_the_experts():
     assert all(outcome.elo > 1.1 * outcome.learned for outcome in outcomes if outcome.trace != "stationary, mean 1")
 
 
+def test_the_best_fixed_delay_is_the_cheapest_of_all():
+    book, trace = acealloc.Learner(), simulate.two_kinds(random.Random(1), 200)
+    costs = {delay: sum(simulate.play(book, trace, simulate.Fixed(book, delay))) for delay in simulate.GRID}
+    outcome = simulate.measure("", trace)
+    assert outcome.best_fixed == costs[outcome.best_delay] == min(costs.values())
+
+
 def test_hints_help():
     trace = simulate.two_kinds(random.Random(1), COUNT)
     without = simulate.measure("", trace)

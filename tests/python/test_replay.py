@@ -12,6 +12,7 @@ from pathlib import Path
 
 import acealloc
 import pytest
+from acealloc import _core
 from acealloc.errors import Failure
 from recorded import ACE, CLEAN, PROGRAMS, ace
 
@@ -91,6 +92,12 @@ def test_it_waits_where_the_program_waited(traces):
     assert time.monotonic() - begin > 1.2 and waited.trace_seconds > 1.2
 
 
+def test_rounds_go_to_and_fro():
+    from acealloc.replaying import _turns
+
+    assert list(_turns("ab", 2, True)) == [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("a", 0), ("b", 0)]
+
+
 def test_results_are_kept(traces, tmp_path):
     keep = tmp_path / "results"
     first = acealloc.replay(traces["lua5.4"], ["glibc", "ace"], fast=True, keep=keep)
@@ -151,7 +158,7 @@ def test_frames(replays):
         (["mine=/nowhere/lib.so"], "there is no library /nowhere/lib.so"),
         (["ace", "ace"], "called the same"),
         (["mine=" + sys.executable], "is no shared library of this machine that has a malloc"),
-        (["mine=" + acealloc._core.__file__], "is no shared library of this machine that has a malloc"),
+        (["mine=" + _core.__file__], "is no shared library of this machine that has a malloc"),
     ],
 )
 def test_what_cannot_be_replayed_on(traces, allocators, message):

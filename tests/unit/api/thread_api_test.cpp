@@ -86,6 +86,10 @@ TEST(ThreadHeap, WhatAThreadAskedOfItsHeapEndsWithIt) {
     for (ace_hint_code hint : {ACE_HINT_FORK_CHILD, ACE_HINT_BURST_BEGIN, ACE_HINT_IDLE_BEGIN})
       ace_hint(left, hint, 0);
     ASSERT_TRUE(left->sealed);
+    ace_hint(left, ACE_HINT_COLLECT_END, 0);
+    ace_hint(left, ACE_HINT_FORK_CHILD, 0);
+    ace_hint(left, ACE_HINT_COLLECT_BEGIN, 1);
+    left->retire_asked = true;
   });
   in_thread([&] {
     ace_heap *heap = ace_thread_heap();
@@ -94,6 +98,9 @@ TEST(ThreadHeap, WhatAThreadAskedOfItsHeapEndsWithIt) {
     EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun));
     EXPECT_FALSE(heap->sealed);
     EXPECT_EQ(heap->on_spare, nullptr) << "it gives no hints";
+    EXPECT_FALSE(heap->retire_asked);
+    EXPECT_FALSE(heap->phases.collection_is_partial);
+    EXPECT_EQ(heap->last_collection_end, 0u);
     ace_hint(heap, ACE_HINT_COLLECT_BEGIN, 0);
     ace_hint(heap, ACE_HINT_COLLECT_END, 0);
     EXPECT_EQ(test::stats_of(heap).phase, static_cast<uint64_t>(Phase::kRun)) << "no burst goes on";

@@ -4,10 +4,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -16,6 +18,7 @@
 #include "control/playbook.h"
 #include "unit/fake_os.h"
 #include "unit/heap_test.h"
+#include "unit/superslab_pool.h"
 #include "wire/options.h"
 
 namespace ace {
@@ -286,6 +289,55 @@ TEST_F(Controlled, NothingIsWatchedWhereNoIntervalIsOpen) {
   EXPECT_EQ(heap->reuse.look_at, UINT64_MAX);
 }
 
+TEST_F(Controlled, WhereMemoryIsShortItGoesBackWhateverWasLearned) {
+  for (int i = 0; i < 12; ++i) {
+    swell();
+    shrink();
+    collect();
+    advance(0.01);
+  }
+  EXPECT_GT(stats().resident_bytes, 16 * kMiB) << "it was needed again at once";
+  char root[] = "/tmp/ace-short-XXXXXX";
+  ASSERT_NE(mkdtemp(root), nullptr);
+  std::filesystem::create_directories(std::string(root) + "/proc/pressure");
+  std::ofstream(std::string(root) + "/proc/pressure/memory") << "some avg10=90.00 avg60=0.00\n";
+  set_container_root_for_tests(root);
+  swell();
+  shrink();
+  collect();
+  EXPECT_LT(stats().resident_bytes, 16 * kMiB);
+  std::filesystem::remove_all(root);
+  set_container_root_for_tests("/nowhere");
+}
+
+TEST_F(Controlled, WhatTheLoopTookGoesWithItsHeap) {
+  ace_heap_destroy(std::exchange(heap, nullptr));
+  test::empty_superslab_pool(fake);
+  const int64_t before = fake.mapped();
+  make(0, 0, nullptr, nullptr, 0);
+  swell();
+  shrink();
+  collect();
+  ASSERT_NE(heap->controller, nullptr);
+  ace_heap_destroy(std::exchange(heap, nullptr));
+  test::empty_superslab_pool(fake);
+  EXPECT_EQ(fake.mapped(), before);
+}
+
+// In a process that has not measured yet.
+TEST(PricesDeathTest, AHugePageIsPricedByTheMiBAndWhatWasTouchedGoesBack) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto measures = [] {
+    FakeOs fake;
+    fake.give_huge_pages();
+    fake.slow_purges(6 * kMillisecond);
+    const uint64_t whole = prices().whole_ns;
+    OptionGuard off("huge_pages", "off");
+    return whole == 3 * kMillisecond && prices().whole_ns == 0 && fake.mapped() == 0;
+  };
+  EXPECT_EXIT(_exit(measures() ? 0 : 1), testing::ExitedWithCode(0), "");
+}
+
 std::string contents(const std::string &path) {
   std::ifstream file(path);
   std::stringstream text;
@@ -299,10 +351,7 @@ class Files : public Controlled {
     char name[] = "/tmp/ace-files-XXXXXX";
     folder = mkdtemp(name);
   }
-  ~Files() override {
-    for (const char *name : {"/log", "/playbook"}) unlink((folder + name).c_str());
-    rmdir(folder.c_str());
-  }
+  ~Files() override { std::filesystem::remove_all(folder); }
   // From so many collections, each of what has swelled.
   void learn(int collections) {
     for (; collections != 0; --collections) {
@@ -344,6 +393,66 @@ TEST_F(Files, ThePlaybookIsFollowed) {
   shrink();
   collect();
   EXPECT_GT(stats().resident_bytes, 16 * kMiB) << "without it this would go back at once";
+  const std::string before = contents(folder + "/playbook");
+  EXPECT_TRUE(write_playbook());
+  EXPECT_EQ(contents(folder + "/playbook"), before) << "nothing was learned yet";
+}
+
+TEST_F(Files, OnlyModeLearnWritesAPlaybook) {
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  learn(12);
+  OptionGuard fixed("mode", "static");
+  EXPECT_TRUE(write_playbook());
+  EXPECT_FALSE(std::filesystem::exists(folder + "/playbook"));
+}
+
+TEST_F(Files, WhatWasLearnedForOnePlaybookIsNotForAnother) {
+  OptionGuard log("log", (folder + "/log").c_str());
+  {
+    OptionGuard option("playbook", (folder + "/former").c_str());
+    learn(12);
+    ace_heap_destroy(std::exchange(heap, nullptr));
+  }
+  OptionGuard option("playbook", (folder + "/playbook").c_str());
+  EXPECT_TRUE(write_playbook());
+  EXPECT_FALSE(std::filesystem::exists(folder + "/playbook"));
+  make(0, 0, nullptr, nullptr, 0);
+  learn(1);
+  const std::string text = contents(folder + "/log");
+  EXPECT_EQ(text.find("\"playbook\":\"ace"), std::string::npos) << text;
+}
+
+TEST_F(Files, APipeIsNoPlaybookAndStaysOne) {
+  const std::string path = folder + "/playbook";
+  OptionGuard option("playbook", path.c_str());
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  testing::internal::CaptureStderr();
+  learn(3);
+  EXPECT_FALSE(write_playbook());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("cannot be read: it is no file"), std::string::npos);
+  EXPECT_TRUE(std::filesystem::is_fifo(path));
+}
+
+TEST_F(Files, AWriteThatFailsLeavesNoFileBehind) {
+  const std::string path = folder + "/playbook";
+  OptionGuard option("playbook", path.c_str());
+  learn(3);
+  std::filesystem::create_directories(path);  // another program's, meanwhile
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(write_playbook());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("cannot be written"), std::string::npos);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
+}
+
+TEST_F(Files, WhatIsTooLongIsNoPlaybook) {
+  const std::string path = folder + "/playbook", other(kPlaybookMax + 1, 'x');
+  OptionGuard option("playbook", path.c_str());
+  std::ofstream(path) << other;
+  testing::internal::CaptureStderr();
+  learn(3);
+  EXPECT_FALSE(write_playbook());
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("/playbook is none: it is ignored"), std::string::npos);
+  EXPECT_EQ(contents(path), other);
 }
 
 TEST_F(Files, WhatIsNoTextIsNoPlaybookAndIsNotLost) {
@@ -410,6 +519,8 @@ TEST_F(Files, ALogThatBeginsAfterALoopSaysItsPrices) {
   const std::string text = contents(folder + "/log");
   EXPECT_LT(text.find("\"release_ns\":"), text.find('\n')) << text;
   EXPECT_EQ(text.find("\"playbook\""), std::string::npos);
+  const std::string first = "\"first_id\":" + std::to_string(next_loop_id());
+  EXPECT_NE(text.find(first), std::string::npos) << text;
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 3);
 }
 
@@ -440,6 +551,9 @@ TEST_F(Files, ALogThatCannotBeWrittenIsToldOnce) {
   EXPECT_NE(said.find("the decision log /dev/full cannot be written (No space left on device)"),
             std::string::npos);
   EXPECT_EQ(said.find("cannot be written"), said.rfind("cannot be written"));
+  OptionGuard another("log", (folder + "/log").c_str());
+  learn(1);
+  EXPECT_NE(contents(folder + "/log"), "") << "another file may do";
 }
 
 TEST_F(Files, APlaybookThatCannotBeWrittenIsTold) {

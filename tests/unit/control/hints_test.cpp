@@ -177,6 +177,20 @@ TEST_F(Hints, ASmallTrimDoesNotHideThatALargeOneWasRefaulted) {
   EXPECT_FALSE(gave_back()) << "what was given back was needed at once";
 }
 
+TEST_F(Hints, WhatWasNeededOfALargeTrimHidesNoLaterOne) {
+  OptionGuard mode("mode", "static");
+  hint(ACE_HINT_PRESSURE);
+  EXPECT_EQ(heap->last_trim, 0u) << "nothing was there to give back";
+  swell_and_free();
+  hint(ACE_HINT_PRESSURE);
+  const uint64_t large = heap->last_trim_bytes;
+  EXPECT_GT(large, 7 * kMiB);
+  auto some = fill(5 * kMiB / 64, 64);
+  for (void *block : some) ace_heap_free(heap, block);
+  hint(ACE_HINT_PRESSURE);
+  EXPECT_LT(heap->last_trim_bytes, large);
+}
+
 TEST_F(Hints, RemoteFreesAreTakenOverAtTheEndOfACollection) {
   auto blocks = fill(100, 20'000);
   for (void *block : blocks) ace_free(block);  // the calling thread's way: by the queue

@@ -280,6 +280,29 @@ TEST_F(DeferredByTick, WhatWaitsGoesBackBeforeAFork) {
   EXPECT_EQ(waitpid(child, &status, 0), child);
 }
 
+TEST_F(DeferredByTick, WhileAForkIsUnderWayNoThreadIsStartedAndAllWaits) {
+  ace_heap_config config{};
+  config.struct_size = sizeof config;
+  ace_heap *other = ace_heap_create(&config);
+  for (int i = 0; i < 100'000; ++i) memset(ace_heap_alloc(other, 64), 1, 64);
+  auto blocks = swell();
+  shrink(blocks);
+  pause_worker();  // as before a fork by another thread
+  fake.take_purged();
+  fake.fail_always(test::OsCall::kStartThread);
+  fake.live();  // else none is asked for
+  const uint64_t starts = fake.calls(test::OsCall::kStartThread);
+  collect_young();
+  ace_heap_destroy(other);
+  EXPECT_EQ(fake.calls(test::OsCall::kStartThread), starts);
+  EXPECT_TRUE(fake.take_purged().empty());
+  lock_worker();
+  resume_worker();
+  unlock_worker();
+  collect_young();
+  EXPECT_GT(fake.calls(test::OsCall::kStartThread), starts);
+}
+
 TEST_F(DeferredByTick, BeforeAHeapIsGivenBackLaterItsCurrentSlabsAreRetired) {
   ace_hint(heap, ACE_HINT_COLLECT_END, 0);
   fake.advance(kMillisecond);
@@ -291,6 +314,26 @@ TEST_F(DeferredByTick, BeforeAHeapIsGivenBackLaterItsCurrentSlabsAreRetired) {
   ace_hint(heap, ACE_HINT_COLLECT_END, 0);
   EXPECT_EQ(ace_tick(UINT64_MAX), 100 * kMillisecond);
   EXPECT_EQ(heap->slabs[class_of(4096)].current, nullptr) << "the worker cannot do that";
+}
+
+TEST_F(DeferredByTick, YoungCollectionsComeTooOftenToRetireCurrentSlabs) {
+  auto blocks = swell();
+  shrink(blocks);
+  ace_heap_free(heap, ace_heap_alloc(heap, 4096));
+  collect_young();
+  EXPECT_EQ(ace_tick(UINT64_MAX), 100 * kMillisecond);
+  EXPECT_NE(heap->slabs[class_of(4096)].current, nullptr);
+}
+
+TEST_F(DeferredByTick, WhatBecomesEmptyHasCurrentSlabsRetiredOnceADelay) {
+  ace_hint(heap, ACE_HINT_BURST_END, 0);  // a host that gives hints
+  ASSERT_NE(heap->on_spare, nullptr);
+  for (bool asks : {true, false, true}) {
+    heap->retire_asked = false;
+    EXPECT_TRUE(heap->on_spare(*heap));
+    EXPECT_EQ(heap->retire_asked, asks);
+    fake.advance(60 * kMillisecond);
+  }
 }
 
 TEST_F(DeferredByTick, WhatADestroyedHeapLeftServesTheNext) {

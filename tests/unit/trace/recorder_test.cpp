@@ -1,6 +1,7 @@
 // What is recorded is what is read. Each recording is made by a child of its own, as a process records once.
 #include "trace/recorder.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -9,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -87,6 +89,7 @@ class Recording : public testing::Test {
       }
       EXPECT_EQ(count, header.events);
     }
+    ended_ = header.microseconds;
     return status;
   }
 
@@ -94,6 +97,7 @@ class Recording : public testing::Test {
   std::vector<std::byte> data_;
   std::string header_;
   std::vector<uint64_t> times_;
+  uint64_t ended_ = 0;  // where the recording ends whole
   std::vector<uint32_t> threads_;
 };
 
@@ -278,6 +282,87 @@ TEST_F(Recording, TellsTheTimeAndIsWrittenEachSecond) {
   EXPECT_EQ(times_, (std::vector<uint64_t>{5000, 12'000, 1'112'000, 1'115'000}));
 }
 
+TEST_F(Recording, PartsOfAMicrosecondAreNotLost) {
+  record([] {
+    test::FakeOs fake;
+    int heap = 0;
+    Stream *stream = open_stream("test", &heap, false);
+    for (int i = 0; i < 1000; ++i) {
+      fake.advance(1500);
+      stream->note_hint(1, 0);
+    }
+    fake.advance(2'000'000);
+    end_recording();
+  });
+  load(path_);
+  std::vector<std::pair<uint32_t, Event>> events;
+  EXPECT_EQ(read(events), Status::kEnd);
+  ASSERT_EQ(times_.size(), 1000u);
+  EXPECT_EQ(times_.back(), 1500u);
+  EXPECT_EQ(ended_, 3500u);
+}
+
+TEST_F(Recording, AStreamThatIsClosedLeavesNothingAndOneRecordingIsAll) {
+  const int status = record([] {
+    test::FakeOs fake;
+    int heap = 0;
+    Stream *first = open_stream("test", &heap, false);
+    const int64_t before = fake.mapped();
+    close_stream(open_stream("test", &heap, false));
+    if (fake.mapped() != before) _exit(2);
+    first->note_free(at(16));
+    end_recording();
+    if (open_stream("test", &heap, false) != nullptr) _exit(3);
+  });
+  EXPECT_EQ(status, 0);
+  load(path_);
+  std::vector<std::pair<uint32_t, Event>> events;
+  EXPECT_EQ(read(events), Status::kEnd);
+  EXPECT_EQ(events.size(), 1u) << "those before it go on";
+}
+
+TEST_F(Recording, WhatMayBeLargeIsTimed) {
+  record([] {
+    test::FakeOs fake;
+    int heap = 0;
+    Stream *stream = open_stream("test", &heap, false);
+    fake.advance(5'000'000);
+    stream->note_realloc(at(4096), at(16), 1);
+    fake.advance(7'000'000);
+    stream->note_free(at(8192));
+  });
+  load(path_);
+  std::vector<std::pair<uint32_t, Event>> events;
+  EXPECT_EQ(read(events), Status::kEnd);
+  EXPECT_EQ(times_, (std::vector<uint64_t>{5000, 12'000}));
+}
+
+TEST_F(Recording, AChildFindsNoStreamsLockTaken) {
+  const int status = record([] {
+    ace_heap *heap = ace_heap_create(nullptr);  // which watches forks
+    Stream *stream = open_stream("test", heap, true);
+    int child_status = -1;
+    std::atomic<bool> holds{false}, over{false};
+    std::thread other([&] {
+      Locked locked(stream->lock());
+      holds = true;
+      while (!over) std::this_thread::yield();
+    });
+    while (!holds) std::this_thread::yield();
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(10);
+      Locked locked(stream->lock());
+      _exit(0);
+    }
+    waitpid(child, &child_status, 0);
+    over = true;
+    other.join();
+    if (child_status != 0) _exit(2);
+  });
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(Recording, WhoComesToNamesThatAreTakenHasAThird) {
   record([&] {
     std::ofstream(path_) << "mine";
@@ -349,13 +434,19 @@ TEST_F(Recording, ForksRecordIntoFilesOfTheirOwnOnceTheyAllocate) {
   pid_t *pids =
       static_cast<pid_t *>(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   const int status = record([&] {
+    if (!freopen((folder_ / "said").c_str(), "w", stderr)) _exit(2);
+    test::FakeOs fake;
     ace_heap *heap = ace_heap_create(nullptr);  // which watches forks
     Stream *stream = open_stream("test", heap, false);
     stream->note_allocation(0, false, at(16), 1);
+    fake.advance(5'000'000'000);
     for (int i = 0; i < 2; ++i) {
       const pid_t child = fork();
       if (child == 0) {
-        if (i == 1) stream->note_free(at(16));
+        if (i == 1) {
+          stream->note_free(at(16));
+          open_stream("test", &fake, false)->note_free(at(32));
+        }
         end_recording();
         _exit(0);
       }
@@ -371,8 +462,10 @@ TEST_F(Recording, ForksRecordIntoFilesOfTheirOwnOnceTheyAllocate) {
   events.clear();
   load(path_.string() + "." + std::to_string(pids[1]));
   EXPECT_EQ(read(events), Status::kEnd);
-  ASSERT_EQ(events.size(), 1u);
+  ASSERT_EQ(events.size(), 2u) << "of both streams, in one file";
   EXPECT_EQ(events[0].second.op, Op::kFree);
+  EXPECT_EQ(times_[0], 0u) << "its recording begins with it";
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "said"), 0u);
   munmap(pids, 4096);
 }
 
@@ -387,7 +480,8 @@ TEST_F(Recording, WhatIsCutOffOrDamagedIsReadUpToThere) {
   ASSERT_EQ(read(events), Status::kEnd);
   const size_t all = events.size();
   const std::vector<std::byte> whole = data_;
-  for (size_t size : {whole.size() - 1, whole.size() / 2, size_t{400}}) {
+  for (size_t size :
+       {whole.size() - 1, whole.size() - sizeof(ChunkHeader) - 1, whole.size() / 2, size_t{400}}) {
     data_.assign(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(size));
     events.clear();
     EXPECT_EQ(read(events), Status::kTruncated);
@@ -400,20 +494,27 @@ TEST_F(Recording, WhatIsCutOffOrDamagedIsReadUpToThere) {
     EXPECT_EQ(read(events), Status::kDamaged);
     EXPECT_LT(events.size(), all);
   }
+  for (size_t place : {size_t{0}, offsetof(FileHeader, version)}) {
+    data_ = whole;
+    data_[place] ^= std::byte{1};
+    EXPECT_EQ(read(events), Status::kDamaged);
+  }
   data_ = whole;
-  data_[0] ^= std::byte{1};
-  EXPECT_EQ(read(events), Status::kDamaged);
+  data_.resize(sizeof(FileHeader) + header_.size() - 1);
+  EXPECT_EQ(read(events), Status::kDamaged) << "what was recorded is cut off";
 }
 
 TEST_F(Recording, AFullDiskEndsItAndTheProgramGoesOn) {
-  const int status = record([] {
+  const int status = record([this] {
     signal(SIGXFSZ, SIG_IGN);
     const rlimit most{1 << 20, 1 << 20};
     setrlimit(RLIMIT_FSIZE, &most);
-    if (!freopen("/dev/null", "w", stderr)) _exit(2);
+    if (!freopen((folder_ / "said").c_str(), "w", stderr)) _exit(2);
     int heap = 0;
     Stream *stream = open_stream("test", &heap, false);
+    errno = EDOM;
     for (uint64_t i = 1; i < 1'000'000; ++i) stream->note_allocation(0, false, at(i * 7919 * 16), i);
+    if (errno != EDOM) _exit(4);
     if (is_recording() || open_stream("test", &heap, false) != nullptr) _exit(3);
   });
   EXPECT_EQ(status, 0);
@@ -421,6 +522,9 @@ TEST_F(Recording, AFullDiskEndsItAndTheProgramGoesOn) {
   std::vector<std::pair<uint32_t, Event>> events;
   EXPECT_EQ(read(events), Status::kTruncated);
   EXPECT_GT(events.size(), 50'000u);
+  std::ifstream said(folder_ / "said");
+  const std::string text((std::istreambuf_iterator<char>(said)), {});
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << "told once: " << text;
 }
 
 TEST_F(Recording, WithoutTheOptionNothingIsRecorded) {
@@ -443,6 +547,9 @@ TEST(Numbers, ComeBackAndEndWhereTheyDo) {
   for (auto &byte : bytes) byte = std::byte{0xff};
   const std::byte *from = bytes;
   uint64_t found;
+  EXPECT_FALSE(get_number(from, bytes + kNumberMax, found));
+  bytes[kNumberMax - 1] = std::byte{2};  // of 65 bits
+  from = bytes;
   EXPECT_FALSE(get_number(from, bytes + kNumberMax, found));
   for (int64_t n : {int64_t{0}, int64_t{-1}, int64_t{1} << 60, INT64_MIN, INT64_MAX})
     EXPECT_EQ(to_signed(from_signed(n)), n);
