@@ -29,6 +29,10 @@ bool free_into_others_slab(Heap *heap, void *p);
 // cold.cpp
 [[gnu::noinline, gnu::cold]] void *allocate_rare(Heap &heap, size_t size, unsigned group);
 
+// Can the bin's first listed block be issued? A block without the tag has been issued since, or written to, or
+// who wrote to the one before has led the list there. With a front cache alone, whose lists lead anywhere.
+inline bool is_sound(const Bin &bin) { return kFrontCache == 0 || bin.list->tag == &bin; }
+
 // The bin's first listed block for its user; the list is not empty.
 inline void *issue_from_list(Heap &heap, Bin &bin) {
   Block *block = bin.list;
@@ -48,7 +52,7 @@ inline void *allocate(Heap &heap, size_t size, unsigned group) {
   if (index >= kTinyMax - kHeader) [[unlikely]]
     return allocate_rare(heap, size, group);
   Bin &bin = bin_at(heap, kBinOffsetOf[(index + kHeader) / kGranule] + size_t{group * (kClasses * kBinSize)});
-  if (bin.list == nullptr) [[unlikely]]
+  if (bin.list == nullptr || !is_sound(bin)) [[unlikely]]
     return allocate_after_refill(heap, size, bin);
   return issue_from_list(heap, bin);
 }

@@ -16,7 +16,8 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   bool marked = false;
   // A block of a hardened heap has been wiped by now, and looks free.
   const bool is_sealed = route.owner->nature == Nature::kHardened;
-  if (!(is_sealed ? has_free_bit(route) : is_free(route, p))) {
+  const bool is_sent = route.pool == Pool::kTiny && is_being_sent(p);  // also where the tag was overwritten
+  if (!is_sent && !(is_sealed ? has_free_bit(route) : is_free(route, p))) {
     switch (route.pool) {
       case Pool::kTiny:
         marked = free_remote_tiny(*route.row, route.index);
@@ -114,7 +115,11 @@ void *allocate_after_refill(Heap &heap, size_t size, Bin &bin) {
     if (kCanHarden && heap.nature == Nature::kHardened) return allocate_sealed(heap, size, bin);
     return allocate_other(heap, size, bin_index(heap, bin) / kClasses);
   }
-  if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
+  do {
+    if (bin.list != nullptr) report_late(ACE_ERROR_WRITE_AFTER_FREE, bin.list);
+    bin.list = nullptr;  // what follows the block is lost
+    if (!refill_bin(heap, bin_index(heap, bin))) return nullptr;
+  } while (!is_sound(bin));
   return issue_from_list(heap, bin);
 }
 
@@ -144,8 +149,7 @@ bool free_into_others_slab(Heap *heap, void *p) {
   const bool gathers =
       kServesMalloc && heap != nullptr && prefix.block_size <= kMostGathered && owner->is_thread_heap;
   if (!gathers) return free_remote_tiny(row, granule_of(offset_in_slab(p)));
-  gather_remote_free(*heap, row, p);
-  return true;
+  return gather_remote_free(*heap, row, p);
 }
 
 // Apart from what is frequent, which then saves no registers.

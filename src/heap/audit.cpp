@@ -63,8 +63,10 @@ void audit_cached(Audit &a, unsigned bin, const Block *first, uint32_t count) {
 
 void audit_cache_of(Audit &a, unsigned bin) {
   const CachedBlocks &cached = cached_of(a.heap, bin);
-  audit_cached(a, bin, cached.young, cached.young_length);
-  audit_cached(a, bin, cached.old, cached.old != nullptr ? full_length(bin) : 0);
+  const uint32_t full = kFullLength[class_of_bin(bin)];
+  a.expect(cached.room <= full, "a cache has more room than it may");
+  audit_cached(a, bin, cached.young, cached.young != nullptr ? full - cached.room : 0);
+  audit_cached(a, bin, cached.old, cached.old != nullptr ? full : 0);
 }
 
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {

@@ -1,5 +1,7 @@
 #include "heap/front_cache.h"
 
+#include <utility>
+
 #include "heap/address_map.h"
 
 namespace ace {
@@ -9,10 +11,13 @@ namespace {
 void put_back(Heap &heap, unsigned index, Block *blocks) {
   Bin &bin = heap.bins[index];
   unsigned count = 0;
-  for (Block *block = blocks, *next; block != nullptr; block = next) {
-    if (++count > kSlabSize / kGranule + kFrontCache || !may_be_cached(heap, bin, block) || block->tag != &bin)
-        [[unlikely]]
-      return report_late(ACE_ERROR_WRITE_AFTER_FREE, block);  // what lay behind is lost
+  const Block *previous = nullptr;
+  for (Block *block = blocks, *next; block != nullptr; previous = block, block = next) {
+    const bool may_be = may_be_cached(heap, bin, block);
+    if (++count > kSlabSize / kGranule + kFrontCache || !may_be || block->tag != &bin) [[unlikely]] {
+      // Where a link led astray it is the one before that was written to. What lay behind is lost.
+      return report_late(ACE_ERROR_WRITE_AFTER_FREE, may_be || previous == nullptr ? block : previous);
+    }
     next = block->next;
     if (bin.has(block)) {
       block->next = std::exchange(bin.list, block);
@@ -26,6 +31,12 @@ void put_back(Heap &heap, unsigned index, Block *blocks) {
 
 }  // namespace
 
+uint32_t cached_blocks(const Heap &heap, unsigned bin) {
+  const CachedBlocks &cached = cached_of(heap, bin);
+  const uint32_t full = kFullLength[class_of_bin(bin)];
+  return (cached.young != nullptr ? full - cached.room : 0) + (cached.old != nullptr ? full : 0);
+}
+
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
   if (!has_cache(heap) || !is_ours(block)) return false;
   Superslab *superslab = superslab_of(block);
@@ -36,23 +47,33 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
          starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
 }
 
-void spill_old(Heap &heap, unsigned bin) {
-  CachedBlocks &cached = cached_of(heap, bin);
-  cached.young_length = 0;
-  put_back(heap, bin, std::exchange(cached.old, std::exchange(cached.young, nullptr)));
+void free_beyond_young(Heap &heap, Superslab *superslab, SlabRow &row, Block *block) {
+  const unsigned index = row.prefix.bin;
+  CachedBlocks &cached = cached_of(heap, index);
+  if (cached.young != nullptr && cached.old == nullptr) {
+    block->tag = &heap.bins[index];
+    block->next = nullptr;
+    cached.old = std::exchange(cached.young, block);
+    cached.room = kFullLength[class_of_bin(index)] - 1u;
+    return;
+  }
+  put_back(heap, index, std::exchange(cached.old, nullptr));
+  put_back(heap, index, std::exchange(cached.young, nullptr));
+  free_to_bitmap(heap, superslab, row, block);
 }
 
 bool refill_from_cache(Heap &heap, unsigned bin) {
   CachedBlocks &cached = cached_of(heap, bin);
-  cached.young_length = 0;
-  heap.bins[bin].list = std::exchange(cached.young, nullptr);
-  if (heap.bins[bin].list == nullptr) heap.bins[bin].list = std::exchange(cached.old, nullptr);
-  return heap.bins[bin].list != nullptr;
+  cached.room = kFullLength[class_of_bin(bin)];
+  Block *&list = heap.bins[bin].list;
+  list = std::exchange(cached.young, nullptr);
+  if (list == nullptr) list = std::exchange(cached.old, nullptr);
+  return list != nullptr;
 }
 
 void flush_cache(Heap &heap, unsigned bin) {
   CachedBlocks &cached = cached_of(heap, bin);
-  cached.young_length = 0;
+  cached.room = kFullLength[class_of_bin(bin)];
   put_back(heap, bin, std::exchange(heap.bins[bin].list, nullptr));
   put_back(heap, bin, std::exchange(cached.young, nullptr));
   put_back(heap, bin, std::exchange(cached.old, nullptr));

@@ -69,11 +69,10 @@ constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
-// Blocks that were freed outside the bin's window: see heap/front_cache.h. Their heaps tell
-// no kinds apart.
+// Blocks that were freed outside the bin's window: see heap/front_cache.h. Their heaps tell no kinds apart.
 struct CachedBlocks {
   Block *young, *old;
-  uint32_t young_length;
+  uint32_t room;  // in the young list; 0, and that is empty: until a refill nothing is cached
 };
 using FrontCache = std::array<CachedBlocks, kClasses>;
 

@@ -38,7 +38,7 @@ unsigned take_words(BitmapWord *words, uint64_t announced, Found found) {
   unsigned count = 0;
   for (; announced != 0; announced &= announced - 1) {
     const auto w = static_cast<unsigned>(std::countr_zero(announced));
-    const uint64_t bits = words[w].exchange(0, std::memory_order_acquire);
+    const uint64_t bits = words[w].exchange(0, std::memory_order_acq_rel);  // whoever finds none announces anew
     count += static_cast<unsigned>(std::popcount(bits));
     found(w, bits);
   }
@@ -104,16 +104,18 @@ bool free_remote_tiny(SlabRow &row, unsigned granule) {
   return mark(superslab, row.remote, superslab->remote_bits[row.prefix.index], granule);
 }
 
-void gather_remote_free(Heap &heap, SlabRow &row, void *block) {
+bool gather_remote_free(Heap &heap, SlabRow &row, void *block) {
   RemoteBatch &batch = heap.batch;
   BitmapWord *word = &remote_word(superslab_of(block), block);
   if (batch.word.load(std::memory_order_relaxed) != word) {
     send_remote_frees(heap);
     batch.word.store(word, std::memory_order_release);
   }
-  set_shared_tag(block, &row.prefix.owner->bins[row.prefix.bin]);
   const uint64_t bits = batch.bits.load(std::memory_order_relaxed);
+  if ((bits & free_bit(block)) != 0) return false;
+  set_shared_tag(block, &row.prefix.owner->bins[row.prefix.bin]);
   batch.bits.store(bits | free_bit(block), std::memory_order_release);
+  return true;
 }
 
 void send_remote_frees(Heap &heap) {
@@ -128,6 +130,10 @@ void send_remote_frees(Heap &heap) {
   uint64_t before = 0;
   if (!word.compare_exchange_strong(before, bits, std::memory_order_acq_rel))
     before = word.fetch_or(bits, std::memory_order_acq_rel);
+  for (uint64_t twice = before & bits; twice != 0; twice &= twice - 1) {
+    const unsigned granule = n % kWordsPerSlab * 64 + static_cast<unsigned>(std::countr_zero(twice));
+    report_late(ACE_ERROR_DOUBLE_FREE, superslab->slab(n / kWordsPerSlab) + granule * kGranule);
+  }
   if (before == 0)
     announce(*superslab->head.prefix.owner, superslab->row(n / kWordsPerSlab).remote, n % kWordsPerSlab);
   batch.bits.store(0, std::memory_order_release);  // last: who does not find them here finds them there

@@ -30,9 +30,9 @@ bool free_remote_tiny(SlabRow &row, unsigned granule);
 bool free_remote_mid(Superslab *superslab, unsigned page);
 bool free_remote_large(Superslab *superslab);
 
-// As free_remote_tiny, for a block of another thread's heap that is surely a live one: told with others.
-// The holder's of `heap`.
-void gather_remote_free(Heap &heap, SlabRow &row, void *block);
+// As free_remote_tiny, for a block of another thread's heap that carries no tag: told with others. The holder's
+// of `heap`.
+bool gather_remote_free(Heap &heap, SlabRow &row, void *block);
 void send_remote_frees(Heap &heap);
 // Has a thread freed the block, and not told yet? Any thread.
 bool is_being_sent(const void *block);

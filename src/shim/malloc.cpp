@@ -24,8 +24,6 @@ using namespace ace::shim;
 
 namespace {
 
-constinit thread_local unsigned t_frees_without_heap = 0;
-
 [[gnu::noinline, gnu::cold]] void *no_memory() {
   errno = ENOMEM;
   return nullptr;
@@ -90,9 +88,8 @@ void *allocate_aligned_for(size_t alignment, size_t size) {
   if (Heap *heap = known_thread_heap(); heap != nullptr) return free_outside_window_or(*heap, p, free_outside);
   if (p == nullptr) return;
   if (is_ours(p)) {
-    // Who only frees sends in batches from some frees on, as who allocates does. Not at once: a thread that is
-    // ending would leave its heap behind.
-    constexpr unsigned kFreesBeforeHeap = 64;
+    // Who only frees sends in batches from some frees on, as who allocates does. Not at once, and no thread
+    // that has had a heap: one that is ending would leave it behind.
     if (++t_frees_without_heap == kFreesBeforeHeap) {
       if (Heap *heap = own_heap(); heap != nullptr) return free_outside_window_or(*heap, p, free_outside);
     }

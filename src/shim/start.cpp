@@ -54,6 +54,8 @@ pthread_once_t g_set_up_once = PTHREAD_ONCE_INIT;
 
 }  // namespace
 
+constinit thread_local unsigned t_frees_without_heap = 0;
+
 bool is_early() { return t_enters || !can_read_environment(); }
 
 Heap *own_heap() {
@@ -63,6 +65,7 @@ Heap *own_heap() {
   t_enters = true;
   pthread_once(&g_set_up_once, set_up);
   Heap *heap = thread_heap();
+  if (heap != nullptr) t_frees_without_heap = kFreesBeforeHeap;
   t_enters = false;
   errno = error;
   return heap;

@@ -10,6 +10,10 @@ namespace ace::shim {
 // (is_early).
 Heap *own_heap();
 
+// Of a thread that has never had a heap; kFreesBeforeHeap and more of any other.
+inline constexpr unsigned kFreesBeforeHeap = 64;
+extern constinit thread_local unsigned t_frees_without_heap;
+
 // Set where own_heap gave none and allocate_early may: before libc is set up, and in the midst of making a
 // heap.
 bool is_early();

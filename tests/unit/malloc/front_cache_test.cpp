@@ -41,13 +41,24 @@ TEST_F(FrontCached, TheNextRefillTakesWhatWasFreedLastFirst) {
   for (unsigned i : {30, 20, 10}) EXPECT_EQ(ace_heap_alloc(heap, 64), blocks[i]);
 }
 
-TEST_F(FrontCached, WhatNobodyAskedForGoesToTheBitmap) {
+TEST_F(FrontCached, AProgramThatShrinksLeavesNothingInIt) {
   auto blocks = blocks_of_a_full_slab(64);
-  for (unsigned i = 0; i < kFrontCache - 1; ++i) ace_heap_free(heap, blocks[i]);
+  for (unsigned i = 0; i < kFrontCache; ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(cached(64), kFrontCache);
   EXPECT_EQ(in_bitmap(blocks), 0u);
-  ace_heap_free(heap, blocks[kFrontCache - 1]);
-  EXPECT_EQ(in_bitmap(blocks), kFrontCache / 2);
-  for (unsigned i = 0; i < kFrontCache / 2; ++i) EXPECT_TRUE(is_in_bitmap(blocks[i])) << "the oldest";
+  EXPECT_EQ(test::audit(heap), "");
+  for (unsigned i = kFrontCache; i < kFrontCache + 3; ++i) {
+    ace_heap_free(heap, blocks[i]);
+    EXPECT_EQ(cached(64), 0u);
+    EXPECT_EQ(in_bitmap(blocks), i + 1);
+  }
+  EXPECT_EQ(test::audit(heap), "");
+  use_up(64);
+  fill(1, 64);
+  const unsigned before = in_bitmap(blocks);
+  ace_heap_free(heap, blocks[kFrontCache + 3]);
+  EXPECT_EQ(cached(64), 1u) << "after a refill";
+  EXPECT_EQ(in_bitmap(blocks), before);
   EXPECT_EQ(test::audit(heap), "");
 }
 
@@ -67,17 +78,22 @@ TEST_F(FrontCached, OfLargeBlocksItHoldsFew) {
       auto more = blocks_of_a_full_slab(size);
       blocks.insert(blocks.end(), more.begin(), more.end());
     }
-    for (void *block : blocks) ace_heap_free(heap, block);
-    EXPECT_LE(cached(size) * size, 32u << 10) << size;
-    EXPECT_GE(cached(size), 1u) << size;
+    uint32_t most = 0;
+    for (void *block : blocks) {
+      ace_heap_free(heap, block);
+      most = std::max(most, cached(size));
+    }
+    EXPECT_LE(most * size, 32u << 10) << size;
+    EXPECT_GE(most, 2u) << size;
     EXPECT_EQ(test::audit(heap), "");
   }
 }
 
 TEST_F(FrontCached, ATrimEmptiesIt) {
   auto blocks = blocks_of_a_full_slab(4096);
-  for (void *block : blocks) ace_heap_free(heap, block);
-  EXPECT_NE(cached(4096), 0u);
+  for (unsigned i = 0; i < 7; ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(cached(4096), 7u);
+  for (unsigned i = 7; i < blocks.size(); ++i) ace_heap_free(heap, blocks[i]);
   EXPECT_GT(ace_trim(heap, SIZE_MAX), 0u);
   EXPECT_EQ(cached(4096), 0u);
   EXPECT_EQ(test::audit(heap), "");
@@ -87,10 +103,15 @@ TEST_F(FrontCached, ATrimEmptiesIt) {
 TEST_F(FrontCached, ASecondFreeIsSeen) {
   auto blocks = blocks_of_a_full_slab(64);
   MisuseLog misuse;
-  // In the young list, the old one, the bitmap, and where it was taken from one of these.
-  for (unsigned i = 0; i < kFrontCache + kFrontCache / 2 + 5; ++i) ace_heap_free(heap, blocks[i]);
+  // In the bitmap, the old list, the young one, and where it was taken from one of these.
+  for (unsigned i = 0; i < kFrontCache + 1; ++i) ace_heap_free(heap, blocks[i]);
+  use_up(64);
+  auto taken = fill(1, 64);
+  const unsigned first = kFrontCache + 1, in_bitmap = taken[0] == blocks[60] ? 61 : 60;
+  for (unsigned i = first; i < first + kFrontCache - 4; ++i) ace_heap_free(heap, blocks[i]);
+  ASSERT_EQ(cached(64), kFrontCache - 4);
   const uint64_t live = stats().live_blocks;
-  for (unsigned i : {0u, kFrontCache / 2, kFrontCache + 1, kFrontCache + kFrontCache / 2 + 4}) {
+  for (unsigned i : {in_bitmap, first, first + kFrontCache - 5}) {
     ace_heap_free(heap, blocks[i]);
     EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << i;
     ace_heap_free_sized(heap, blocks[i], 64);
@@ -106,6 +127,29 @@ TEST_F(FrontCached, ASecondFreeIsSeen) {
   ace_heap_free(heap, const_cast<Block *>(listed));
   EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
   EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, WhereItsOwnerHasWrittenToItTheRefillSeesIt) {
+  struct {
+    unsigned between;  // freed between the two frees of a block
+    unsigned frees;    // in all, at least
+  } const cases[] = {{0, 2}, {1, 3}, {5, 7}, {40, 42}};
+  for (auto [between, frees] : cases) {
+    make();
+    auto blocks = blocks_of_a_full_slab(64);
+    ace_heap_free(heap, blocks[0]);
+    memset(blocks[0], 0, 64);
+    for (unsigned i = 1; i <= between; ++i) ace_heap_free(heap, blocks[i]);
+    MisuseLog misuse;
+    ace_heap_free(heap, blocks[0]);
+    EXPECT_EQ(cached(64), frees) << "nothing tells yet";
+    std::vector<void *> taken;
+    for (unsigned i = 0; i < 200; ++i) taken.push_back(ace_heap_alloc(heap, 64));
+    while (heap->bins[class_of(64)].list != nullptr) taken.push_back(ace_heap_alloc(heap, 64));
+    EXPECT_FALSE(misuse.take().empty()) << between;
+    std::sort(taken.begin(), taken.end());
+    EXPECT_EQ(std::adjacent_find(taken.begin(), taken.end()), taken.end()) << "none is handed out twice";
+  }
 }
 
 TEST_F(FrontCached, ALiveBlockWhoseOwnerWroteTheTagIsFreed) {
@@ -130,8 +174,12 @@ TEST_F(FrontCached, AListThatIsLedAstrayEndsThere) {
     static_cast<Block *>(blocks[7])->next = next;
     MisuseLog misuse;
     retire_current(*heap, class_of(64));
-    if (next != blocks[3]) EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_WRITE_AFTER_FREE});
-    EXPECT_EQ(cached(64), 0u);
+    // One that leads to a block of the same list only leaves out what lay between.
+    if (next != blocks[3]) {
+      EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_WRITE_AFTER_FREE});
+      // That was written to; or the one it leads to, which has no tag.
+      EXPECT_EQ(misuse.last().pointer, next == blocks[50] ? blocks[50] : blocks[7]);
+    }
     make();
     blocks = blocks_of_a_full_slab(64);
   }

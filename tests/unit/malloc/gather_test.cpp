@@ -64,7 +64,6 @@ class Gather : public testing::Test {
   Gather() : mine(*thread_heap()) { trim_heap(mine, SIZE_MAX); }
   ~Gather() override {
     other.end();
-    for (void *p : mine_alone) free_by_thread(p);
     drain_remote_frees(mine);
     EXPECT_EQ(test::audit(static_cast<ace_heap *>(&mine)), "");
   }
@@ -81,7 +80,6 @@ class Gather : public testing::Test {
 
   Heap &mine;
   Other other;
-  std::vector<void *> mine_alone;
 };
 
 TEST_F(Gather, FreesOfAWordAreSentWithTheNextOnesFirst) {
@@ -168,6 +166,21 @@ TEST_F(Gather, SoIsAThirdThreads) {
   Other third;
   third.run([&] { free_by_thread(blocks[1]); });
   EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
+}
+
+TEST_F(Gather, SoIsASecondOneWhereTheTagWasOverwritten) {
+  auto blocks = fill(32, 64);
+  MisuseLog misuse;
+  free_elsewhere(blocks[1]);
+  memset(blocks[1], 0, 64);
+  free_elsewhere(blocks[1]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << "by the same thread";
+  Other third;
+  third.run([&] { free_by_thread(blocks[1]); });
+  EXPECT_EQ(misuse.take(), std::vector<int>{}) << "nothing tells yet";
+  third.end();
+  other.end();
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << "as it is sent";
 }
 
 TEST_F(Gather, ALiveBlockWithTheTagOfOneIsFreed) {
