@@ -36,12 +36,6 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   if (caller != nullptr && !caller->is_thread_heap) caller->counters.misrouted_pointers.add_shared(1);
 }
 
-// A block outside its bin's window. False where it is free already.
-inline bool free_outside(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
-  if constexpr (kFrontCache != 0) return free_to_cache(heap, superslab, row, p);
-  return free_to_bitmap(heap, superslab, row, p);
-}
-
 // Its owner may have written a free block's tag: into the cache goes what has none.
 void untag_live(const Heap &heap, const SlabRow &row, void *p) {
   const Bin &bin = heap.bins[row.prefix.bin];
@@ -82,7 +76,10 @@ inline bool free_into_slab(Heap &heap, SlabPrefix &prefix, void *p, size_t size)
   p = block_of(p);
   // A current slab whose entry in bin_of_slab another one has.
   if (prefix.state == SlabState::kCurrent && push(heap.bins[prefix.bin], p)) return true;
-  return free_outside(heap, superslab_of(p), reinterpret_cast<SlabRow &>(prefix), p);
+  auto &row = reinterpret_cast<SlabRow &>(prefix);
+  if constexpr (kFrontCache != 0)
+    return free_to_cache(heap, superslab_of(p), row, p);  // no hardened heap comes here
+  return free_to_bitmap(heap, superslab_of(p), row, p);
 }
 
 // A caller may have no heap, and a slab that was never assigned has none either.

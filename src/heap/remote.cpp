@@ -130,13 +130,13 @@ void send_remote_frees(Heap &heap) {
   uint64_t before = 0;
   if (!word.compare_exchange_strong(before, bits, std::memory_order_acq_rel))
     before = word.fetch_or(bits, std::memory_order_acq_rel);
+  if (before == 0)
+    announce(*superslab->head.prefix.owner, superslab->row(n / kWordsPerSlab).remote, n % kWordsPerSlab);
+  batch.bits.store(0, std::memory_order_release);  // not before: who does not find them here finds them there
   for (uint64_t twice = before & bits; twice != 0; twice &= twice - 1) {
     const unsigned granule = n % kWordsPerSlab * 64 + static_cast<unsigned>(std::countr_zero(twice));
     report_late(ACE_ERROR_DOUBLE_FREE, superslab->slab(n / kWordsPerSlab) + granule * kGranule);
   }
-  if (before == 0)
-    announce(*superslab->head.prefix.owner, superslab->row(n / kWordsPerSlab).remote, n % kWordsPerSlab);
-  batch.bits.store(0, std::memory_order_release);  // last: who does not find them here finds them there
 }
 
 bool is_being_sent(const void *block) {
