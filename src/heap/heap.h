@@ -45,7 +45,8 @@ inline const void *block_of(const void *user_part) {
 }
 
 // A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
-// slab that are live or on the list, never in the free bitmap; a free of any other block goes to the bitmap.
+// slab that are live or on the list, never in the free bitmap; a free of any other block goes to the
+// bitmap, or into a front cache.
 // One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
 //
 // In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. What

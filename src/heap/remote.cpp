@@ -22,6 +22,7 @@ void push_link(Heap &owner, RemoteLink &link) {
 // Says that the word has bits; the link is in the queue afterwards.
 void announce(Heap &owner, RemoteLink &link, unsigned word) {
   // The bit is not set: the word had none since it was taken, and only what was announced is taken.
+  // So it can be added, which takes one instruction and no loop.
   if (link.words.fetch_add(uint64_t{1} << word, std::memory_order_acq_rel) == 0) push_link(owner, link);
 }
 

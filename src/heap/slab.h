@@ -11,9 +11,9 @@
 namespace ace {
 
 // Fills the bin's empty allocation list and returns true; false where the limit or the system's memory is
-// exhausted. The order of preference keeps memory small and blocks together: the current slab in address
-// order, partly used slabs with holes in resident pages, empty resident slabs, absent pages of used slabs,
-// fresh slabs.
+// exhausted. The order of preference keeps memory small and blocks together: a front cache, the current slab in
+// address order, partly used slabs with holes in resident pages, empty resident slabs, absent pages of used
+// slabs, fresh slabs.
 bool refill_bin(Heap &heap, unsigned bin);
 
 // After blocks of the slab got their free bits and were counted, where nothing is due any more: lists, states.

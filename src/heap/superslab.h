@@ -10,8 +10,8 @@
 //   0x10000     slabs 1 to 31, 64 KiB each
 //
 // All free state lies here, and in the heap's bins, and none inside the blocks, but for the allocation list of
-// a bin's current slab. The 32-byte prefixes of the slabs stand together, a row apart, so that they spread over
-// the cache sets.
+// a bin's current slab (and a front cache). The 32-byte prefixes of the slabs stand together, a row apart, so
+// that they spread over the cache sets.
 #pragma once
 #include <atomic>
 #include <cstddef>
