@@ -37,7 +37,7 @@ inline constexpr bool kServesMalloc = Serves::ACE_SERVES == Serves::malloc;
 // (heap/front_cache.h). 0: there is none. It wins where threads of C programs free at random, and loses in VMs,
 // which sweep (bench/README.md).
 #ifndef ACE_EXPERIMENT_FRONT_CACHE
-#define ACE_EXPERIMENT_FRONT_CACHE (kServesMalloc ? 64 : 0)
+#define ACE_EXPERIMENT_FRONT_CACHE (kServesMalloc ? 128 : 0)
 #endif
 inline constexpr unsigned kFrontCache = ACE_EXPERIMENT_FRONT_CACHE;
 

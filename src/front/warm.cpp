@@ -74,11 +74,11 @@ inline bool free_into_slab(Heap &heap, SlabPrefix &prefix, void *p, size_t size)
   if (!starts_block(prefix, offset_in_slab(p) - kHeader)) [[unlikely]]
     return false;
   p = block_of(p);
-  // A current slab whose entry in bin_of_slab another one has.
-  if (prefix.state == SlabState::kCurrent && push(heap.bins[prefix.bin], p)) return true;
   auto &row = reinterpret_cast<SlabRow &>(prefix);
   if constexpr (kFrontCache != 0)
     return free_to_cache(heap, superslab_of(p), row, p);  // no hardened heap comes here
+  // A current slab whose entry in bin_of_slab another one has.
+  if (prefix.state == SlabState::kCurrent && push(heap.bins[prefix.bin], p)) return true;
   return free_to_bitmap(heap, superslab_of(p), row, p);
 }
 

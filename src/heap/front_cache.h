@@ -1,9 +1,15 @@
 // The seed paper's front, in libace-malloc.so and as an experiment (front_cache): what is freed outside its
 // bin's window goes onto a list of the bin that mixes slabs, last in, first out. A refill takes it before it
 // carves, so the allocation list may hold blocks of any slab of the bin. There are two such lists: a full young
-// one becomes the old one. Where both are full much is freed and nothing is needed: all of it goes to the
-// bitmaps, and so does what follows, until the next refill. So no slab is held by what a program that shrinks
-// leaves in lists. Plain heaps alone have them: a hardened heap re-issues late.
+// one becomes the old one, and that goes to the bitmaps. Where this happens again and again, with no refill in
+// between, much is freed and nothing is needed: all of it goes to the bitmaps, and so does what follows, until
+// the next refill. So no slab is held by what a program that shrinks leaves in lists. Plain heaps alone have
+// them: a hardened heap re-issues late.
+//
+// A look at the window is the cheapest free where the processor foretells how it ends. Where blocks die at
+// random it guesses wrong every other time, which costs more than the rest of the free. So some frees are
+// watched now and then, and where those inside a window and those outside are mixed no free looks: the hints of
+// the current slabs (Heap::bin_of_slab) name a bin they are not of, and all that is freed comes to the cache.
 //
 // A block in the cache counts as used and carries the tag of a listed block, so a second free of it is seen;
 // and where its owner has overwritten that since, it is seen before it is issued twice. It is never in the free
@@ -30,8 +36,18 @@ inline constexpr auto kFullLength = make_full_lengths();
 
 template <typename AnyHeap>
 auto &cached_of(AnyHeap &heap, unsigned bin) {
-  return (*heap.front_cache.operator->())[bin];
+  return heap.front_cache->bins[bin];
 }
+
+// The bin whose window the frees of the bin's current slab look at: one that says no, where none is to look.
+inline unsigned bin_to_look_at(const Heap &heap, unsigned bin) {
+  if (!has_cache(heap) || (!heap.front_cache->is_mixed && heap.front_cache->watched == 0)) return bin;
+  return bin == 0 ? 1 : 0;
+}
+
+// To be called at each refill: now and then the next frees are watched.
+void watch_frees_at_times(Heap &heap);
+[[gnu::noinline]] void watch_free(Heap &heap, const Bin &bin, const void *block);
 
 // How many are cached.
 uint32_t cached_blocks(const Heap &heap, unsigned bin);
@@ -50,6 +66,8 @@ void free_beyond_young(Heap &heap, Superslab *superslab, SlabRow &row, Block *bl
   auto *block = static_cast<Block *>(p);
   if (is_in_bitmap(superslab, p) || block->tag == &heap.bins[index]) [[unlikely]]
     return false;
+  if (heap.front_cache->watched != 0) [[unlikely]]
+    watch_free(heap, heap.bins[index], p);
   CachedBlocks &cached = cached_of(heap, index);
   if (cached.room == 0) [[unlikely]] {
     free_beyond_young(heap, superslab, row, block);

@@ -70,12 +70,20 @@ constexpr std::array<uint16_t, kTinyMax / kGranule> make_bin_offset_of() {
 }
 inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_bin_offset_of();
 
-// Blocks that were freed outside the bin's window: see heap/front_cache.h. Their heaps tell no kinds apart.
+// Blocks that were freed without a look at the bin's window, or outside it: see heap/front_cache.h. Their heaps
+// tell no kinds apart.
 struct CachedBlocks {
   Block *young, *old;
-  uint32_t room;  // in the young list; 0, and that is empty: until a refill nothing is cached
+  uint16_t room;       // in the young list; 0, and that is empty: until a refill nothing is cached
+  uint16_t overflows;  // since the last refill
 };
-using FrontCache = std::array<CachedBlocks, kClasses>;
+struct FrontCache {
+  std::array<CachedBlocks, kClasses> bins;
+  uint32_t watched;  // so many of the next frees are watched
+  uint32_t changes;  // so many of the watched ones differed from the one before: in the window or not
+  bool was_inside;   // the last watched one
+  bool is_mixed;     // what was found: no free looks at a window
+};
 
 // Experiment warm_pool.
 struct WarmPool {

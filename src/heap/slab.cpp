@@ -88,7 +88,7 @@ void make_current(Heap &heap, SlabRow &row, bool fills_absent_pages) {
       heap.nature == Nature::kHardened ? 0 : kWideReciprocal[row.prefix.size_class].reciprocal;
   if (kCanHarden && heap.nature == Nature::kHardened) begin_circle(heap, heap.slabs[index]);
   begin_window(heap, index, 0);
-  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(index * kBinSize);
+  bin_of_slab(heap, address_of(slab_of(row))) = static_cast<uint16_t>(bin_to_look_at(heap, index) * kBinSize);
 }
 
 // The list is empty: the slab goes where its free bits say. `used_up`: it gave what it has in resident pages.
@@ -260,7 +260,10 @@ bool refill_bin(Heap &heap, unsigned index) {
     drain_remote_frees(heap);
     if (has_blocks(heap, bin)) return true;
   }
-  if (has_cache(heap) && refill_from_cache(heap, index)) return true;
+  if (has_cache(heap)) {
+    watch_frees_at_times(heap);
+    if (refill_from_cache(heap, index)) return true;
+  }
   BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
   LimitTalk talk;

@@ -29,6 +29,8 @@ class FrontCached : public HeapTest {
   void use_up(size_t size) {
     while (heap->bins[class_of(size)].list != nullptr) fill(1, size);
   }
+  // As if frees were mixed: none looks at a window.
+  void forget_windows() { heap->front_cache->is_mixed = true; }
   uint32_t cached(size_t size) { return cached_blocks(*heap, class_of(size)); }
 };
 
@@ -41,25 +43,83 @@ TEST_F(FrontCached, TheNextRefillTakesWhatWasFreedLastFirst) {
   for (unsigned i : {30, 20, 10}) EXPECT_EQ(ace_heap_alloc(heap, 64), blocks[i]);
 }
 
-TEST_F(FrontCached, AProgramThatShrinksLeavesNothingInIt) {
+TEST_F(FrontCached, WhereBothListsAreFullTheOldOneGoes) {
   auto blocks = blocks_of_a_full_slab(64);
   for (unsigned i = 0; i < kFrontCache; ++i) ace_heap_free(heap, blocks[i]);
   EXPECT_EQ(cached(64), kFrontCache);
   EXPECT_EQ(in_bitmap(blocks), 0u);
   EXPECT_EQ(test::audit(heap), "");
-  for (unsigned i = kFrontCache; i < kFrontCache + 3; ++i) {
-    ace_heap_free(heap, blocks[i]);
+  ace_heap_free(heap, blocks[kFrontCache]);
+  EXPECT_EQ(cached(64), kFrontCache / 2 + 1);
+  for (unsigned i = 0; i <= kFrontCache; ++i) EXPECT_EQ(is_in_bitmap(blocks[i]), i < kFrontCache / 2) << i;
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, AProgramThatShrinksLeavesNothingInIt) {
+  auto blocks = blocks_of_a_full_slab(64);
+  unsigned freed = 0;
+  const auto free_one = [&] { ace_heap_free(heap, blocks[freed++]); };
+  for (unsigned i = 0; i < 10 * kFrontCache / 2; ++i) free_one();
+  for (int i = 0; i < 3; ++i, free_one()) {
     EXPECT_EQ(cached(64), 0u);
-    EXPECT_EQ(in_bitmap(blocks), i + 1);
+    EXPECT_EQ(in_bitmap(blocks), freed);
   }
   EXPECT_EQ(test::audit(heap), "");
   use_up(64);
   fill(1, 64);
   const unsigned before = in_bitmap(blocks);
-  ace_heap_free(heap, blocks[kFrontCache + 3]);
+  free_one();
   EXPECT_EQ(cached(64), 1u) << "after a refill";
   EXPECT_EQ(in_bitmap(blocks), before);
   EXPECT_EQ(test::audit(heap), "");
+}
+
+// The current slab lies in the window, whichever way its blocks were freed.
+TEST_F(FrontCached, NoBlockOfTheWindowGetsAFreeBit) {
+  forget_windows();
+  auto blocks = fill(blocks_per_slab(class_of(16)) / 2, 16);
+  for (void *block : blocks) ace_heap_free(heap, block);
+  EXPECT_EQ(cached(16), 0u) << "that many are a program that shrinks";
+  EXPECT_EQ(test::audit(heap), "");
+  EXPECT_EQ(in_bitmap(blocks), 0u);
+  EXPECT_EQ(stats().live_blocks, 0u);
+}
+
+TEST_F(FrontCached, WhereFreesAreMixedNoneLooksAtTheWindow) {
+  std::vector<void *> live = fill(8000, 64);
+  const auto refills = [&] { return stats().refills; };
+  const auto block_of_the_window = [&] { return fill(1, 64)[0]; };
+  const auto goes_to_cache = [&](void *p) {
+    const uint32_t before = cached(64);
+    ace_heap_free(heap, p);
+    return cached(64) != before;
+  };
+  uint64_t random = 1;
+  const auto die_at_random = [&](uint64_t until) {
+    while (refills() < until) {
+      random = random * 6364136223846793005u + 1442695040888963407u;
+      void *&block = live[(random >> 33) % live.size()];
+      ace_heap_free(heap, block);
+      block = fill(1, 64)[0];
+    }
+  };
+  const auto die_in_order = [&](uint64_t until) {
+    while (refills() < until) {
+      auto blocks = fill(8000, 64);
+      for (void *block : blocks) ace_heap_free(heap, block);
+    }
+  };
+  ASSERT_FALSE(goes_to_cache(block_of_the_window()));
+  die_at_random(2500);
+  EXPECT_TRUE(heap->front_cache->is_mixed);
+  EXPECT_EQ(test::audit(heap), "");
+  use_up(64);
+  EXPECT_TRUE(goes_to_cache(block_of_the_window()));
+  die_in_order(5000);
+  EXPECT_FALSE(heap->front_cache->is_mixed);
+  EXPECT_EQ(test::audit(heap), "");
+  retire_current(*heap, class_of(64));
+  EXPECT_FALSE(goes_to_cache(block_of_the_window()));
 }
 
 TEST_F(FrontCached, ItCountsAsFree) {
