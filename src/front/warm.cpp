@@ -159,30 +159,41 @@ bool free_into_others_slab(Heap *heap, void *p) {
   return 1;
 }
 
-// Frees what is a block of a slab, of this heap or another one. False, with nothing done, where it is not that.
-[[gnu::always_inline]] inline bool free_into_a_slab(Heap &heap, void *p) {
+// Frees what is a block of a slab of this heap. False, with nothing done, where it is not that.
+[[gnu::always_inline]] inline bool free_into_own_slab(Heap &heap, void *p) {
   if (!is_ours(p)) [[unlikely]]
     return false;
   SlabPrefix &prefix = prefix_of(p);
-  if (prefix.owner != &heap) [[unlikely]]
-    return heap.is_thread_heap && free_into_others_slab(&heap, p);
-  if (free_into_slab(heap, prefix, p, 1)) [[likely]]
-    return true;
-  if (!is_hardened(heap)) return false;
-  free_hardened(heap, prefix, p);
-  return true;
+  return prefix.owner == &heap && free_into_slab(heap, prefix, p, 1);
+}
+
+// Apart as well.
+[[gnu::noinline]] int try_free_elsewhere(Heap &heap, void *p) {
+  if (is_ours(p)) {
+    SlabPrefix &prefix = prefix_of(p);
+    if (prefix.owner != &heap && heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
+    if (prefix.owner == &heap && is_hardened(heap)) {
+      free_hardened(heap, prefix, p);
+      return 1;
+    }
+  }
+  return try_free_otherwise(heap, p);
 }
 
 int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
-  return free_into_a_slab(heap, p) ? 1 : try_free_otherwise(heap, p);
+  return free_into_own_slab(heap, p) ? 1 : try_free_elsewhere(heap, p);
+}
+
+[[gnu::noinline]] void free_elsewhere_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
+  if (!try_free_elsewhere(heap, p)) free_foreign(p);
 }
 
 void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
   const OnPath path(Path::kWarm);
-  if (free_into_a_slab(heap, p)) [[likely]]
+  if (free_into_own_slab(heap, p)) [[likely]]
     return;
-  if (!try_free_otherwise(heap, p)) free_foreign(p);
+  free_elsewhere_or(heap, p, free_foreign);
 }
 
 // An in-place shrink changes the size, not the class: any size up to the block's may be right.

@@ -53,14 +53,17 @@ void watch_frees_at_times(Heap &heap) {
   set_hints(heap);
 }
 
-void watch_free(Heap &heap, const Bin &bin, const void *block) {
+void watch_free(Heap &heap, unsigned index, Block *block) {
   FrontCache &cache = *heap.front_cache.operator->();
-  const bool is_inside = bin.has(block);
+  const bool is_inside = heap.bins[index].has(block);
   cache.changes += is_inside != cache.was_inside;
   cache.was_inside = is_inside;
-  if (--cache.watched != 0) return;
-  cache.is_mixed = cache.changes >= kMixed;
-  set_hints(heap);
+  if (--cache.watched == 0) {
+    cache.is_mixed = cache.changes >= kMixed;
+    set_hints(heap);
+  }
+  CachedBlocks &cached = cached_of(heap, index);
+  cached.room != 0 ? cache_block(cached, heap.bins[index], block) : cache_beyond_young(heap, index, block);
 }
 
 uint32_t cached_blocks(const Heap &heap, unsigned bin) {
@@ -79,25 +82,19 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
          starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
 }
 
-void free_beyond_young(Heap &heap, Superslab *superslab, SlabRow &row, Block *block) {
-  const unsigned index = row.prefix.bin;
+void cache_beyond_young(Heap &heap, unsigned index, Block *block) {
   CachedBlocks &cached = cached_of(heap, index);
+  block->tag = &heap.bins[index];
+  block->next = nullptr;
   if (cached.young != nullptr && (cached.old == nullptr || ++cached.overflows < kOverflows)) {
     put_back(heap, index, std::exchange(cached.old, nullptr));
-    block->tag = &heap.bins[index];
-    block->next = nullptr;
     cached.old = std::exchange(cached.young, block);
     cached.room = static_cast<uint16_t>(kFullLength[class_of_bin(index)] - 1u);
     return;
   }
   put_back(heap, index, std::exchange(cached.old, nullptr));
   put_back(heap, index, std::exchange(cached.young, nullptr));
-  if (Bin &bin = heap.bins[index]; bin.has(block)) {
-    block->tag = &bin;
-    block->next = std::exchange(bin.list, block);
-    return;
-  }
-  free_to_bitmap(heap, superslab, row, block);
+  put_back(heap, index, block);
 }
 
 bool refill_from_cache(Heap &heap, unsigned bin) {

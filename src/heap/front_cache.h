@@ -47,7 +47,6 @@ inline unsigned bin_to_look_at(const Heap &heap, unsigned bin) {
 
 // To be called at each refill: now and then the next frees are watched.
 void watch_frees_at_times(Heap &heap);
-[[gnu::noinline]] void watch_free(Heap &heap, const Bin &bin, const void *block);
 
 // How many are cached.
 uint32_t cached_blocks(const Heap &heap, unsigned bin);
@@ -56,8 +55,17 @@ uint32_t cached_blocks(const Heap &heap, unsigned bin);
 // anywhere.
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block);
 
-// Frees the block where the young list has no room. Its state has been looked at.
-void free_beyond_young(Heap &heap, Superslab *superslab, SlabRow &row, Block *block);
+// Puts it into the cache; its state has been looked at.
+inline void cache_block(CachedBlocks &cached, const Bin &bin, Block *block) {
+  --cached.room;
+  block->tag = &bin;
+  block->next = cached.young;
+  cached.young = block;
+}
+// The same where the young list has no room.
+[[gnu::noinline]] void cache_beyond_young(Heap &heap, unsigned bin, Block *block);
+// The same of a watched free.
+[[gnu::noinline]] void watch_free(Heap &heap, unsigned bin, Block *block);
 
 // As free_to_bitmap, by way of the cache. False, too, where the block carries a free one's tag: whoever calls
 // asks is_tagged_free then.
@@ -66,17 +74,15 @@ void free_beyond_young(Heap &heap, Superslab *superslab, SlabRow &row, Block *bl
   auto *block = static_cast<Block *>(p);
   if (is_in_bitmap(superslab, p) || block->tag == &heap.bins[index]) [[unlikely]]
     return false;
-  if (heap.front_cache->watched != 0) [[unlikely]]
-    watch_free(heap, heap.bins[index], p);
   CachedBlocks &cached = cached_of(heap, index);
-  if (cached.room == 0) [[unlikely]] {
-    free_beyond_young(heap, superslab, row, block);
-    return true;
-  }
-  --cached.room;
-  block->tag = &heap.bins[index];
-  block->next = cached.young;
-  cached.young = block;
+  if (heap.front_cache->watched != 0) [[unlikely]]
+    watch_free(heap, index, block);
+  else if (cached.room != 0) [[likely]]
+    cache_block(cached, heap.bins[index], block);
+  else if (cached.young != nullptr || heap.bins[index].has(block))
+    cache_beyond_young(heap, index, block);
+  else
+    free_to_bitmap(heap, superslab, row, block);  // a program that shrinks does all the time
   return true;
 }
 
