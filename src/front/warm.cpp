@@ -159,20 +159,13 @@ bool free_into_others_slab(Heap *heap, void *p) {
   return 1;
 }
 
-// Frees what is a block of a slab of this heap. False, with nothing done, where it is not that.
-[[gnu::always_inline]] inline bool free_into_own_slab(Heap &heap, void *p) {
-  if (!is_ours(p)) [[unlikely]]
-    return false;
-  SlabPrefix &prefix = prefix_of(p);
-  return prefix.owner == &heap && free_into_slab(heap, prefix, p, 1);
-}
-
-// Apart as well.
+// What a plain heap's own slab has no block for.
 [[gnu::noinline]] int try_free_elsewhere(Heap &heap, void *p) {
   if (is_ours(p)) {
     SlabPrefix &prefix = prefix_of(p);
-    if (prefix.owner != &heap && heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
-    if (prefix.owner == &heap && is_hardened(heap)) {
+    if (prefix.owner != &heap) {
+      if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return 1;
+    } else if (is_hardened(heap)) {
       free_hardened(heap, prefix, p);
       return 1;
     }
@@ -182,17 +175,32 @@ bool free_into_others_slab(Heap *heap, void *p) {
 
 int try_free_outside_window(Heap &heap, void *p) {
   const OnPath path(Path::kWarm);
-  return free_into_own_slab(heap, p) ? 1 : try_free_elsewhere(heap, p);
+  if (is_ours(p)) [[likely]] {
+    SlabPrefix &prefix = prefix_of(p);
+    if (prefix.owner == &heap && free_into_slab(heap, prefix, p, 1)) [[likely]]
+      return 1;
+  }
+  return try_free_elsewhere(heap, p);
 }
 
 [[gnu::noinline]] void free_elsewhere_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
   if (!try_free_elsewhere(heap, p)) free_foreign(p);
 }
 
+// Apart, since one thread may free all that another allocates.
+[[gnu::noinline]] void free_into_others_slab_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
+  if (!heap.is_thread_heap || !free_into_others_slab(&heap, p)) free_elsewhere_or(heap, p, free_foreign);
+}
+
 void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
   const OnPath path(Path::kWarm);
-  if (free_into_own_slab(heap, p)) [[likely]]
-    return;
+  if (is_ours(p)) [[likely]] {
+    SlabPrefix &prefix = prefix_of(p);
+    if (prefix.owner != &heap) [[unlikely]]
+      return free_into_others_slab_or(heap, p, free_foreign);
+    if (free_into_slab(heap, prefix, p, 1)) [[likely]]
+      return;
+  }
   free_elsewhere_or(heap, p, free_foreign);
 }
 

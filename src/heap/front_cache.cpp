@@ -7,25 +7,45 @@
 namespace ace {
 namespace {
 
+// The slab of what may be a cached block of the bin, wherever it points; nullptr: of none.
+SlabRow *row_of_cached(const Heap &heap, unsigned bin, const Block *block) {
+  if (!is_ours(block)) return nullptr;
+  Superslab *superslab = superslab_of(block);
+  const unsigned index = slab_index_of(block);
+  if (index == 0 || superslab->head.prefix.owner != &heap) return nullptr;
+  SlabRow &row = superslab->row(index);
+  const bool fits =
+      row.prefix.pool == Pool::kTiny && row.prefix.bin == bin && row.prefix.state != SlabState::kFree;
+  return fits ? &row : nullptr;
+}
+
 // Listed or cached blocks go to the bitmaps, those in the window onto the bin's list.
 void put_back(Heap &heap, unsigned index, Block *blocks) {
   Bin &bin = heap.bins[index];
   unsigned count = 0;
   const Block *previous = nullptr;
+  // Often the next block is of the same slab, which is looked at once then.
+  uintptr_t slab = 0;
+  SlabRow *row = nullptr;
   for (Block *block = blocks, *next; block != nullptr; previous = block, block = next) {
-    const bool may_be = may_be_cached(heap, bin, block);
+    if (address_of(block) / kSlabSize != slab) {
+      slab = address_of(block) / kSlabSize;
+      row = row_of_cached(heap, index, block);
+    }
+    const bool may_be = row != nullptr && starts_block(row->prefix, offset_in_slab(block)) &&
+                        !is_in_bitmap(superslab_of(block), block);
     if (++count > kSlabSize / kGranule + kFrontCache || !may_be || block->tag != &bin) [[unlikely]] {
       // Where a link led astray it is the one before that was written to. What lay behind is lost.
       return report_late(ACE_ERROR_WRITE_AFTER_FREE, may_be || previous == nullptr ? block : previous);
     }
     next = block->next;
-    if (bin.has(block)) {
+    if (row->prefix.state == SlabState::kCurrent && bin.has(block)) {
       block->next = std::exchange(bin.list, block);
       continue;
     }
     block->tag = nullptr;
-    Superslab *superslab = superslab_of(block);
-    free_to_bitmap(heap, superslab, superslab->row(slab_index_of(block)), block);
+    if (row->prefix.due == 1) slab = 0;  // after this free it may be no slab of the heap's
+    free_to_bitmap(heap, superslab_of(block), *row, block);
   }
 }
 
@@ -73,13 +93,10 @@ uint32_t cached_blocks(const Heap &heap, unsigned bin) {
 }
 
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
-  if (!has_cache(heap) || !is_ours(block)) return false;
-  Superslab *superslab = superslab_of(block);
-  const unsigned index = slab_index_of(block);
-  if (index == 0 || superslab->head.prefix.owner != &heap) return false;
-  const SlabPrefix &prefix = superslab->row(index).prefix;
-  return prefix.pool == Pool::kTiny && prefix.bin == bin_index(heap, bin) && prefix.state != SlabState::kFree &&
-         starts_block(prefix, offset_in_slab(block)) && !is_in_bitmap(superslab, block);
+  if (!has_cache(heap)) return false;
+  const SlabRow *row = row_of_cached(heap, bin_index(heap, bin), block);
+  return row != nullptr && starts_block(row->prefix, offset_in_slab(block)) &&
+         !is_in_bitmap(superslab_of(block), block);
 }
 
 void cache_beyond_young(Heap &heap, unsigned index, Block *block) {

@@ -72,17 +72,19 @@ inline void cache_block(CachedBlocks &cached, const Bin &bin, Block *block) {
 [[gnu::always_inline]] inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
   const unsigned index = row.prefix.bin;
   auto *block = static_cast<Block *>(p);
-  if (is_in_bitmap(superslab, p) || block->tag == &heap.bins[index]) [[unlikely]]
+  BitmapWord &word = free_word(superslab, p);
+  const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
+  if ((bits & bit) != 0 || block->tag == &heap.bins[index]) [[unlikely]]
     return false;
   CachedBlocks &cached = cached_of(heap, index);
   if (heap.front_cache->watched != 0) [[unlikely]]
     watch_free(heap, index, block);
   else if (cached.room != 0) [[likely]]
     cache_block(cached, heap.bins[index], block);
-  else if (cached.young != nullptr || heap.bins[index].has(block))
+  else if (cached.young != nullptr || row.prefix.state == SlabState::kCurrent)
     cache_beyond_young(heap, index, block);
   else
-    free_to_bitmap(heap, superslab, row, block);  // a program that shrinks does all the time
+    set_free_bit(heap, row, word, bits | bit);  // a program that shrinks does all the time
   return true;
 }
 

@@ -52,6 +52,17 @@ inline bool is_in_bitmap(Superslab *superslab, const void *p) {
   return (free_word(superslab, p).load(std::memory_order_relaxed) & free_bit(p)) != 0;
 }
 
+// Frees a block of the slab by its bit in that word, which becomes `bits`.
+[[gnu::always_inline]] inline void set_free_bit(Heap &heap, SlabRow &row, BitmapWord &word, uint64_t bits) {
+  word.store(bits, std::memory_order_relaxed);
+  SlabPrefix &prefix = row.prefix;
+  ACE_ASSERT(prefix.used != 0);
+  heap.slabs[prefix.bin].used_blocks.subtract(1);
+  --prefix.used;
+  if (--prefix.due == 0) [[unlikely]]
+    settle_after_free(heap, row);
+}
+
 // Frees the block that starts at `p`, outside its bin's window, into the bitmap. False where its bit says that
 // it is free already (nothing has changed). Most of a VM's sweep is this.
 [[gnu::always_inline]] inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row,
@@ -60,13 +71,7 @@ inline bool is_in_bitmap(Superslab *superslab, const void *p) {
   const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
   if (bits & bit) [[unlikely]]
     return false;
-  word.store(bits | bit, std::memory_order_relaxed);
-  SlabPrefix &prefix = row.prefix;
-  ACE_ASSERT(prefix.used != 0);
-  heap.slabs[prefix.bin].used_blocks.subtract(1);
-  --prefix.used;
-  if (--prefix.due == 0) [[unlikely]]
-    settle_after_free(heap, row);
+  set_free_bit(heap, row, word, bits | bit);
   return true;
 }
 

@@ -142,7 +142,7 @@ extern "C" {
 
 ACE_API void *malloc(size_t size) noexcept {
   if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
-    if (void *p = allocate(*heap, size, 0); p != nullptr) [[likely]]
+    if (void *p = allocate_at_once(*heap, size); p != nullptr) [[likely]]
       return p;
   }
   return allocate_slowly(size);

@@ -43,7 +43,7 @@ New find_next(const void *caller) {
 
 [[gnu::always_inline]] inline void *allocate_object(size_t size) {
   if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
-    if (void *p = allocate(*heap, size, 0); p != nullptr) [[likely]]
+    if (void *p = allocate_at_once(*heap, size); p != nullptr) [[likely]]
       return p;
   }
   return allocate_or_throw(size, __builtin_return_address(0));
