@@ -159,7 +159,7 @@ bool free_into_others_slab(Heap *heap, void *p) {
   return 1;
 }
 
-// What a plain heap's own slab has no block for.
+// What no slab of a plain heap's own has a block for.
 [[gnu::noinline]] int try_free_elsewhere(Heap &heap, void *p) {
   if (is_ours(p)) {
     SlabPrefix &prefix = prefix_of(p);
@@ -189,7 +189,8 @@ int try_free_outside_window(Heap &heap, void *p) {
 
 // Apart, since one thread may free all that another allocates.
 [[gnu::noinline]] void free_into_others_slab_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
-  if (!heap.is_thread_heap || !free_into_others_slab(&heap, p)) free_elsewhere_or(heap, p, free_foreign);
+  if (heap.is_thread_heap && free_into_others_slab(&heap, p)) return;
+  if (!try_free_otherwise(heap, p)) free_foreign(p);
 }
 
 void free_outside_window_or(Heap &heap, void *p, void (*free_foreign)(void *)) {

@@ -8,8 +8,9 @@
 //
 // A look at the window is the cheapest free where the processor foretells how it ends. Where blocks die at
 // random it guesses wrong every other time, which costs more than the rest of the free. So some frees are
-// watched now and then, and where those inside a window and those outside are mixed no free looks: the hints of
-// the current slabs (Heap::bin_of_slab) name a bin they are not of, and all that is freed comes to the cache.
+// watched now and then, and where one cannot tell which are inside a window none looks: the hints of the
+// current slabs (Heap::bin_of_slab) name a bin they are not of, and all that is freed comes to the cache. (A
+// free with a size takes its bin from that, and looks as ever.)
 //
 // A block in the cache counts as used and carries the tag of a listed block, so a second free of it is seen;
 // and where its owner has overwritten that since, it is seen before it is issued twice. It is never in the free

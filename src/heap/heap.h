@@ -45,8 +45,8 @@ inline const void *block_of(const void *user_part) {
 }
 
 // A size class of a kind group: what the hot path reads. The bin's window is a run of blocks of its current
-// slab that are live or on the list, never in the free bitmap; a free of any other block goes to the
-// bitmap, or into a front cache.
+// slab that are live or on the list, or in a front cache, never in the free bitmap; a free of any other block
+// goes to the bitmap, or into the cache.
 // One multiplication and one comparison prove that a pointer starts a block of the window, and may be pushed.
 //
 // In a hardened heap no bin has a list, and no window a block: each allocation and free comes to warm.cpp. What
@@ -74,15 +74,17 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 // tell no kinds apart.
 struct CachedBlocks {
   Block *young, *old;
-  uint16_t room;       // in the young list; 0, and that is empty: until a refill nothing is cached
+  uint16_t room;       // in the young list; 0, and that is empty: until a refill or a flush nothing is cached
   uint16_t overflows;  // since the last refill
 };
 struct FrontCache {
   std::array<CachedBlocks, kClasses> bins;
-  uint32_t watched;  // so many of the next frees are watched
-  uint32_t changes;  // so many of the watched ones differed from the one before: in the window or not
-  bool was_inside;   // the last watched one
-  bool is_mixed;     // what was found: no free looks at a window
+  bool is_mixed;     // as was found last: typical frees look at no window
+  uint8_t history;   // of the last frees that were watched, a bit each: was it inside the window?
+  uint32_t watched;  // so many of the next ones are watched
+  uint32_t inside;   // so many of the watched ones were inside
+  uint32_t wrong;    // so many were not as guessed from the four before, by
+  uint32_t guesses;  // two bits for each history of four: 2 and 3 say inside
 };
 
 // Experiment warm_pool.
@@ -149,7 +151,8 @@ struct Controller;
 
 struct Heap {
   Bin bins[kBins];
-  uint16_t bin_of_slab[kSlabHints];  // the bin's offset; any bin will do, its window proves the rest
+  uint16_t bin_of_slab[kSlabHints];  // the bin's offset; any bin will do, as its window proves the rest: one
+                                     // that is wrong on purpose, too (heap/front_cache.h)
 
   // ---- the holder's, warm and cold
   BinSlabs slabs[kBins];

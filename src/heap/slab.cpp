@@ -255,15 +255,13 @@ void unseal_slabs(Heap &heap) {
 bool refill_bin(Heap &heap, unsigned index) {
   Bin &bin = heap.bins[index];
   heap.counters.refills.add(1);
+  if (has_cache(heap)) watch_frees_at_times(heap);
   if constexpr (kServesMalloc) send_remote_frees(heap);
   if (has_remote_frees(heap)) {
     drain_remote_frees(heap);
     if (has_blocks(heap, bin)) return true;
   }
-  if (has_cache(heap)) {
-    watch_frees_at_times(heap);
-    if (refill_from_cache(heap, index)) return true;
-  }
+  if (has_cache(heap) && refill_from_cache(heap, index)) return true;
   BinSlabs &slabs = heap.slabs[index];
   bool prefer_partial = true, offered = false;
   LimitTalk talk;

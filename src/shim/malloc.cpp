@@ -59,6 +59,12 @@ inline void *allocate_by(Attempt attempt, bool zeroed, size_t alignment, size_t 
   return allocate_by([=](Heap &heap) { return allocate(heap, size, 0); }, false, kGranule, size);
 }
 
+// Apart, so that malloc itself needs no stack.
+[[gnu::noinline]] void *allocate_otherwise(Heap &heap, size_t size) {
+  void *p = allocate(heap, size, 0);
+  return p != nullptr ? p : allocate_slowly(size);
+}
+
 [[gnu::noinline]] void *allocate_zeroed_slowly(size_t count, size_t size) {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return no_memory();
@@ -144,6 +150,7 @@ ACE_API void *malloc(size_t size) noexcept {
   if (Heap *heap = t_heap; heap != nullptr) [[likely]] {
     if (void *p = allocate_at_once(*heap, size); p != nullptr) [[likely]]
       return p;
+    return allocate_otherwise(*heap, size);
   }
   return allocate_slowly(size);
 }

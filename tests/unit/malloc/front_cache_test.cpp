@@ -113,13 +113,51 @@ TEST_F(FrontCached, WhereFreesAreMixedNoneLooksAtTheWindow) {
   die_at_random(2500);
   EXPECT_TRUE(heap->front_cache->is_mixed);
   EXPECT_EQ(test::audit(heap), "");
-  use_up(64);
-  EXPECT_TRUE(goes_to_cache(block_of_the_window()));
+  retire_current(*heap, class_of(64));
+  void *inside = block_of_the_window();
+  ASSERT_TRUE(heap->bins[class_of(64)].has(inside));
+  EXPECT_TRUE(goes_to_cache(inside));
+  MisuseLog misuse;
+  ace_heap_free(heap, inside);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE});
   die_in_order(5000);
   EXPECT_FALSE(heap->front_cache->is_mixed);
   EXPECT_EQ(test::audit(heap), "");
   retire_current(*heap, class_of(64));
   EXPECT_FALSE(goes_to_cache(block_of_the_window()));
+}
+
+// One free inside the window, one outside: a processor learns that.
+TEST_F(FrontCached, WhereFreesAlternateTheyGoOnToLook) {
+  while (stats().refills < 3000) {
+    auto outside = blocks_of_a_full_slab(64);
+    for (unsigned i = 0; i < outside.size(); ++i) {
+      void *inside = fill(1, 48)[0];
+      ace_heap_free(heap, outside[i]);
+      ace_heap_free(heap, inside);
+    }
+    EXPECT_FALSE(heap->front_cache->is_mixed);
+  }
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(FrontCached, ALinkIntoNowhereIsReportedWhereTheSlabGoes) {
+  // The slab falls free by the block whose link is wrong; 64 is a block's address in the first slab of all.
+  for (uintptr_t next : {64u, 1u, 65536u}) {
+    make();
+    auto blocks = blocks_of_a_full_slab(64);
+    SlabRow &row = superslab_of(blocks[0])->row(slab_index_of(blocks[0]));
+    for (unsigned i = 1; i < blocks.size(); ++i) ace_heap_free(heap, blocks[i]);
+    retire_current(*heap, class_of(64));
+    ASSERT_EQ(row.prefix.used, 1u);
+    ace_heap_free(heap, blocks[0]);
+    ASSERT_EQ(cached(64), 1u);
+    static_cast<Block *>(blocks[0])->next = reinterpret_cast<Block *>(next);
+    MisuseLog misuse;
+    retire_current(*heap, class_of(64));
+    EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_WRITE_AFTER_FREE});
+    EXPECT_EQ(row.prefix.state, SlabState::kFree);
+  }
 }
 
 TEST_F(FrontCached, ItCountsAsFree) {
