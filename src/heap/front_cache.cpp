@@ -51,15 +51,16 @@ void put_back(Heap &heap, unsigned index, Block *blocks) {
 }
 
 // So many full lists with no refill in between are a program that shrinks. Where sizes come at random fewer
-// are no rarity: with 2 larson took a fifth longer.
+// are no rarity: with 1 larson took a fifth longer.
 constexpr uint16_t kOverflows = 8;
 
 // A watch costs some hundred longer frees.
 constexpr uint64_t kRefillsPerWatch = 1024;
 constexpr uint32_t kWatched = 128;
 
-// A wrong guess costs about what three blocks of the window do that go the longer way; where there are few, it
-// is not worth the change. (larson took 1.05 times as long where they had to be a fifth.)
+// By what larson gains a wrong guess costs as much as some three blocks of the window that go the longer way.
+// Where wrong ones are few the change is not worth it; where they had to be a fifth larson took 1.05 times as
+// long.
 bool are_mixed(const FrontCache &cache) {
   return cache.wrong >= kWatched / 12 && cache.wrong >= cache.inside / 3;
 }
