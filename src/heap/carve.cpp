@@ -5,6 +5,7 @@
 
 #include "base/experiment.h"
 #include "heap/annotate.h"
+#include "heap/class_pattern.h"
 #include "heap/scatter.h"
 
 namespace ace {
@@ -40,6 +41,22 @@ unsigned link_blocks(std::byte *first, uint64_t blocks, const Bin &bin, Block **
   unsigned count = 0;
   for (; blocks != 0; blocks &= blocks - 1, ++count) {
     auto *block = reinterpret_cast<Block *>(first + static_cast<unsigned>(std::countr_zero(blocks)) * kGranule);
+    block->tag = &bin;
+    *tail = block;
+    tail = &block->next;
+  }
+  return count;
+}
+
+// The same of all that start there, as most do where a slab is fresh, or much was freed: a sum leads from one to
+// the next.
+unsigned link_all_blocks(std::byte *first, uint64_t blocks, uint32_t size, const Bin &bin, Block **&tail) {
+  const auto last = 63 - static_cast<unsigned>(std::countl_zero(blocks));
+  std::byte *at = first + static_cast<unsigned>(std::countr_zero(blocks)) * kGranule;
+  std::byte *const end = first + last * kGranule;
+  unsigned count = 0;
+  for (; at <= end; at += size, ++count) {
+    auto *block = reinterpret_cast<Block *>(at);
     block->tag = &bin;
     *tail = block;
     tail = &block->next;
@@ -111,6 +128,7 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
   const unsigned words = (end + kBytesPerWord - 1) / kBytesPerWord;
   Block **tail = &bin.list;
   const uint32_t size = block_size_of(row.prefix);
+  const auto &all = kClassPattern[row.prefix.size_class].words;
   unsigned count = 0, w = slabs.window_end / kBytesPerWord, resident_until = 0;
   while (count < kCarveBatch) {
     uint64_t free = 0;
@@ -135,7 +153,9 @@ Carved carve(Heap &heap, unsigned index, bool prefer_partial, LimitTalk &talk) {
       resident_until = words_in_present_pages(static_cast<uint16_t>(present | absent), page, size);
     }
     bits[w].store(free & ~blocks, std::memory_order_relaxed);
-    count += link_blocks(slab + w * kBytesPerWord, blocks, bin, tail);
+    std::byte *first = slab + w * kBytesPerWord;
+    count += blocks == all[w] ? link_all_blocks(first, blocks, size, bin, tail)
+                              : link_blocks(first, blocks, bin, tail);
     ++w;
   }
   // No free bit lies before the next word, and no block starts behind the slab's last one.

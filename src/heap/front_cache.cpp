@@ -19,40 +19,57 @@ SlabRow *row_of_cached(const Heap &heap, unsigned bin, const Block *block) {
   return fits ? &row : nullptr;
 }
 
-// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list.
+// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list. Often the next block is of
+// the same slab, which is looked at once then.
 void put_back(Heap &heap, unsigned index, Block *blocks) {
   Bin &bin = heap.bins[index];
   unsigned count = 0;
   const Block *previous = nullptr;
-  // Often the next block is of the same slab, which is looked at once then.
-  SlabRow *row = nullptr;
-  uintptr_t slab = 0;
-  for (Block *block = blocks, *next; block != nullptr; previous = block, block = next) {
-    if (row == nullptr || address_of(block) / kSlabSize != slab) {
-      slab = address_of(block) / kSlabSize;
-      row = row_of_cached(heap, index, block);
+  for (Block *block = blocks; block != nullptr;) {
+    SlabRow *row = row_of_cached(heap, index, block);
+    bool may_be = row != nullptr;
+    unsigned freed = 0;
+    if (may_be) {
+      const uintptr_t slab = address_of(block) / kSlabSize;
+      const bool is_current = row->prefix.state == SlabState::kCurrent;
+      do {
+        BitmapWord &word = free_word(superslab_of(block), block);
+        const uint64_t bits = word.load(std::memory_order_relaxed);
+        may_be = starts_block(row->prefix, offset_in_slab(block)) && !says_free(bits, block);
+        if (++count > kSlabSize / kGranule + kFrontCache || !may_be || block->tag != &bin) [[unlikely]] {
+          // Where a link led astray it is the one before that was written to. What lay behind is lost.
+          if (may_be) previous = nullptr;
+          may_be = false;
+          break;
+        }
+        Block *next = block->next;
+        if (is_current && bin.has(block)) {
+          block->next = std::exchange(bin.list, block);
+        } else {
+          block->tag = nullptr;
+          word.store(bits | free_bit(block), std::memory_order_relaxed);
+          ++freed;
+        }
+        previous = std::exchange(block, next);
+      } while (address_of(block) / kSlabSize == slab);
     }
-    const bool may_be = row != nullptr && starts_block(row->prefix, offset_in_slab(block)) &&
-                        !is_in_bitmap(superslab_of(block), block);
-    if (++count > kSlabSize / kGranule + kFrontCache || !may_be || block->tag != &bin) [[unlikely]] {
-      // Where a link led astray it is the one before that was written to. What lay behind is lost.
-      return report_late(ACE_ERROR_WRITE_AFTER_FREE, may_be || previous == nullptr ? block : previous);
+    if (freed != 0) {
+      count_freed(heap, *row, freed);
+      if (row->prefix.due == 0) settle_after_free(heap, *row);  // it may be no slab of the heap's any more
     }
-    next = block->next;
-    if (row->prefix.state == SlabState::kCurrent && bin.has(block)) {
-      block->next = std::exchange(bin.list, block);
-      continue;
-    }
-    block->tag = nullptr;
-    const bool may_go = row->prefix.due == 1;  // after this free it may be no slab of the heap's
-    free_to_bitmap(heap, superslab_of(block), *row, block);
-    if (may_go) row = nullptr;
+    if (!may_be) return report_late(ACE_ERROR_WRITE_AFTER_FREE, previous != nullptr ? previous : block);
   }
 }
 
 // So many full lists with no refill in between are a program that shrinks. Where sizes come at random fewer
-// are no rarity: with 1 larson took a fifth longer.
-constexpr uint16_t kOverflows = 8;
+// are no rarity: with 1 larson took a fifth longer. Where it came true the last time, and as much again was freed,
+// the first will do.
+constexpr uint8_t kOverflows = 8;
+
+// What of the bin's blocks the host, or a list, has; of which a difference alone is asked for.
+uint32_t used_blocks(const Heap &heap, unsigned bin) {
+  return static_cast<uint32_t>(heap.slabs[bin].used_blocks.get());
+}
 
 // A watch costs some hundred longer frees.
 constexpr uint64_t kRefillsPerWatch = 1024;
@@ -123,20 +140,26 @@ void cache_beyond_young(Heap &heap, unsigned index, Block *block) {
   CachedBlocks &cached = cached_of(heap, index);
   block->tag = &heap.bins[index];
   block->next = nullptr;
-  if (cached.young != nullptr && (cached.old == nullptr || ++cached.overflows < kOverflows)) {
-    put_back(heap, index, std::exchange(cached.old, nullptr));
+  // Where nothing is cached any more, it is a block of the current slab that came here.
+  if (cached.young == nullptr) return put_back(heap, index, block);
+  const bool is_first = cached.old == nullptr;
+  put_back(heap, index, std::exchange(cached.old, nullptr));
+  if (is_first || ++cached.overflows < (cached.shrinks ? 1 : kOverflows)) {
     cached.old = std::exchange(cached.young, block);
     cached.room = static_cast<uint16_t>(kFullLength[class_of_bin(index)] - 1u);
     return;
   }
-  put_back(heap, index, std::exchange(cached.old, nullptr));
   put_back(heap, index, std::exchange(cached.young, nullptr));
   put_back(heap, index, block);
+  cached.used = used_blocks(heap, index);
 }
 
 bool refill_from_cache(Heap &heap, unsigned bin) {
   CachedBlocks &cached = cached_of(heap, bin);
-  cached.room = kFullLength[class_of_bin(bin)];
+  const uint8_t full = kFullLength[class_of_bin(bin)];
+  if (cached.room == 0 && cached.young == nullptr)
+    cached.shrinks = cached.used - used_blocks(heap, bin) >= uint32_t{kOverflows} * full;
+  cached.room = full;
   cached.overflows = 0;
   Block *&list = heap.bins[bin].list;
   list = std::exchange(cached.young, nullptr);

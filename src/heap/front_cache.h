@@ -74,8 +74,8 @@ inline void cache_block(CachedBlocks &cached, const Bin &bin, Block *block) {
   const unsigned index = row.prefix.bin;
   auto *block = static_cast<Block *>(p);
   BitmapWord &word = free_word(superslab, p);
-  const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
-  if ((bits & bit) != 0 || block->tag == &heap.bins[index]) [[unlikely]]
+  const uint64_t bits = word.load(std::memory_order_relaxed), with = bits | free_bit(p);
+  if (with == bits || block->tag == &heap.bins[index]) [[unlikely]]
     return false;
   CachedBlocks &cached = cached_of(heap, index);
   if (heap.front_cache->watched != 0) [[unlikely]]
@@ -85,7 +85,7 @@ inline void cache_block(CachedBlocks &cached, const Bin &bin, Block *block) {
   else if (cached.young != nullptr || row.prefix.state == SlabState::kCurrent)
     cache_beyond_young(heap, index, block);
   else
-    set_free_bit(heap, row, word, bits | bit);  // a program that shrinks does all the time
+    set_free_bit(heap, row, word, with);  // a program that shrinks does all the time
   return true;
 }
 

@@ -75,7 +75,9 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 struct CachedBlocks {
   Block *young, *old;
   uint16_t room;       // in the young list; 0, and that is empty: until a refill or a flush nothing is cached
-  uint16_t overflows;  // since the last refill
+  uint8_t overflows;   // since the last refill
+  bool shrinks;        // when last nothing was cached any more, much was freed until the refill
+  uint32_t used;       // and so many blocks were in use when that began
 };
 struct FrontCache {
   std::array<CachedBlocks, kClasses> bins;

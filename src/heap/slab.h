@@ -48,8 +48,11 @@ inline BitmapWord &remote_word(Superslab *superslab, const void *p) {
 }
 inline uint64_t free_bit(const void *p) { return uint64_t{1} << address_of(p) / kGranule % 64; }
 
+// Is the block's bit set in its word? (One instruction, which free_bit would take three for.)
+inline bool says_free(uint64_t bits, const void *p) { return bits >> address_of(p) / kGranule % 64 & 1; }
+
 inline bool is_in_bitmap(Superslab *superslab, const void *p) {
-  return (free_word(superslab, p).load(std::memory_order_relaxed) & free_bit(p)) != 0;
+  return says_free(free_word(superslab, p).load(std::memory_order_relaxed), p);
 }
 
 // Frees a block of the slab by its bit in that word, which becomes `bits`.
@@ -68,10 +71,10 @@ inline bool is_in_bitmap(Superslab *superslab, const void *p) {
 [[gnu::always_inline]] inline bool free_to_bitmap(Heap &heap, Superslab *superslab, SlabRow &row,
                                                   const void *p) {
   BitmapWord &word = free_word(superslab, p);
-  const uint64_t bits = word.load(std::memory_order_relaxed), bit = free_bit(p);
-  if (bits & bit) [[unlikely]]
+  const uint64_t bits = word.load(std::memory_order_relaxed), with = bits | free_bit(p);
+  if (with == bits) [[unlikely]]
     return false;
-  set_free_bit(heap, row, word, bits | bit);
+  set_free_bit(heap, row, word, with);
   return true;
 }
 
