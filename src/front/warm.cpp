@@ -198,7 +198,7 @@ inline bool gather_beside_others(Heap &heap, void *p) {
   if (bits == 0 || ((bits | free) & bit) != 0) return false;
   const SlabPrefix &prefix = prefix_of(p);
   const Bin *bin = &prefix.owner->bins[prefix.bin];
-  if (!starts_block(prefix, offset_in_slab(p)) || shared_tag(p) == bin) return false;
+  if (prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p)) || shared_tag(p) == bin) return false;
   set_shared_tag(p, bin);
   batch.bits.store(bits | bit, std::memory_order_release);
   return true;

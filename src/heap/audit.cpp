@@ -48,9 +48,12 @@ struct Audit {
   }
 };
 
-void audit_cached(Audit &a, unsigned bin, const Block *first, uint32_t count) {
+void audit_cache_of(Audit &a, unsigned bin) {
+  const CachedBlocks &cached = cached_of(a.heap, bin);
+  a.expect(cached.room <= kRoom[class_of_bin(bin)], "a cache has more room than it may");
+  const uint32_t count = cached_blocks(a.heap, bin);
   uint32_t length = 0;
-  for (const Block *block = first; block != nullptr && a.ok; block = block->next, ++length) {
+  for (const Block *block = cached.list; block != nullptr && a.ok; block = block->next, ++length) {
     a.expect(may_be_cached(a.heap, a.heap.bins[bin], block), "a cache holds %p, which starts no used block",
              static_cast<const void *>(block));
     if (!a.ok) return;
@@ -59,14 +62,6 @@ void audit_cached(Audit &a, unsigned bin, const Block *first, uint32_t count) {
     a.expect(length < count, "a cache is longer than it says");
   }
   a.equal(count, length, "cached blocks");
-}
-
-void audit_cache_of(Audit &a, unsigned bin) {
-  const CachedBlocks &cached = cached_of(a.heap, bin);
-  const uint32_t full = kFullLength[class_of_bin(bin)];
-  a.expect(cached.room <= full, "a cache has more room than it may");
-  audit_cached(a, bin, cached.young, cached.young != nullptr ? full - cached.room : 0);
-  audit_cached(a, bin, cached.old, cached.old != nullptr ? full : 0);
 }
 
 void audit_list_of(Audit &a, const Bin &bin, SlabRow &row) {

@@ -48,8 +48,8 @@ unsigned link_blocks(std::byte *first, uint64_t blocks, const Bin &bin, Block **
   return count;
 }
 
-// The same of all that start there, as most do where a slab is fresh, or much was freed: a sum leads from one to
-// the next.
+// The same of all that start there, as most do where a slab is fresh, or much was freed: a sum leads from one
+// to the next.
 unsigned link_all_blocks(std::byte *first, uint64_t blocks, uint32_t size, const Bin &bin, Block **&tail) {
   const auto last = 63 - static_cast<unsigned>(std::countl_zero(blocks));
   std::byte *at = first + static_cast<unsigned>(std::countr_zero(blocks)) * kGranule;

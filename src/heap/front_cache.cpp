@@ -19,8 +19,8 @@ SlabRow *row_of_cached(const Heap &heap, unsigned bin, const Block *block) {
   return fits ? &row : nullptr;
 }
 
-// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list. Often the next block is of
-// the same slab, which is looked at once then.
+// Listed or cached blocks go to the bitmaps, those in the window onto the bin's list. Often the next block is
+// of the same slab, which is looked at once then.
 void put_back(Heap &heap, unsigned index, Block *blocks) {
   Bin &bin = heap.bins[index];
   unsigned count = 0;
@@ -61,14 +61,10 @@ void put_back(Heap &heap, unsigned index, Block *blocks) {
   }
 }
 
-// So many full lists with no refill in between are a program that shrinks. Where sizes come at random fewer
-// are no rarity: with 1 larson took a fifth longer. Where it came true the last time, and as much again was freed,
-// the first will do.
-constexpr uint8_t kOverflows = 8;
-
-// What of the bin's blocks the host, or a list, has; of which a difference alone is asked for.
-uint32_t used_blocks(const Heap &heap, unsigned bin) {
-  return static_cast<uint32_t>(heap.slabs[bin].used_blocks.get());
+// Where as many again were freed as the list holds, with no refill in between, the program shrinks.
+void make_room(CachedBlocks &cached, unsigned bin) {
+  cached.room = kRoom[class_of_bin(bin)];
+  cached.gives_up_at = -cached.room;
 }
 
 // A watch costs some hundred longer frees.
@@ -110,23 +106,23 @@ void watch_frees_at_times(Heap &heap) {
   set_hints(heap);
 }
 
-void watch_free(Heap &heap, unsigned index, Block *block) {
+void watch_free(Heap &heap, SlabRow &row, Block *block) {
   FrontCache &cache = *heap.front_cache.operator->();
-  const bool is_inside = heap.bins[index].has(block);
+  const bool is_inside = heap.bins[row.prefix.bin].has(block);
   cache.inside += is_inside;
   cache.wrong += !is_foretold(cache, is_inside);
   if (--cache.watched == 0) {
     cache.is_mixed = are_mixed(cache);
     set_hints(heap);
   }
-  CachedBlocks &cached = cached_of(heap, index);
-  cached.room != 0 ? cache_block(cached, heap.bins[index], block) : cache_beyond_young(heap, index, block);
+  BitmapWord &word = free_word(superslab_of(block), block);
+  cache_block(heap, row, word, word.load(std::memory_order_relaxed) | free_bit(block), block);
 }
 
 uint32_t cached_blocks(const Heap &heap, unsigned bin) {
   const CachedBlocks &cached = cached_of(heap, bin);
-  const uint32_t full = kFullLength[class_of_bin(bin)];
-  return (cached.young != nullptr ? full - cached.room : 0) + (cached.old != nullptr ? full : 0);
+  if (cached.list == nullptr) return 0;  // with all its room, or given up
+  return kRoom[class_of_bin(bin)] - static_cast<uint32_t>(std::max(cached.room, int64_t{0}));
 }
 
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
@@ -136,43 +132,31 @@ bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block) {
          !is_in_bitmap(superslab_of(block), block);
 }
 
-void cache_beyond_young(Heap &heap, unsigned index, Block *block) {
+void free_beyond_room(Heap &heap, SlabRow &row, Block *block) {
+  const unsigned index = row.prefix.bin;
+  Bin &bin = heap.bins[index];
   CachedBlocks &cached = cached_of(heap, index);
-  block->tag = &heap.bins[index];
-  block->next = nullptr;
-  // Where nothing is cached any more, it is a block of the current slab that came here.
-  if (cached.young == nullptr) return put_back(heap, index, block);
-  const bool is_first = cached.old == nullptr;
-  put_back(heap, index, std::exchange(cached.old, nullptr));
-  if (is_first || ++cached.overflows < (cached.shrinks ? 1 : kOverflows)) {
-    cached.old = std::exchange(cached.young, block);
-    cached.room = static_cast<uint16_t>(kFullLength[class_of_bin(index)] - 1u);
-    return;
+  if (cached.room == cached.gives_up_at) put_back(heap, index, std::exchange(cached.list, nullptr));
+  if (row.prefix.state == SlabState::kCurrent && bin.has(block)) {
+    block->tag = &bin;
+    block->next = std::exchange(bin.list, block);
+  } else {
+    free_to_bitmap(heap, superslab_of(block), row, block);
   }
-  put_back(heap, index, std::exchange(cached.young, nullptr));
-  put_back(heap, index, block);
-  cached.used = used_blocks(heap, index);
 }
 
 bool refill_from_cache(Heap &heap, unsigned bin) {
   CachedBlocks &cached = cached_of(heap, bin);
-  const uint8_t full = kFullLength[class_of_bin(bin)];
-  if (cached.room == 0 && cached.young == nullptr)
-    cached.shrinks = cached.used - used_blocks(heap, bin) >= uint32_t{kOverflows} * full;
-  cached.room = full;
-  cached.overflows = 0;
-  Block *&list = heap.bins[bin].list;
-  list = std::exchange(cached.young, nullptr);
-  if (list == nullptr) list = std::exchange(cached.old, nullptr);
-  return list != nullptr;
+  make_room(cached, bin);
+  heap.bins[bin].list = std::exchange(cached.list, nullptr);
+  return heap.bins[bin].list != nullptr;
 }
 
 void flush_cache(Heap &heap, unsigned bin) {
   CachedBlocks &cached = cached_of(heap, bin);
-  cached.room = kFullLength[class_of_bin(bin)];
+  make_room(cached, bin);
   put_back(heap, bin, std::exchange(heap.bins[bin].list, nullptr));
-  put_back(heap, bin, std::exchange(cached.young, nullptr));
-  put_back(heap, bin, std::exchange(cached.old, nullptr));
+  put_back(heap, bin, std::exchange(cached.list, nullptr));
 }
 
 }  // namespace ace

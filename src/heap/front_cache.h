@@ -1,10 +1,8 @@
 // The seed paper's front, in libace-malloc.so and as an experiment (front_cache): what is freed outside its
 // bin's window goes onto a list of the bin that mixes slabs, last in, first out. A refill takes it before it
-// carves, so the allocation list may hold blocks of any slab of the bin. There are two such lists: a full young
-// one becomes the old one, and that goes to the bitmaps. Where this happens again and again, with no refill in
-// between, much is freed and nothing is needed: all of it goes to the bitmaps, and so does what follows, until
-// the next refill. So no slab is held by what a program that shrinks leaves in lists. Plain heaps alone have
-// them: a hardened heap re-issues late.
+// carves, so the allocation list may hold blocks of any slab of the bin. What the list has no room for goes to
+// the bitmaps. Where that is much, with no refill in between, a program shrinks, and what is on the list goes
+// there, too: so no slab is held by it. Plain heaps alone have them: a hardened heap re-issues late.
 //
 // A look at the window is the cheapest free where the processor foretells how it ends. Where blocks die at
 // random it guesses wrong every other time, which costs more than the rest of the free. So some frees are
@@ -25,15 +23,15 @@ namespace ace {
 
 inline bool has_cache(const Heap &heap) { return kFrontCache != 0 && heap.nature == Nature::kPlain; }
 
-// The length of a full list; of large blocks fewer, so that they hold little.
-constexpr std::array<uint8_t, kClasses> make_full_lengths() {
-  constexpr uint32_t kMostBytes = 16 << 10;
-  std::array<uint8_t, kClasses> lengths{};
+// How many the list holds; of large blocks fewer, so that they hold little.
+constexpr std::array<uint8_t, kClasses> make_rooms() {
+  constexpr uint32_t kMostBytes = 32 << 10;
+  std::array<uint8_t, kClasses> rooms{};
   for (unsigned c = 0; c < kClasses; ++c)
-    lengths[c] = static_cast<uint8_t>(std::max(std::min(kMostBytes / kClassSize[c], kFrontCache / 2), 1u));
-  return lengths;
+    rooms[c] = static_cast<uint8_t>(std::min(kMostBytes / kClassSize[c], kFrontCache));
+  return rooms;
 }
-inline constexpr auto kFullLength = make_full_lengths();
+inline constexpr auto kRoom = make_rooms();
 
 template <typename AnyHeap>
 auto &cached_of(AnyHeap &heap, unsigned bin) {
@@ -56,36 +54,40 @@ uint32_t cached_blocks(const Heap &heap, unsigned bin);
 // anywhere.
 bool may_be_cached(const Heap &heap, const Bin &bin, const Block *block);
 
-// Puts it into the cache; its state has been looked at.
-inline void cache_block(CachedBlocks &cached, const Bin &bin, Block *block) {
-  --cached.room;
-  block->tag = &bin;
-  block->next = cached.young;
-  cached.young = block;
+// Frees a watched block, or one that the list has no room for: of the current slab, or with which the list is
+// given up. Its state has been looked at.
+[[gnu::noinline]] void watch_free(Heap &heap, SlabRow &row, Block *block);
+[[gnu::noinline]] void free_beyond_room(Heap &heap, SlabRow &row, Block *block);
+
+// Frees the block of the slab by way of the cache; its state has been looked at. `with` is what its word of the
+// bitmap becomes, where it goes there.
+[[gnu::always_inline]] inline void cache_block(Heap &heap, SlabRow &row, BitmapWord &word, uint64_t with,
+                                               Block *block) {
+  const unsigned index = row.prefix.bin;
+  CachedBlocks &cached = cached_of(heap, index);
+  if (--cached.room >= 0) {
+    block->tag = &heap.bins[index];
+    block->next = cached.list;
+    cached.list = block;
+  } else if (cached.room == cached.gives_up_at || row.prefix.state == SlabState::kCurrent) [[unlikely]] {
+    free_beyond_room(heap, row, block);
+  } else {
+    set_free_bit(heap, row, word, with);
+  }
 }
-// The same where the young list has no room.
-[[gnu::noinline]] void cache_beyond_young(Heap &heap, unsigned bin, Block *block);
-// The same of a watched free.
-[[gnu::noinline]] void watch_free(Heap &heap, unsigned bin, Block *block);
 
 // As free_to_bitmap, by way of the cache. False, too, where the block carries a free one's tag: whoever calls
 // asks is_tagged_free then.
 [[gnu::always_inline]] inline bool free_to_cache(Heap &heap, Superslab *superslab, SlabRow &row, void *p) {
-  const unsigned index = row.prefix.bin;
   auto *block = static_cast<Block *>(p);
   BitmapWord &word = free_word(superslab, p);
   const uint64_t bits = word.load(std::memory_order_relaxed), with = bits | free_bit(p);
-  if (with == bits || block->tag == &heap.bins[index]) [[unlikely]]
+  if (with == bits || block->tag == &heap.bins[row.prefix.bin]) [[unlikely]]
     return false;
-  CachedBlocks &cached = cached_of(heap, index);
   if (heap.front_cache->watched != 0) [[unlikely]]
-    watch_free(heap, index, block);
-  else if (cached.room != 0) [[likely]]
-    cache_block(cached, heap.bins[index], block);
-  else if (cached.young != nullptr || row.prefix.state == SlabState::kCurrent)
-    cache_beyond_young(heap, index, block);
+    watch_free(heap, row, block);
   else
-    set_free_bit(heap, row, word, with);  // a program that shrinks does all the time
+    cache_block(heap, row, word, with, block);
   return true;
 }
 

@@ -73,11 +73,9 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 // Blocks that were freed without a look at the bin's window, or outside it: see heap/front_cache.h. Their heaps
 // tell no kinds apart.
 struct CachedBlocks {
-  Block *young, *old;
-  uint16_t room;       // in the young list; 0, and that is empty: until a refill or a flush nothing is cached
-  uint8_t overflows;   // since the last refill
-  bool shrinks;        // when last nothing was cached any more, much was freed until the refill
-  uint32_t used;       // and so many blocks were in use when that began
+  Block *list;
+  int64_t room;         // in the list; below 0: so many more were freed
+  int64_t gives_up_at;  // with that room nothing is cached any more until a refill or a flush
 };
 struct FrontCache {
   std::array<CachedBlocks, kClasses> bins;

@@ -45,8 +45,7 @@ bool is_on_list(const Bin &bin, const void *block) {
   Heap &heap = *superslab_of(block)->head.prefix.owner;
   if (leads_to(heap, bin, bin.list, block)) return true;
   if (!has_cache(heap)) return false;
-  const CachedBlocks &cached = cached_of(heap, bin_index(heap, bin));
-  return leads_to(heap, bin, cached.young, block) || leads_to(heap, bin, cached.old, block);
+  return leads_to(heap, bin, cached_of(heap, bin_index(heap, bin)).list, block);
 }
 
 bool is_tagged_free(const Bin &bin, const void *block) {

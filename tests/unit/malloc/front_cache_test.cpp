@@ -43,15 +43,15 @@ TEST_F(FrontCached, TheNextRefillTakesWhatWasFreedLastFirst) {
   for (unsigned i : {30, 20, 10}) EXPECT_EQ(ace_heap_alloc(heap, 64), blocks[i]);
 }
 
-TEST_F(FrontCached, WhereBothListsAreFullTheOldOneGoes) {
+TEST_F(FrontCached, WhatItHasNoRoomForGoesToTheBitmaps) {
   auto blocks = blocks_of_a_full_slab(64);
   for (unsigned i = 0; i < kFrontCache; ++i) ace_heap_free(heap, blocks[i]);
   EXPECT_EQ(cached(64), kFrontCache);
   EXPECT_EQ(in_bitmap(blocks), 0u);
   EXPECT_EQ(test::audit(heap), "");
-  ace_heap_free(heap, blocks[kFrontCache]);
-  EXPECT_EQ(cached(64), kFrontCache / 2 + 1);
-  for (unsigned i = 0; i <= kFrontCache; ++i) EXPECT_EQ(is_in_bitmap(blocks[i]), i < kFrontCache / 2) << i;
+  for (unsigned i = kFrontCache; i < kFrontCache + 3; ++i) ace_heap_free(heap, blocks[i]);
+  EXPECT_EQ(cached(64), kFrontCache);
+  for (unsigned i = 0; i < kFrontCache + 3; ++i) EXPECT_EQ(is_in_bitmap(blocks[i]), i >= kFrontCache) << i;
   EXPECT_EQ(test::audit(heap), "");
 }
 
@@ -59,7 +59,9 @@ TEST_F(FrontCached, AProgramThatShrinksLeavesNothingInIt) {
   auto blocks = blocks_of_a_full_slab(64);
   unsigned freed = 0;
   const auto free_one = [&] { ace_heap_free(heap, blocks[freed++]); };
-  for (unsigned i = 0; i < 10 * kFrontCache / 2; ++i) free_one();
+  for (unsigned i = 0; i < 2 * kFrontCache - 1; ++i) free_one();
+  EXPECT_EQ(cached(64), kFrontCache);
+  free_one();
   for (int i = 0; i < 3; ++i, free_one()) {
     EXPECT_EQ(cached(64), 0u);
     EXPECT_EQ(in_bitmap(blocks), freed);
@@ -71,6 +73,29 @@ TEST_F(FrontCached, AProgramThatShrinksLeavesNothingInIt) {
   free_one();
   EXPECT_EQ(cached(64), 1u) << "after a refill";
   EXPECT_EQ(in_bitmap(blocks), before);
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+// What is given back may be the last of its slab, and then the current slabs are retired where that was asked
+// for.
+TEST_F(FrontCached, WhatItGivesBackMayBeTheLastOfASlab) {
+  const unsigned in_slab = blocks_per_slab(class_of(512)), room = in_slab / 2;
+  auto first = fill(in_slab, 512), second = fill(in_slab, 512);
+  fill(1, 512);
+  for (unsigned i = 0; i <= room; ++i) ace_heap_free(heap, first[i]);
+  ASSERT_TRUE(is_in_bitmap(first[room]));
+  use_up(512);
+  fill(room, 512);  // those that were cached, once more
+  for (unsigned i = 0; i < in_slab; ++i) {
+    if (i != room) ace_heap_free(heap, first[i]);
+  }
+  ASSERT_EQ(cached(512), room);
+  heap->retire_asked = true;
+  ace_heap_free(heap, second[0]);
+  EXPECT_EQ(superslab_of(first[0])->row(slab_index_of(first[0])).prefix.state, SlabState::kFree);
+  EXPECT_FALSE(heap->retire_asked);
+  EXPECT_EQ(heap->slabs[class_of(512)].current, nullptr);
+  EXPECT_TRUE(is_in_bitmap(second[0]));
   EXPECT_EQ(test::audit(heap), "");
 }
 
@@ -201,15 +226,16 @@ TEST_F(FrontCached, ATrimEmptiesIt) {
 TEST_F(FrontCached, ASecondFreeIsSeen) {
   auto blocks = blocks_of_a_full_slab(64);
   MisuseLog misuse;
-  // In the bitmap, the old list, the young one, and where it was taken from one of these.
+  // In the bitmap, on the bin's list as the cache was, and at both ends of the cache.
   for (unsigned i = 0; i < kFrontCache + 1; ++i) ace_heap_free(heap, blocks[i]);
   use_up(64);
-  auto taken = fill(1, 64);
-  const unsigned first = kFrontCache + 1, in_bitmap = taken[0] == blocks[60] ? 61 : 60;
+  fill(1, 64);
+  const unsigned in_bitmap = kFrontCache, listed_before = 60, first = kFrontCache + 1;
+  ASSERT_TRUE(is_in_bitmap(blocks[in_bitmap]));
   for (unsigned i = first; i < first + kFrontCache - 4; ++i) ace_heap_free(heap, blocks[i]);
   ASSERT_EQ(cached(64), kFrontCache - 4);
   const uint64_t live = stats().live_blocks;
-  for (unsigned i : {in_bitmap, first, first + kFrontCache - 5}) {
+  for (unsigned i : {in_bitmap, listed_before, first, first + kFrontCache - 5}) {
     ace_heap_free(heap, blocks[i]);
     EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << i;
     ace_heap_free_sized(heap, blocks[i], 64);
@@ -257,6 +283,16 @@ TEST_F(FrontCached, ALiveBlockWhoseOwnerWroteTheTagIsFreed) {
   const uint64_t live = stats().live_blocks;
   MisuseLog misuse;
   ace_heap_free(heap, blocks[6]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{});
+  EXPECT_EQ(stats().live_blocks, live - 1);
+  EXPECT_EQ(test::audit(heap), "");
+  // One of the window, where no free looks there.
+  forget_windows();
+  retire_current(*heap, class_of(64));
+  void *inside = fill(1, 64)[0];
+  ASSERT_TRUE(heap->bins[class_of(64)].has(inside));
+  memcpy(inside, blocks[5], 64);
+  ace_heap_free(heap, inside);
   EXPECT_EQ(misuse.take(), std::vector<int>{});
   EXPECT_EQ(stats().live_blocks, live - 1);
   EXPECT_EQ(test::audit(heap), "");

@@ -105,6 +105,40 @@ TEST_F(Gather, FreesOfAWordAreSentWithTheNextOnesFirst) {
   EXPECT_EQ(live(), before - 16);
 }
 
+TEST_F(Gather, WhatIsNoBlockIsSeenBesideOthersOfItsWord) {
+  auto blocks = fill(2, 64);
+  free_elsewhere(blocks[0]);
+  MisuseLog misuse;
+  free_elsewhere(static_cast<char *>(blocks[0]) + kGranule);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_INTERIOR});
+  ace_free(blocks[1]);
+  free_elsewhere(blocks[1]);
+  EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << "it is on the list";
+}
+
+TEST_F(Gather, WhatTheWordWasOfIsForgottenAsItIsSent) {
+  // The middle one lies in a slab that these blocks have for themselves.
+  auto blocks = fill(3 * blocks_per_slab(class_of(64)), 64);
+  void *const p = blocks[blocks.size() / 2];
+  const BitmapWord *const word = &remote_word(superslab_of(p), p);
+  free_elsewhere(p);
+  other.run([] { trim_heap(*thread_heap(), SIZE_MAX); });
+  for (void *block : blocks) {
+    if (block != p) free_by_thread(block);
+  }
+  trim_heap(mine, SIZE_MAX);
+  // The word is another class's now, whose blocks are told at once.
+  void *large = nullptr;
+  for (unsigned i = 0; i < kSlabsPerSuperslab * kSlabSize / 512 && large == nullptr; ++i) {
+    void *const q = fill(1, 512)[0];
+    if (&remote_word(superslab_of(q), q) == word) large = q;
+  }
+  ASSERT_NE(large, nullptr);
+  free_elsewhere(large);
+  EXPECT_TRUE(has_remote_bit(large));
+  EXPECT_FALSE(is_being_sent(large));
+}
+
 TEST_F(Gather, TheyAreSentWhereTheirThreadNeedsMemoryTrimsOrEnds) {
   auto blocks = fill(3, 64);
   free_elsewhere(blocks[0]);
