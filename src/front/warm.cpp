@@ -187,17 +187,19 @@ int try_free_outside_window(Heap &heap, void *p) {
   if (!try_free_elsewhere(heap, p)) free_foreign(p);
 }
 
-// As that, where others of the block's word are gathered: then its slab has been looked at, and is the same
-// still, since they count as used. `p` points into any slab.
+// As free_into_others_slab, where others of the block's word are gathered: then its slab has been looked at,
+// and is the same still, since they count as used. `p` is ours.
 inline bool gather_beside_others(Heap &heap, void *p) {
   RemoteBatch &batch = heap.batch;
   Superslab *superslab = superslab_of(p);
   if (batch.word.load(std::memory_order_relaxed) != &remote_word(superslab, p)) return false;
   const uint64_t bits = batch.bits.load(std::memory_order_relaxed), bit = free_bit(p);
+  if (bits == 0) return false;
   const uint64_t free = free_word(superslab, p).load(std::memory_order_relaxed);
-  if (bits == 0 || ((bits | free) & bit) != 0) return false;
+  if (((bits | free) & bit) != 0) return false;
   const SlabPrefix &prefix = prefix_of(p);
   const Bin *bin = &prefix.owner->bins[prefix.bin];
+  // A size of 0: what was gathered was freed twice, and its slab is gone.
   if (prefix.block_size == 0 || !starts_block(prefix, offset_in_slab(p)) || shared_tag(p) == bin) return false;
   set_shared_tag(p, bin);
   batch.bits.store(bits | bit, std::memory_order_release);
@@ -206,8 +208,7 @@ inline bool gather_beside_others(Heap &heap, void *p) {
 
 // Apart, since one thread may free all that another allocates.
 [[gnu::noinline]] void free_into_others_slab_or(Heap &heap, void *p, void (*free_foreign)(void *)) {
-  if (gather_beside_others(heap, p)) [[likely]]
-    return;
+  if (gather_beside_others(heap, p)) return;
   free_elsewhere_or(heap, p, free_foreign);
 }
 

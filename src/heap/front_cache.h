@@ -24,11 +24,11 @@ namespace ace {
 inline bool has_cache(const Heap &heap) { return kFrontCache != 0 && heap.nature == Nature::kPlain; }
 
 // How many the list holds; of large blocks fewer, so that they hold little.
-constexpr std::array<uint8_t, kClasses> make_rooms() {
+constexpr std::array<uint16_t, kClasses> make_rooms() {
   constexpr uint32_t kMostBytes = 32 << 10;
-  std::array<uint8_t, kClasses> rooms{};
+  std::array<uint16_t, kClasses> rooms{};
   for (unsigned c = 0; c < kClasses; ++c)
-    rooms[c] = static_cast<uint8_t>(std::min(kMostBytes / kClassSize[c], kFrontCache));
+    rooms[c] = static_cast<uint16_t>(std::min(kMostBytes / kClassSize[c], kFrontCache));
   return rooms;
 }
 inline constexpr auto kRoom = make_rooms();

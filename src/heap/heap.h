@@ -75,7 +75,7 @@ inline constexpr std::array<uint16_t, kTinyMax / kGranule> kBinOffsetOf = make_b
 struct CachedBlocks {
   Block *list;
   int64_t room;         // in the list; below 0: so many more were freed
-  int64_t gives_up_at;  // with that room nothing is cached any more until a refill or a flush
+  int64_t gives_up_at;  // with that room what is on the list goes to the bitmaps
 };
 struct FrontCache {
   std::array<CachedBlocks, kClasses> bins;

@@ -257,7 +257,8 @@ TEST_F(FrontCached, WhereItsOwnerHasWrittenToItTheRefillSeesIt) {
   struct {
     unsigned between;  // freed between the two frees of a block
     unsigned frees;    // in all, at least
-  } const cases[] = {{0, 2}, {1, 3}, {5, 7}, {40, 42}};
+  } const cases[] = {
+      {0, 2}, {1, 3}, {5, 7}, {40, 42}, {kFrontCache, kFrontCache}, {kFrontCache + 9, kFrontCache}};
   for (auto [between, frees] : cases) {
     make();
     auto blocks = blocks_of_a_full_slab(64);
