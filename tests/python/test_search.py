@@ -39,11 +39,38 @@ def test_a_search_that_is_interrupted_loses_nothing(traces, tmp_path):
         time.sleep(0.1)
     time.sleep(1)  # it is being replayed by now, twenty times and more
     search.send_signal(signal.SIGINT)
-    assert "goes on where this one was" in search.communicate(timeout=60)[1] and search.returncode == 130
+    said = search.communicate(timeout=60)[1]
+    assert search.returncode == 130, said
+    assert "goes on where this one was" in said
     done = ace("sweep", traces["cpython"], "--storage", storage, "--trials", "5", "--csv", tmp_path / "trials.csv")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(open(tmp_path / "trials.csv")))
     assert [row["by_hand"] for row in rows] == 5 * ["True"]
+
+
+def test_an_interrupt_that_spoils_the_connection_loses_nothing(traces, tmp_path, monkeypatch):
+    import optuna
+
+    storage = "sqlite:///%s" % (tmp_path / "study.db")
+    studies = []
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def put_back(study, begun):
+        studies.append(study)
+        if study is studies[0]:
+            raise optuna.exceptions.StorageInternalError("its connection was left as it was")
+        searched(study, begun)
+
+    searched = searching._put_back
+    monkeypatch.setattr(searching, "compare", interrupted)
+    monkeypatch.setattr(searching, "_put_back", put_back)
+    with pytest.raises(KeyboardInterrupt):
+        acealloc.sweep([traces["lua5.4"]], storage=storage, trials=5)
+    assert len(studies) == 2
+    waiting = optuna.load_study(storage=storage, study_name="ace").get_trials(states=[optuna.trial.TrialState.WAITING])
+    assert len(waiting) == len(searching.BY_HAND)
 
 
 def begun(storage):

@@ -214,6 +214,16 @@ def sweep(
             _put_back(study, begun)
             begun.clear()
 
+    def put_back() -> None:
+        # The interrupt may have come while the connection was in the midst of something: by new ones then.
+        for attempt in range(OPEN_ATTEMPTS):
+            try:
+                return _put_back(study if attempt == 0 else _open(optuna, storage, name, sampler)[0], begun)
+            except Exception as error:
+                failure = _said(error)
+            time.sleep(0.5 * attempt)
+        raise Failure("the storage %s failed: %s; the trials in it are kept" % (storage, failure))
+
     try:
         with _noting_interrupts(interrupts):
             _require_same_search(study, "'%s' in %s" % (name, storage), recorded, space, fast)
@@ -222,11 +232,11 @@ def sweep(
                     study.enqueue_trial(_parameters(options), user_attrs={"by_hand": True})
             search()
     except (KeyboardInterrupt, SystemExit):
-        _put_back(study, begun)
+        put_back()
         raise
     except Exception as error:
         if interrupts or _is_interruption(error):
-            _put_back(study, begun)
+            put_back()
             raise KeyboardInterrupt from None
         if isinstance(error, optuna.exceptions.StorageInternalError):
             said = "the storage %s failed: %s; the trials in it are kept" % (storage, _said(error))
