@@ -12,7 +12,7 @@ from pathlib import Path
 
 import acealloc
 import pytest
-from acealloc import ablating, allocators, comparing, searchers, searching
+from acealloc import ablating, allocators, comparing, packages, searchers, searching
 from acealloc.errors import Failure
 from acealloc.page import Page
 
@@ -239,6 +239,13 @@ def test_what_is_missing_is_told_before_anything_is_measured(verb, package, said
                PYTHONPATH=str(tmp_path / "packages"))  # fmt: skip
     assert done.returncode == 1 and said in done.stderr
     assert not (tmp_path / "kept").exists()
+
+
+def test_all_that_is_missing_is_told_at_once(monkeypatch):
+    for name in "optuna", "pandas":
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(Failure, match=r"^searching needs optuna: pip install 'optuna>=3' 'pandas>=1.3'$"):
+        packages.need("optuna", "searching needs")
 
 
 def test_a_compressed_trace_that_finds_no_room(tmp_path):

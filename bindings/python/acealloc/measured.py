@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import Failure
+from .packages import need
 from .trace import Trace
 
 
@@ -149,12 +150,12 @@ class Replay:
     def frame(self) -> Any:
         """The summaries as a pandas.DataFrame, a line for each allocator."""
         columns = [field.name for field in fields(Summary)]
-        return _pandas().DataFrame([vars(one) for one in self.summaries()], columns=columns).set_index("allocator")
+        return need("pandas", "frames need").DataFrame([vars(one) for one in self.summaries()], columns=columns).set_index("allocator")
 
     def samples_frame(self) -> Any:
         """All samples as a pandas.DataFrame: allocator, round, seconds, resident_bytes, live_bytes."""
         rows = [(run.allocator, run.round, *sample) for run in self.runs for sample in run.samples]
-        return _pandas().DataFrame(rows, columns=["allocator", "round", "seconds", "resident_bytes", "live_bytes"])
+        return need("pandas", "frames need").DataFrame(rows, columns=["allocator", "round", "seconds", "resident_bytes", "live_bytes"])
 
 
 def quantile(counts: Mapping[int, int], q: float) -> Optional[int]:
@@ -167,19 +168,7 @@ def quantile(counts: Mapping[int, int], q: float) -> Optional[int]:
 
 def histogram_of(counts: Mapping[int, int]) -> Any:
     """An hdrh.histogram.HdrHistogram of nanoseconds, with three digits."""
-    try:
-        from hdrh.histogram import HdrHistogram
-    except ImportError:
-        raise Failure("latencies need hdrhistogram: pip install 'hdrhistogram>=0.10'") from None
-    histogram = HdrHistogram(1, 60_000_000_000, 3)
+    histogram = need("hdrh.histogram", "latencies need").HdrHistogram(1, 60_000_000_000, 3)
     for value, count in counts.items():
         histogram.record_value(max(value, 1), count)
     return histogram
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise Failure("frames need pandas: pip install 'pandas>=1.3'") from None
-    return pandas

@@ -13,6 +13,7 @@ from ._core import Hint
 from .console import size
 from .errors import Failure
 from .measured import Replay, Run, histogram_of
+from .packages import need
 
 MIB = 2.0**20
 COLOURS = {
@@ -208,10 +209,7 @@ def pareto(points: Sequence[Tuple[float, float, str]]) -> List[Tuple[float, floa
 
 def pyplot() -> Any:
     """matplotlib.pyplot, for files alone. Failure where it is not here."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise Failure("pictures need matplotlib: pip install 'matplotlib>=3.5'") from None
+    matplotlib = need("matplotlib", "pictures need")
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "ace", "font.family": "sans-serif"})
     if "text.parse_math" in matplotlib.rcParams:  # since 3.6

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from .allocators import Policy
 from .comparing import compare, mean_ratio, opened
 from .errors import Failure
+from .packages import need
 from .replaying import Progress, require_core
 from .searchers import OneTooMany, Others, this_process
 from .tables import AnyPath, write_csv
@@ -136,11 +137,7 @@ class Study:
 
     def frame(self) -> Any:
         """The trials as a pandas.DataFrame."""
-        try:
-            import pandas
-        except ImportError:
-            raise Failure("frames need pandas: pip install 'pandas>=1.3'") from None
-        return pandas.DataFrame(self.trials)
+        return need("pandas", "frames need").DataFrame(self.trials)
 
     def write_csv(self, path: AnyPath) -> None:
         """The trials as CSV. Failure where it cannot be written."""
@@ -288,10 +285,7 @@ def _is_interruption(error: Optional[BaseException]) -> bool:
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise Failure("searching needs Optuna: pip install 'optuna>=3'") from None
+    optuna = need("optuna", "searching needs")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial ends the search with its own error
     import warnings
 
