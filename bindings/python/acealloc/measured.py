@@ -150,12 +150,14 @@ class Replay:
     def frame(self) -> Any:
         """The summaries as a pandas.DataFrame, a line for each allocator."""
         columns = [field.name for field in fields(Summary)]
-        return need("pandas", "frames need").DataFrame([vars(one) for one in self.summaries()], columns=columns).set_index("allocator")
+        pandas = need("pandas", "frames need")
+        return pandas.DataFrame([vars(one) for one in self.summaries()], columns=columns).set_index("allocator")
 
     def samples_frame(self) -> Any:
         """All samples as a pandas.DataFrame: allocator, round, seconds, resident_bytes, live_bytes."""
         rows = [(run.allocator, run.round, *sample) for run in self.runs for sample in run.samples]
-        return need("pandas", "frames need").DataFrame(rows, columns=["allocator", "round", "seconds", "resident_bytes", "live_bytes"])
+        pandas = need("pandas", "frames need")
+        return pandas.DataFrame(rows, columns=["allocator", "round", "seconds", "resident_bytes", "live_bytes"])
 
 
 def quantile(counts: Mapping[int, int], q: float) -> Optional[int]:

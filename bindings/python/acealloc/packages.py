@@ -18,7 +18,7 @@ REQUIREMENTS = {
 
 
 def need(module: str, what: str) -> Any:
-    """The module of one of these packages. Failure where it is not here: `what` needs it, and others may be missing too."""
+    """The module, of one of these packages. Failure where it is not here: with `what`, and with all that is missing."""
     try:
         return importlib.import_module(module)
     except ImportError:
