@@ -1,6 +1,5 @@
 // Lines on standard error, from anywhere: under a lock, in the middle of a malloc. dprintf may allocate.
 #pragma once
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,13 +7,14 @@
 
 #include <algorithm>
 
+#include "base/kept_errno.h"
 #include "base/size_signal.h"
 #include "base/uncancelled.h"
 
 namespace ace {
 
 __attribute__((format(printf, 1, 2))) inline void say(const char *format, ...) {
-  const int error = errno;
+  const KeptErrno kept;
   const Uncancelled whole;
   const WithoutSizeSignal quiet;
   char text[1024];
@@ -25,7 +25,6 @@ __attribute__((format(printf, 1, 2))) inline void say(const char *format, ...) {
   if (n > 0 && write(STDERR_FILENO, text, std::min(static_cast<size_t>(n), sizeof text - 1)) < 0) {
     // Nobody listens.
   }
-  errno = error;
 }
 
 // What the number means, in English: a translation may have to be loaded first.
