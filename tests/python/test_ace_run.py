@@ -354,6 +354,16 @@ def test_the_screen_says_why_a_host_is_inactive():
     assert done.returncode == 0 and "inactive" in done.stderr
 
 
+@pytest.mark.parametrize("verb", (["run", "--log"], ["record", "-o"]))
+def test_a_file_in_a_folder_too_deep_for_an_option(verb, tmp_path):
+    """The name alone is short enough, but the option holds the path from the root on."""
+    folder = tmp_path / ("a" * 120) / ("b" * 140)
+    folder.mkdir(parents=True)
+    done = ace(*verb, "file", "--", PYTHON, "-c", "print('ran')", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is a path of more than 255 bytes: name a file in a folder less deep" in " ".join(done.stderr.split())
+
+
 def test_nothing_is_left_in_the_temporary_folder(tmp_path):
     env = dict(ENVIRONMENT, TMPDIR=str(tmp_path))
     ace("run", "--report", "--", PYTHON, "-c", "import os; os.kill(os.getpid(), 15)", env=env)

@@ -63,6 +63,18 @@ def environment(
     return result
 
 
+OPTION_BYTES = 255  # src/wire/options.h
+
+
+def option_path(path: str) -> str:
+    """The file's path as an option has it, whichever folder its processes go to before they write. Failure where it
+    is longer than an option may be."""
+    whole = os.path.abspath(path)
+    if len(os.fsencode(whole)) > OPTION_BYTES:
+        raise Failure("%s is a path of more than %d bytes: name a file in a folder less deep" % (whole, OPTION_BYTES), 2)
+    return whole
+
+
 def misspelt(environment: Mapping[str, str]) -> List[Tuple[str, str]]:
     """Variables that are no option's and nearly one's, each with that. The library itself tells of unknown ones only
     under ACE_VERBOSE=on, as other programs have an ACE_ of their own."""

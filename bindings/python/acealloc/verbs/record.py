@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> int:
     command = command_of(arguments, USAGE)
     require_place(arguments.output)
     final = os.path.abspath(arguments.output)
-    output = unpacked_name(final)
+    output = preload.option_path(unpacked_name(final))
     packs = output != final
     if packs and os.path.lexists(output):
         raise Failure("%s is there, which %s would be compressed from: give another name by -o, or move it"

@@ -120,7 +120,7 @@ def environment_of(chosen: Dict[str, str]) -> Dict[str, str]:
                     require_ours(value, *APPENDED[option.name])
             except Failure as failure:
                 raise Failure(str(failure), 2) from None
-            value = os.path.abspath(value)  # the processes may change their working folder before they write
+            value = preload.option_path(value)
         settings[option.environment] = value
     return settings
 
