@@ -447,6 +447,36 @@ print(json.dumps([told, vm.stats()['python']['limit_failures']]))
     assert failures == 0
 
 
+def test_pressure_is_told_once_the_queue_has_room(answer):
+    """CPython takes so many calls to make between two bytecodes of the main thread, and others may have made them all."""
+    code = """
+import ctypes, sys, threading
+sys.setswitchinterval(100)
+def nothing(_): return 0
+nothing = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(nothing)
+cache, told, lock = [], [], threading.Lock()
+def listener():
+    told.append(len(cache)); cache.clear()
+def fill():
+    while len(cache) < 255:
+        while ctypes.pythonapi.Py_AddPendingCall(nothing, None) == 0: pass
+        cache.append(b'v' * 100000)
+    lock.release()
+with vm.memory_limit(extra=27 << 20):
+    vm.on_pressure(listener)
+    lock.acquire()
+    thread = threading.Thread(target=fill)
+    thread.start()
+    lock.acquire(); thread.join()
+    for n in range(255, 400): cache.append(b'v' * 100000)
+    vm.on_pressure(None)
+print(json.dumps([told, vm.stats()['python']['limit_failures']]))
+"""
+    told, failures = answer(code)
+    assert told and told[0] >= 255  # nobody could before
+    assert failures == 0
+
+
 def test_pressure_is_told_again_without_a_collection(answer):
     """What a cache of strings drops is free at once, and no collection comes."""
     code = """

@@ -130,8 +130,8 @@ int call_listener(void *) {
 }
 
 // In the middle of an allocation, where nothing of Python may run: the main thread calls the listener between
-// two bytecodes.
-void tell_listener() { Py_AddPendingCall(call_listener, nullptr); }
+// two bytecodes. False where too many others wait for it.
+bool tell_listener() { return Py_AddPendingCall(call_listener, nullptr) == 0; }
 
 PyObject *py_set_listener(PyObject *, PyObject *arguments) {
   PyObject *listener = PyTuple_GetItem(arguments, 0);

@@ -13,6 +13,8 @@
 // Pointers that are none of ours go to the allocator that was there before us.
 #include <pthread.h>
 
+#include <atomic>
+
 #include "python/hook/census.h"
 #include "python/hook/cpython.h"
 #include "python/hook/hook.h"
@@ -29,8 +31,8 @@ ace_py_allocator g_original[kDomains];
 // where both are taken: a call in ten, which is soon enough. Written under the only GIL.
 ace_heap *g_vm_heap;
 ace_heap *g_straight[kDomains];
-bool g_many_gils;
-bool g_vm_used;  // after CPython's initialisation
+std::atomic<bool> g_many_gils;  // read without one, too
+bool g_vm_used;                 // after CPython's initialisation
 
 // Where there are many GILs, for the few calls of threads that run no interpreter. Made when first needed.
 ace_heap *g_stray_heap;
@@ -40,6 +42,8 @@ pthread_mutex_t g_stray_lock = PTHREAD_MUTEX_INITIALIZER;
 ace_heap *g_raw_heap;
 bool g_raw_used;
 pthread_mutex_t g_raw_lock = PTHREAD_MUTEX_INITIALIZER;
+
+bool has_many_gils() { return g_many_gils.load(std::memory_order_relaxed); }
 
 class Locked {
  public:
@@ -63,7 +67,7 @@ class Locked {
 class Holder {
  public:
   Holder()
-      : heap_(g_many_gils ? heap_of_this_interpreter(g_vm_heap) : g_vm_heap),
+      : heap_(has_many_gils() ? heap_of_this_interpreter(g_vm_heap) : g_vm_heap),
         locked_(g_stray_lock, heap_ == nullptr) {
     if (heap_ == nullptr) {
       if (g_stray_heap == nullptr) g_stray_heap = make_interpreter_heap();
@@ -156,7 +160,7 @@ struct VmDomain {
 void *listen_for_interpreters(void *p, size_t count, size_t size) {
   if (count != 1 || size < kInterpreterStateMin || p == nullptr || !Py_IsInitialized()) return p;
   note_state_block(p, size);
-  g_many_gils = true;
+  g_many_gils.store(true, std::memory_order_relaxed);
   g_straight[kMem] = g_straight[kObj] = nullptr;
   return p;
 }
@@ -170,12 +174,12 @@ void note_raw_use() {
 // moment. So from the second GIL on raw memory comes from the original. What is older and freed just then is
 // still at risk. Is `p` the original's, or null, and to come from there?
 bool is_original(const void *p) {
-  if (!g_many_gils) return false;
+  if (!has_many_gils()) return false;
   return p == nullptr || (!ace_heap_owns(g_raw_heap, p) && ace_owner_of(p) == nullptr);
 }
 
 void *raw_allocate(void *, size_t size) {
-  if (g_many_gils) [[unlikely]]
+  if (has_many_gils()) [[unlikely]]
     return g_original[kRaw].allocate(g_original[kRaw].context, size);
   Locked locked(g_raw_lock);
   note_raw_use();
@@ -183,7 +187,7 @@ void *raw_allocate(void *, size_t size) {
 }
 
 void *raw_allocate_zeroed(void *, size_t count, size_t size) {
-  if (g_many_gils) [[unlikely]]
+  if (has_many_gils()) [[unlikely]]
     return g_original[kRaw].allocate_zeroed(g_original[kRaw].context, count, size);
   Locked locked(g_raw_lock);
   note_raw_use();
@@ -201,7 +205,7 @@ void *raw_reallocate(void *, void *p, size_t size) {
 }
 
 void raw_release(void *, void *p) {
-  if (g_many_gils && p != nullptr) end_interpreter(p);
+  if (has_many_gils() && p != nullptr) end_interpreter(p);
   if (!is_original(p)) {
     Locked locked(g_raw_lock);
     if (ace_heap_try_free(g_raw_heap, p)) [[likely]]
@@ -219,7 +223,7 @@ void *listening_original_allocate_zeroed(void *context, size_t count, size_t siz
   return listen_for_interpreters(g_original[kRaw].allocate_zeroed(context, count, size), count, size);
 }
 void listening_original_release(void *context, void *p) {
-  if (g_many_gils && p != nullptr) end_interpreter(p);
+  if (has_many_gils() && p != nullptr) end_interpreter(p);
   g_original[kRaw].release(context, p);
 }
 
@@ -245,7 +249,7 @@ void set(Domain domain, const ace_py_allocator &allocator) {
 
 void set_all() {
   g_straight[kMem] = nullptr;
-  g_straight[kObj] = g_plan.domains & 1u << kMem && !g_many_gils ? g_vm_heap : nullptr;
+  g_straight[kObj] = g_plan.domains & 1u << kMem && !has_many_gils() ? g_vm_heap : nullptr;
   const bool takes_raw = g_raw_heap != nullptr, takes_vm = g_vm_heap != nullptr;
   const bool listens = takes_vm && g_plan.own_gils;
   if (takes_raw) {
@@ -278,7 +282,7 @@ bool install(const Plan &plan) {
   }
   watch_forks_of_python();
   for (int domain = kRaw; domain < kDomains; ++domain) PyMem_GetAllocator(domain, &g_original[domain]);
-  g_many_gils = plan.assume_many_gils;
+  g_many_gils.store(plan.assume_many_gils, std::memory_order_relaxed);
   g_plan = plan;
   begin_limit(takes_vm ? g_vm_heap : g_raw_heap, plan.limit);
   set_all();
@@ -295,7 +299,7 @@ void install_again() {
 
 void go_straight() {
   g_vm_used = true;
-  if (!g_many_gils) g_straight[kMem] = g_straight[kObj] = g_vm_heap;
+  if (!has_many_gils()) g_straight[kMem] = g_straight[kObj] = g_vm_heap;
 }
 
 void hint(ace_hint_code code, uint64_t value, bool also_raw) {
@@ -362,7 +366,7 @@ void unlock_domains() {
 }
 
 Standing standing() {
-  Standing s{g_vm_heap, g_raw_heap, g_vm_used || g_raw_used, false, g_many_gils};
+  Standing s{g_vm_heap, g_raw_heap, g_vm_used || g_raw_used, false, has_many_gils()};
   const int domain = g_original[kObj].allocate == nullptr ? kDomains : g_vm_heap != nullptr ? kObj : kRaw;
   if (s.used || domain == kDomains) return s;
   ace_py_allocator now{};

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "python/hook/hook.h"
@@ -15,8 +16,9 @@ ace_heap *g_limited;
 size_t g_limit;          // what was asked for
 size_t g_reserve_begin;  // of it
 Reserve g_reserve;
-void (*g_tell_near)();  // nullptr: nobody is told
-bool g_is_armed;        // the heap's own limit is lower
+bool (*g_tell_near)();  // nullptr: nobody is told
+bool g_is_armed;        // the heap's own limit is lower:
+size_t g_lower_limit;
 
 EnteredLimit *g_entered;  // the last
 // In force before the first.
@@ -25,7 +27,8 @@ size_t g_limit_outside, g_reserve_begin_outside;
 void arm() {
   if (g_limited == nullptr) return;
   g_is_armed = g_tell_near != nullptr && g_limit != 0;
-  ace_heap_set_limit(g_limited, g_is_armed ? g_limit - g_limit / 8 : g_limit);
+  g_lower_limit = g_is_armed ? g_limit - g_limit / 8 : g_limit;
+  ace_heap_set_limit(g_limited, g_lower_limit);
 }
 
 void change_limit(size_t limit, size_t reserve_begin) {
@@ -85,7 +88,12 @@ int near_limit(ace_heap *heap, size_t missing, void *reserve) {
   if (heap == g_limited && g_is_armed) {
     g_is_armed = false;
     ace_heap_set_limit(heap, g_limit);
-    g_tell_near();
+    const size_t more = g_lower_limit + std::max(missing, g_limit / 64);
+    if (!g_tell_near() && more < g_limit) {  // they are when some more is in use
+      g_is_armed = true;
+      g_lower_limit = more;
+      ace_heap_set_limit(heap, more);
+    }
     return 1;
   }
   return static_cast<Reserve *>(reserve)->give(heap, missing) ? 1 : 0;
@@ -138,7 +146,7 @@ void forget_limits() {
   tell_near_limit(nullptr);
 }
 
-void tell_near_limit(void (*tell)()) {
+void tell_near_limit(bool (*tell)()) {
   g_tell_near = tell;
   arm();
 }
