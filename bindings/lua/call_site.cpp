@@ -80,11 +80,17 @@ const char *redirect_call(const char *caller, size_t size, const void *callee, c
   const uintptr_t first = address_of(site) & ~(page - 1);
   const size_t length = ((address_of(site) + kCallSize + page - 1) & ~(page - 1)) - first;
   void *pages = reinterpret_cast<void *>(first);
-  if (mprotect(pages, length, PROT_READ | PROT_WRITE) != 0)
-    return "the system forbids to change the program's code";
-  memcpy(const_cast<char *>(site) + 1, &distance, sizeof distance);
-  mprotect(pages, length, PROT_READ | PROT_EXEC);
-  return nullptr;
+  // A copy takes the place of the pages, changed and executable already: so nothing has happened where the
+  // system forbids that, and there is no moment without the code.
+  void *copy = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (copy == MAP_FAILED) return "there is no memory for a copy of the program's code";
+  memcpy(copy, pages, length);
+  memcpy(static_cast<char *>(copy) + (address_of(site) - first) + 1, &distance, sizeof distance);
+  if (mprotect(copy, length, PROT_READ | PROT_EXEC) == 0 &&
+      mremap(copy, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, pages) != MAP_FAILED)
+    return nullptr;
+  munmap(copy, length);
+  return "the system forbids to change the program's code";
 }
 #else
 const char *redirect_call(const char *, size_t, const void *, const void *) {
