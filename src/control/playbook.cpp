@@ -83,14 +83,12 @@ bool write_file(const char *path, const char *text, size_t length) {
     return errno = ENAMETOOLONG, false;
   const int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file < 0) return false;
-  bool done = write_all(file, text, length);
-  const int error = errno;
-  done = close(file) == 0 && done;
-  if (done && rename(temporary, path) == 0) return true;
-  if (!done && error != 0) errno = error;
-  const int reason = errno;
+  int error = write_all(file, text, length) ? 0 : errno;
+  if (close(file) != 0 && error == 0) error = errno;
+  if (error == 0 && rename(temporary, path) != 0) error = errno;
+  if (error == 0) return true;
   unlink(temporary);
-  errno = reason;
+  errno = error;
   return false;
 }
 

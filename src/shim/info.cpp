@@ -74,7 +74,7 @@ ACE_API int mallopt(int parameter, int) noexcept {
 ACE_API struct mallinfo2 mallinfo2(void) noexcept {
   const Totals sum = totals();
   struct mallinfo2 info {};
-  info.arena = sum.mapped - sum.large_bytes;
+  info.arena = std::max(sum.mapped, sum.large_bytes) - sum.large_bytes;  // read while others map and unmap
   info.hblks = sum.large_blocks;
   info.hblkhd = sum.large_bytes;
   info.uordblks = sum.live;

@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/config.h"
 #include "front/misuse.h"
+#include "heap/superslab_pool.h"
 #include "os/lock.h"
 #include "os/os.h"
 
@@ -91,7 +92,7 @@ bool free_far(void *p) {
     }
   }
   if (head == nullptr) return false;
-  os().unmap(head->mapping, head->mapped);
+  end_mapping(head->mapping, head->mapped);
   return true;
 }
 

@@ -91,7 +91,7 @@ void PageMap::begin() {
   void *memory =
       mmap(nullptr, page_count_ * sizeof *live_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
-  live_ = static_cast<uint16_t *>(memory);
+  live_ = static_cast<uint32_t *>(memory);
 }
 
 const PageMap::Area *PageMap::area_of(uintptr_t address) const {
@@ -108,8 +108,7 @@ void PageMap::add(const std::byte *block, size_t size) {
   for (const Area *area; at < end && (area = area_of(at)) != nullptr;) {
     for (const uintptr_t stop = std::min(end, area->to); at < stop;) {
       const uintptr_t next = std::min((at / kPage + 1) * kPage, stop);
-      uint16_t &live = live_[area->first + (at - area->from) / kPage];
-      live = static_cast<uint16_t>(live + (next - at));
+      live_[area->first + (at - area->from) / kPage] += static_cast<uint32_t>(next - at);
       at = next;
     }
   }

@@ -74,7 +74,7 @@ class PageMap {
 
   Room<Area> areas_;
   size_t area_count_ = 0, page_count_ = 0;
-  uint16_t *live_ = nullptr;  // bytes of each page of the areas
+  uint32_t *live_ = nullptr;  // bytes of each page of the areas
   Room<uint8_t> fill_;        // the outcome
   size_t fill_count_ = 0;
 };
