@@ -118,11 +118,11 @@ ACE_API ace_heap *ace_lua_vm_heap(ace_lua_vm *vm) ACE_NOEXCEPT;
  * "not enough memory", and can be caught (lua_pcall) and live on; shrinking never fails. Lua 5.2 and newer
  * collect before they fail. LuaJIT and 5.1 do not: for them the last quarter (less where live data reaches into
  * it) is a reserve, and whoever begins it has their collector do a whole cycle at once, unless the program has
- * stopped it. They read a step multiplier of 0 until that cycle is over. Their limit that is less than what the
- * state holds already counts from the end of such a cycle on. A single allocation larger than what is left fails
- * all the same. A state that is full of live data has no room for the few bytes that its own recovery may take:
- * raise the limit a little meanwhile. On a shared heap nothing is set, and 0 returned: there ace_heap_set_limit
- * does, without a reserve. Called by the holder. */
+ * stopped it. A program that reads the step multiplier meanwhile gets 0. A limit below what the state holds
+ * takes effect at the end of such a cycle. A single allocation larger than what is left fails all the same. A
+ * state that is full of live data has no room for the few bytes that its own recovery may take: raise the limit
+ * a little meanwhile. On a shared heap nothing is set, and 0 returned: there ace_heap_set_limit does, without a
+ * reserve. Called by the holder. */
 ACE_API size_t ace_lua_vm_set_limit(ace_lua_vm *vm, size_t limit) ACE_NOEXCEPT;
 
 /* Ends the state `L` of `vm` as ace_lua_close does; `lua_close` is the VM's. */

@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "ace/ace.h"
+#include "base/size_class.h"
 
 namespace ace::lua {
 
@@ -28,10 +29,9 @@ class Census {
   const CensusRow *end() const { return rows_ + count_; }
 
  private:
-  static constexpr size_t kPage = 4096, kSlabsMax = 16384, kClasses = 64;
-
   void add(uintptr_t at, size_t usable, ace_kind kind) {
-    CensusRow *row = row_of(usable <= kSlabsMax ? class_size(usable) : 0, kind);
+    // By classes, since a hardened heap tells what was asked for, of which there may be thousands.
+    CensusRow *row = row_of(usable <= kTinyMax ? kClassSize[class_of(std::max(usable, size_t{1}))] : 0, kind);
     if (row == nullptr) return;
     const uintptr_t first = at / kPage, last = (at + usable - 1) / kPage;
     ++row->blocks;
@@ -39,13 +39,6 @@ class Census {
     // Blocks that share a page follow one another; else addresses may rise or fall.
     row->pages += last + 1 - first - (first == row->last_page);
     row->last_page = last;
-  }
-
-  // A hardened heap tells what was asked for, of which there may be thousands.
-  static size_t class_size(size_t usable) {
-    size_t step = 16;
-    while (usable > 16 * step) step *= 2;
-    return std::max((usable + step - 1) / step * step, step);
   }
 
   CensusRow *row_of(size_t size, ace_kind kind) {

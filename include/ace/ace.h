@@ -19,8 +19,8 @@
  * What is checked (see ace_set_error_handler): a double free, a pointer into the middle of a block, a
  * pointer that ACE never handed out and a block of a destroyed heap are reported, and the process is
  * aborted unless a handler returns; in that case the call has no effect. No write ever goes through a
- * pointer that has not been proven to start a block. One second free is seen by hardened heaps alone: where two
- * threads free a block in the very same moment. docs/checks.md lists all checks.
+ * pointer that has not been proven to start a block. Not promised: a second free by another thread in the very
+ * same moment. docs/checks.md lists all checks.
  */
 #ifndef ACE_ACE_H
 #define ACE_ACE_H
@@ -160,7 +160,8 @@ ACE_API void *ace_heap_aligned_alloc(ace_heap *heap, size_t alignment, size_t si
                                      ace_kind kind) ACE_NOEXCEPT ACE_MALLOC;
 
 /* As ace_realloc, within `heap`. `kind` is used where `p` is NULL or above 16 KiB; a smaller block that
- * moves keeps its kind group. */
+ * moves keeps its kind group. `p` may be another heap's: a block that is moved comes to `heap`, one that still
+ * fits where it is stays there. */
 ACE_API void *ace_heap_realloc(ace_heap *heap, void *p, size_t size, ace_kind kind) ACE_NOEXCEPT;
 
 /* Frees a block of this heap; NULL is ignored. A block of another heap is passed on to its owner. */
@@ -312,10 +313,11 @@ typedef struct ace_option_info {
 /* Describes option `index`; 0, or -1 beyond the last. Any thread. */
 ACE_API int ace_option_describe(unsigned index, ace_option_info *info) ACE_NOEXCEPT;
 
-/* Sets an option. 0; -1: no such option; -2: no such value. It acts from then on: `hardened` on heaps made
- * later, `limit`, `kinds`, `domains` and `debug_hooks` on VMs entered later, `playbook` and `memory_price` on
- * heaps whose loop has not begun, `report` at the process's end, `record` and `stats_page` where there is none
- * yet, the others at once. Any thread. */
+/* Sets an option; a switch also takes 1 and 0. 0; -1: no such option; -2: no such value, or more than 255
+ * bytes. The text is copied. It acts from then on: `hardened` on heaps made later, `limit`, `kinds`, `domains`
+ * and `debug_hooks` on VMs entered later, `playbook` and `memory_price` on heaps whose loop has not begun,
+ * `report` at the process's end, `record` and `stats_page` where there is none yet, the others at once. Any
+ * thread. */
 ACE_API int ace_option_set(const char *name, const char *value) ACE_NOEXCEPT;
 
 /* The option's present value, as text; NULL where there is no such option. Any thread. The text stays
@@ -360,8 +362,9 @@ typedef struct ace_error {
 } ace_error;
 
 /* Replaces what happens after a misuse: the default prints one line to standard error and aborts. Where
- * `handler` returns, the call that was wrong has no effect (realloc and usable_size return NULL and 0).
- * NULL restores the default. The handler must not use ACE, and must return or end the process: no longjmp, no
+ * `handler` returns, the call that was wrong has no effect (realloc and usable_size return NULL and 0); an
+ * allocation that has found a write to a free block gives another block, or this one wiped. NULL restores the
+ * default. The handler must not use ACE, and must return or end the process: no longjmp, no
  * exception. Any thread, but one at a time. */
 typedef void (*ace_error_fn)(const ace_error *error, void *context);
 ACE_API void ace_set_error_handler(ace_error_fn handler, void *context) ACE_NOEXCEPT;

@@ -6,7 +6,7 @@
 namespace ace {
 
 // What the loop decides at an occasion. In mode observe nobody follows it, but it is logged as if. False where
-// there is no memory for a loop. The holder's.
+// there is no memory for a loop, or the heap never held 16 MiB at an occasion. The holder's.
 bool step_loop(Heap &heap, Occasion occasion, bool may_defer, uint64_t now, LoopStep &step);
 
 // The heap ends: what it learned stays for the playbook. The holder's.

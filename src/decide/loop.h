@@ -20,7 +20,7 @@ struct LoopView {
   uint64_t slack;  // resident bytes beyond those in live blocks, but for what the last trim could not give back
   uint64_t whole;  // of it in superslabs that are empty
   uint64_t live;   // bytes
-  uint64_t taken;  // bytes that were ever taken into use
+  uint64_t taken;  // bytes that were ever taken into use: for the log alone
   uint64_t reused_at;  // when half of the open interval's memory was live again; 0: not yet
   // Until then, or until now: the longest time for which no sixteenth of it was needed, and when that began.
   uint64_t quiet, quiet_at;

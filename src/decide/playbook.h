@@ -1,6 +1,6 @@
 // The playbook's text: what was learned, a line for each context, made to be read, compared and edited.
 //
-//   ace-playbook 1 page=4096 byte_seconds=8589934592
+//   ace-playbook 1 page=4096 byte_seconds=1073741824
 //   full collapsed late: hold=0 samples=120 helpful=80 harmful=3 gained_us=512 weights=9001,0,0,0,0,0,0,0
 //
 // `hold`: how long free memory is held, in eighths of the break-even time. A line that begins with "pin " is

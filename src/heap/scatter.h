@@ -49,7 +49,7 @@ inline void scatter(Bin &bin, const std::byte *start, uint64_t free) {
 inline bool has_scattered(const Bin &bin) { return bin.reciprocal != 0; }
 
 // Takes back those that were not issued: the word's bits. Its first granule lies at `start`.
-inline uint64_t gather(Bin &bin, const void *&start) {
+inline uint64_t take_back_scattered(Bin &bin, const void *&start) {
   start = reinterpret_cast<const void *>(bin.base);
   return std::exchange(bin.reciprocal, 0);
 }

@@ -337,7 +337,7 @@ void retire_current(Heap &heap, unsigned index) {
   bin.list = nullptr;
   if (kCanHarden && heap.nature == Nature::kHardened) {
     const void *start;
-    const uint64_t blocks = gather(bin, start);
+    const uint64_t blocks = take_back_scattered(bin, start);
     BitmapWord &free = free_word(superslab_of(&row), start);
     free.store(free.load(std::memory_order_relaxed) | blocks, std::memory_order_relaxed);
     count = static_cast<unsigned>(std::popcount(blocks));

@@ -23,7 +23,7 @@ bool refill_bin(Heap &heap, unsigned bin);
 [[gnu::noinline]] void settle_after_free(Heap &heap, SlabRow &row);
 
 // In the child of a fork, which shares its pages with the parent until one of them writes: slabs in use, also
-// those that are full yet, are passed over until they are empty, since a block in a hole of theirs copies the
+// those that are still full, are passed over until they are empty, since a block in a hole of theirs copies the
 // whole page.
 // What is freed there meanwhile is written down outside of them.
 void seal_slabs(Heap &heap);

@@ -18,7 +18,7 @@ namespace {
 // libc that asks for the locale: every process reads its options, and the tables for that are some 200 KB that
 // many have no other use for.
 
-// A number with an optional fraction-free unit; false where there is another character or it overflows.
+// A whole number, and one of the units or none; false where there is another character or it overflows.
 bool parse_number(const char *text, const char *const units[], const uint64_t factors[], uint64_t *number) {
   if (*text < '0' || *text > '9') return false;
   uint64_t n = 0;

@@ -73,12 +73,6 @@ PyObject *py_trim(PyObject *, PyObject *) {
   return Py_BuildValue("K", static_cast<unsigned long long>(trim()));
 }
 
-PyObject *py_set_limit(PyObject *, PyObject *arguments) {
-  unsigned long long limit;
-  if (PyArg_ParseTuple(arguments, "K:set_limit", &limit) == 0) return nullptr;
-  return Py_BuildValue("K", static_cast<unsigned long long>(set_limit(static_cast<size_t>(limit))));
-}
-
 // enter_limit(bytes) -> what keeps it in force: not longer than that lives, whatever becomes of the program's
 // way out.
 constexpr char kLimitInForce[] = "_ace.limit_in_force";
@@ -286,7 +280,6 @@ ace_py_method g_methods[] = {
     {"enter", py_enter, kPyMethodVarArgs,
      "enter(): this interpreter allocates from ACE from now on; RuntimeError where it cannot."},
     {"trim", py_trim, kPyMethodVarArgs, "trim() -> bytes given back: all that is free."},
-    {"set_limit", py_set_limit, kPyMethodVarArgs, "set_limit(bytes) -> the former limit; 0 is none."},
     {"enter_limit", py_enter_limit, kPyMethodVarArgs,
      "enter_limit(bytes) -> an object: the limit is in force while it lives, until leave_limit(object)."},
     {"leave_limit", py_leave_limit, kPyMethodOne, "leave_limit(object): once more does nothing."},

@@ -11,13 +11,13 @@ namespace {
 
 // A fork from C code may come without the GIL, when another thread is inside the heap: then nothing is told.
 // Written before the fork.
-thread_local bool g_has_gil;
+thread_local bool t_has_gil;
 
 // Of the heap for mem and obj, in the child. All lists are empty then.
 uint64_t g_refills_at_fork = UINT64_MAX;
 
 void tell(ace_hint_code code) {
-  if (g_has_gil) hint(code, 0, false);
+  if (t_has_gil) hint(code, 0, false);
   hint_raw(code, 0);
 }
 
@@ -28,7 +28,7 @@ uint64_t refills() {
 }
 
 void before() {
-  g_has_gil = runs_main_interpreter();
+  t_has_gil = runs_main_interpreter();
   tell(ACE_HINT_FORK_BEFORE);
   lock_interpreters();
   lock_domains();
@@ -41,7 +41,7 @@ void in_parent() {
 
 void in_child() {
   in_parent();
-  if (g_has_gil) {
+  if (t_has_gil) {
     leave_limits_of_other_threads();
     forget_census();
   }

@@ -106,14 +106,12 @@ Reserve *make_reserve(size_t limit);
 void arm_limit_after_collection();
 void arm_limit_after_telling();
 
-// For the built-in module, under a GIL.
-// The most resident bytes of the heap for mem and obj (of raw, where that alone was taken); 0: none. Returns
-// what was set before.
-size_t set_limit(size_t limit);
-// What was set last, or entered; the heap's own may be less or more for a while.
+// For the built-in module, under a GIL: the most resident bytes of the heap for mem and obj (of raw, where that
+// alone was taken); 0: none.
+// What is in force; the heap's own may be less or more for a while.
 size_t present_limit();
-// The same for as long as something lasts: of those in force the one entered last counts, and at the end of the
-// last what was set before. They may end in any order.
+// A limit for as long as something lasts: of those in force the one entered last counts, and at the end of the
+// last what begin_limit set. They may end in any order.
 struct EnteredLimit {
   pthread_t thread;
   size_t limit, reserve_begin;

@@ -109,13 +109,6 @@ void arm_limit_after_telling() {
   arm_where_less_than_most(Reserve::stats_of(g_limited).resident_bytes);
 }
 
-size_t set_limit(size_t limit) {
-  const size_t former = g_limit;
-  change_limit(limit, Reserve::begin_of(g_limited, limit));
-  g_reserve.close(g_limited);
-  return former;
-}
-
 size_t present_limit() { return g_limit; }
 
 EnteredLimit *enter_limit(size_t limit) {

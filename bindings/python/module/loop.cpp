@@ -127,8 +127,8 @@ void acepy::bind_loop(py::module_ &module) {
       "What decides in mode learn, for experiments. Times are in nanoseconds, sizes in bytes;\n"
       "prices are what a MiB takes to release and to fault in again, and how many bytes, held for\n"
       "a second, are worth a second of processor time.")
-      .def(py::init<uint64_t, uint64_t, uint64_t>(), py::kw_only(), py::arg("release_ns") = 120'000,
-           py::arg("refault_ns") = 600'000, py::arg("byte_seconds") = uint64_t{8} << 30)
+      .def(py::init<uint64_t, uint64_t, uint64_t>(), py::kw_only(), py::arg("release_ns") = Prices{}.release_ns,
+           py::arg("refault_ns") = Prices{}.refault_ns, py::arg("byte_seconds") = Prices{}.byte_seconds)
       .def("context_of", &PyLearner::context_of, py::arg("occasion"), py::arg("slack"), py::arg("live"),
            "The context of memory that falls free now; occasion: full, partial or idle.")
       .def("choose", &PyLearner::choose, py::arg("context"), py::arg("may_defer") = true,
