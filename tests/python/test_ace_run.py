@@ -354,6 +354,12 @@ def test_the_screen_says_why_a_host_is_inactive():
     assert done.returncode == 0 and "inactive" in done.stderr
 
 
+def test_a_report_of_kinds_of_which_none_is_left(tmp_path):
+    """A Lua that has ended has closed its state."""
+    done = ace("run", "--kinds", "on", "--report", "--", "lua5.4", "-e", "print(#arg)")
+    assert done.returncode == 0 and "Kinds of objects in slabs: none of their blocks is left" in done.stderr
+
+
 @pytest.mark.parametrize("verb", (["run", "--log"], ["record", "-o"]))
 def test_a_file_in_a_folder_too_deep_for_an_option(verb, tmp_path):
     """The name alone is short enough, but the option holds the path from the root on."""

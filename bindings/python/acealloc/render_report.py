@@ -27,7 +27,8 @@ def run_report(command: Sequence[str], outcome: str, report: Report) -> Group:
         parts.append(_heaps(report))
         parts.append(phases_table(report))
         if any(len(heap.stats.get("kinds", [])) > 1 for heap in report.heaps):
-            parts.append(kinds_table(report))
+            kinds = kinds_table(report)
+            parts.append(kinds if kinds.row_count else Text("Kinds of objects in slabs: none of their blocks is left"))
         parts.append(zeros_line(report))
     if report.damaged:
         parts.append(warning("%d lines of the report are damaged" % report.damaged))
