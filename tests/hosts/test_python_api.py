@@ -194,12 +194,12 @@ print(json.dumps([ends, vm.stats()['python']['limit_bytes']]))
 def test_who_goes_on_at_the_limit_is_not_stuck(answer):
     """It swallows each MemoryError and takes more, until even what was kept for it is used up."""
     code = r"""
-kept, stuck = [], 0
+kept, places, stuck = [None] * 10**6, iter(range(10**6)), 0
 exec("def numbers():\n" + "    x = y = z = 1000\n" * 100 + "    try:\n        n = 1000000\n        while True:\n"
-     "            n += 1\n            kept.append(n)\n    finally: pass\n")
+     "            n += 1\n            kept[next(places)] = n\n    finally: pass\n")
 def more():
     for n in range(3000):
-        try: kept.append([n, str(n), (n, 1.5 * n)])
+        try: kept[next(places)] = [n, str(n), (n, 1.5 * n)]
         except MemoryError: pass
 with vm.memory_limit(extra=4 << 20):
     limit = vm.stats()['python']['limit_bytes']
@@ -209,7 +209,7 @@ with vm.memory_limit(extra=4 << 20):
 print(json.dumps([stuck >= 3, vm.stats()['python']['peak_resident_bytes'] - limit >> 20]))
 """
     ended, beyond = answer(code)
-    assert ended and beyond <= 4
+    assert ended and beyond == 4
 
 
 def test_another_interpreter_at_its_limit(run, python):
@@ -609,6 +609,20 @@ print(json.dumps([vm.active(), stats['hints'], stats['returned_bytes'] + stats['
     assert active
     assert hints >= 6
     assert returned > 8e6, "who waits holds nothing for nothing"
+
+
+def test_an_interpreter_that_shares_the_gil(run, python):
+    """From 3.12 on it has a heap of its own all the same, which nothing here speaks of."""
+    code = """
+import sys
+if sys.version_info >= (3, 13): import _interpreters as interpreters
+else: import _xxsubinterpreters as interpreters
+if sys.version_info >= (3, 13): one = interpreters.create('legacy')
+else: one = interpreters.create(**{'isolated': False} if sys.version_info >= (3, 9) else {})
+interpreters.run_string(one, 'import _ace; print(_ace.active(), flush=True)')
+"""
+    result = run([python.path, "-W", "ignore", "-c", code])
+    assert (result.returncode, result.stdout) == (0, "0\n" if python.version >= (3, 12) else "1\n"), result
 
 
 @pytest.mark.parametrize("moment", ["vm.trim()", "gc.collect()", "with vm.idle(): pass", "if os.fork() == 0: os._exit(0)"])

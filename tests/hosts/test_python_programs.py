@@ -1,5 +1,6 @@
 """Programs of every kind on ACE: they must run to their end, with no pointer astray and every heap sound."""
 
+import json
 import signal
 import subprocess
 
@@ -112,6 +113,15 @@ os._exit(3)
     assert result.hosts[-1]["pid"] == int(result.stdout)
     assert all(host["active"] and host["foreign"] == 0 for host in result.hosts), result.hosts
     assert all(heap["audit"] == "ok" for heap in result.heaps), result.heaps
+
+
+def test_a_report_in_the_middle(run, python, preload, tmp_path):
+    """By a program that holds the GIL: nobody is inside the heap, which can be audited."""
+    code = "import ctypes, sys; ctypes.PyDLL(sys.argv[1]).ace_report_now(None)"
+    result = run([python.path, "-c", code, preload]).check_sound()
+    (now,) = tmp_path.glob("report-*.now")
+    lines = [json.loads(line) for line in now.read_text().splitlines()]
+    assert [line["audit"] for line in lines[1:]] == ["ok", "ok"] and len(result.hosts) == 1
 
 
 def test_a_child_without_a_heap_for_its_objects_has_its_report(run, python):

@@ -268,6 +268,14 @@ def test_words_that_are_no_utf8(tmp_path):
     assert command[3] == odd and command[4].startswith("\u65e5" * 200)
 
 
+def test_a_chunk_that_ends_in_an_event(tmp_path):
+    from acealloc import Trace
+
+    write_trace(tmp_path / "run.ace", (0, 1, bytes([0x80, 0x04, 0x02])), (0, 1, bytes([0x80])))
+    totals = Trace(tmp_path / "run.ace").totals
+    assert (totals["status"], totals["allocations"]) == ("damaged", 1)
+
+
 @pytest.mark.parametrize("heap", [0xFFFFFFFF, 0x3FFFFFFF])
 def test_a_chunk_of_an_impossible_heap(tmp_path, heap):
     from acealloc import Trace

@@ -225,6 +225,17 @@ def test_a_page_that_another_user_has_made(program):
     assert "was made by another user, nobody" in ace("stats", program.pid, status=1)
 
 
+def test_a_page_is_no_link(program, tmp_path):
+    """Anybody may have put it there, to a file of another user."""
+    from acealloc import _core
+
+    (page,) = program.pages()
+    (tmp_path / "page").symlink_to(page)
+    with pytest.raises(OSError):
+        _core._StatsPage(str(tmp_path / "page"))
+    assert _core._StatsPage(str(page)).process == program.pid
+
+
 def test_a_page_that_claims_to_be_huge(program):
     """It is another's, and may say anything."""
     os.kill(program.pid, signal.SIGSTOP)

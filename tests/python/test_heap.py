@@ -1,5 +1,6 @@
 """The heap API: what Python sees of the core, and that misuse raises."""
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -94,6 +95,20 @@ print(raised, heap.stats()["live_blocks"])
     assert done.stdout == "[('write_after_free', True)] 0\n", done.stderr
 
 
+@pytest.mark.parametrize("call", [Heap.trim, lambda heap: heap.hint(Hint.PRESSURE)])
+def test_a_write_after_free_that_is_found_when_memory_goes_back(call):
+    heap = Heap("spoiled")
+    blocks = fill(heap, 100, 64)
+    for block in blocks[:50]:
+        heap.free(block)
+    ctypes.memset(blocks[20], 65, 16)
+    with pytest.raises(BadAddress) as raised:
+        call(heap)
+    assert raised.value.reason == "write_after_free"
+    heap.close()
+    assert Heap("another").alloc(100), "it was said once"
+
+
 def test_statistics_agree_with_the_walk(heap):
     blocks = fill(heap, 1000, 100) + fill(heap, 10, 10_000) + fill(heap, 2, 3 * MIB)
     for block in blocks[::3]:
@@ -112,6 +127,20 @@ def test_statistics_have_every_field_of_the_list(heap):
     assert len(names) > 30
     assert set(stats) == set(names) | {"phases", "kinds"}
     assert list(stats["phases"]) == acealloc.phases()
+
+
+def test_phases_have_what_happened_in_them(heap):
+    kept = fill(heap, 100_000, 64)
+    heap.hint(Hint.COLLECT_BEGIN)
+    for block in kept[1::2] + kept[::4]:
+        heap.free(block)
+    heap.hint(Hint.COLLECT_END)
+    fill(heap, 1000, 1000)
+    stats = heap.stats()
+    phases = stats["phases"].values()
+    assert stats["phases"]["collect"]["entries"] == 1
+    assert sum(phase["faulted_bytes"] for phase in phases) == stats["faulted_bytes"] > 7e6
+    assert sum(phase["returned_bytes"] for phase in phases) == stats["returned_bytes"]
 
 
 def test_kinds_are_counted_exactly():
@@ -327,6 +356,7 @@ def test_a_block_freed_through_another_heap_goes_home(heap):
         (lambda heap: heap.alloc(10, alignment=2 * acealloc.ALIGNMENT_MAX), ValueError),
         (lambda heap: heap.alloc(2**62, alignment=4096), MemoryError),
         (lambda heap: heap.realloc(heap.alloc(10), 2**63), MemoryError),
+        (lambda heap: heap.realloc(heap.alloc(10), 20, acealloc.KIND_MAX), ValueError),
         (lambda heap: heap.write(heap.alloc(10), b"x" * 100), ValueError),
         (lambda heap: heap.read(heap.alloc(10), 100), ValueError),
         (lambda heap: heap.hint(99), TypeError),
@@ -387,6 +417,16 @@ def test_the_collector_sees_through_on_limit():
     gone = make()
     assert gone() is not None
     gc.collect()
+    assert gone() is None
+
+
+def test_a_closed_heap_lets_go_of_on_limit():
+    def on_limit(missing):
+        return False
+
+    heap, gone = Heap("closed", on_limit=on_limit), weakref.ref(on_limit)
+    del on_limit
+    heap.close()
     assert gone() is None
 
 
