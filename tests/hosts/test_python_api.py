@@ -625,7 +625,9 @@ interpreters.run_string(one, 'import _ace; print(_ace.active(), flush=True)')
     assert (result.returncode, result.stdout) == (0, "0\n" if python.version >= (3, 12) else "1\n"), result
 
 
-@pytest.mark.parametrize("moment", ["vm.trim()", "gc.collect()", "with vm.idle(): pass", "if os.fork() == 0: os._exit(0)"])
+@pytest.mark.parametrize(
+    "moment", ["vm.trim()", "gc.collect()", "with vm.idle(): pass", "if os.fork() == 0: os._exit(0)"]
+)
 def test_raw_memory_goes_back_too(answer, moment):
     code = """
 import ctypes, gc, os

@@ -78,7 +78,7 @@ def write(file, *chunks, host="Lua 5.4", end=0):
 
 
 def plan(trace, file):
-    """The numbers at the begin of the trace's plan, and its steps (bindings/python/replay/plan.h): type, number, size."""
+    """The numbers at the begin of its plan (bindings/python/replay/plan.h), and the steps: type, number, size."""
     subprocess.run([Path(acealloc.__file__).with_name("ace-replay"), "plan", trace, file], check=True)
     content = file.read_bytes()
     words = struct.iter_unpack("<II", content[56:])
@@ -297,7 +297,8 @@ int malloc_trim(size_t pad) {
   return write(file, ".", 1) + close(file);
 }
 ''')
-    subprocess.run(["cc", "-fno-builtin", "-shared", "-fPIC", '-DCALLS="%s"' % calls, "-o", library, source], check=True)
+    command = ["cc", "-fno-builtin", "-shared", "-fPIC", '-DCALLS="%s"' % calls, "-o", library, source]
+    subprocess.run(command, check=True)
     chunk = Chunk().alloc(0x1000, 100).hint(BEGIN, 0).hint(END).hint(BEGIN, 1).hint(END)
     trace = write(tmp_path / "run.ace", chunk.hint(int(acealloc.Hint.IDLE_BEGIN)).hint(int(acealloc.Hint.IDLE_END)))
     acealloc.replay(trace, ["told-hinted=%s" % library], detail=False, fast=True, rounds=1)
