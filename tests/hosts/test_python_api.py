@@ -356,6 +356,20 @@ print(json.dumps(seen + [limit()]))
     assert answer(code) == [2 << 30, 2 << 30, 0, 1 << 29, 1 << 30, 0]
 
 
+def test_a_limit_is_left_once(answer):
+    code = """
+import _ace
+def limit(): return vm.stats()['python']['limit_bytes']
+one = _ace.enter_limit(1 << 30)
+_ace.leave_limit(one)
+seen = [limit(), _ace.set_limit(1 << 31)]
+_ace.leave_limit(one)
+del one
+print(json.dumps(seen + [limit()]))
+"""
+    assert answer(code) == [0, 0, 1 << 31]
+
+
 def test_extra_is_beyond_what_cannot_go_back(answer):
     """One in 16 of many objects keeps most pages: that is no reason to refuse the next."""
     code = """

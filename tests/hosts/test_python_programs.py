@@ -147,6 +147,12 @@ def test_a_program_that_is_interrupted_has_its_report(run, python):
     assert result.heap("python")["audit"] == "ok"
 
 
+def test_an_interrupt_that_is_blocked_leaves_one_report(run, python):
+    code = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); raise KeyboardInterrupt"
+    result = run([python.path, "-c", code])
+    assert result.returncode == 128 + signal.SIGINT and result.host()["active"]
+
+
 def test_a_fork_finds_no_other_thread(run, python, tmp_path):
     """Memory that goes back later is the worker's; CPython 3.12 and later warn of it, were it there at a fork."""
     program = script(

@@ -236,6 +236,35 @@ def test_a_page_is_no_link(program, tmp_path):
     assert _core._StatsPage(str(page)).process == program.pid
 
 
+def test_what_is_too_short_is_no_page(tmp_path):
+    from acealloc import _core
+
+    (tmp_path / "page").write_bytes(b"")
+    with pytest.raises(ValueError, match="is no statistics page"):
+        _core._StatsPage(str(tmp_path / "page"))
+
+
+def test_who_waits_can_be_interrupted(program):
+    from acealloc import _core
+
+    class Alarm(Exception):
+        pass
+
+    def ring(*_):
+        raise Alarm
+
+    os.kill(program.pid, signal.SIGSTOP)
+    (page,) = program.pages()
+    former = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Alarm) as raised:
+            _core._StatsPage(str(page)).ask(20)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert raised.value.__context__ is None, "not after the time is up"
+
+
 def test_a_page_that_claims_to_be_huge(program):
     """It is another's, and may say anything."""
     os.kill(program.pid, signal.SIGSTOP)

@@ -420,6 +420,21 @@ def test_the_collector_sees_through_on_limit():
     assert gone() is None
 
 
+def test_the_collector_ends_a_heap_that_asks_itself():
+    """Nothing else of the cycle can be cleared."""
+
+    class Asking(Heap):
+        def __init__(self):
+            super().__init__("asking", on_limit=self.more)
+
+        def more(self, missing):
+            return self.trim() > 0
+
+    Asking()
+    gc.collect()
+    assert not any(type(one) is Asking for one in gc.get_objects())
+
+
 def test_a_closed_heap_lets_go_of_on_limit():
     def on_limit(missing):
         return False
