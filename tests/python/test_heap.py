@@ -251,7 +251,7 @@ def test_an_interrupt_of_on_limit_comes_through():
         heap.audit()
 
 
-@pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), lambda heap: heap.close()])
+@pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), Heap.close, Heap.walk, Heap.audit])
 def test_on_limit_may_not_allocate_or_close(forbidden):
     with Heap(limit=2 * MIB, on_limit=lambda missing: forbidden(heap)) as heap:
         with pytest.raises(RuntimeError, match="on_limit may free"):
@@ -471,6 +471,20 @@ def test_fork_does_not_warn_of_threads():
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_thread_only_where_it_is_let():
+    code = """
+import os
+from acealloc import Heap
+for worker in (False, True):
+    heap = Heap(worker=worker)
+    heap.write(heap.alloc(8 << 20), bytes(8 << 20))
+    heap.close()
+    print(len(os.listdir("/proc/self/task")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n2\n", "what a large heap held goes back later\n" + done.stderr
 
 
 def test_threads_share_a_heap(heap):

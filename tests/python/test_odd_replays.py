@@ -159,6 +159,30 @@ def test_an_address_that_went_to_another_heap(host, allocator, tmp_path):
     assert run.peak_live_bytes < 5000 * len(turns) + 200 * len(turns)
 
 
+def test_places_and_heaps_are_used_again(tmp_path):
+    """A plan has no more slots than live blocks, and a heap that has ended holds nothing."""
+    chunks = []
+    for heap in range(80):
+        chunk = Chunk(heap, 1000 * heap)
+        for n in range(100):
+            chunk.alloc(0x100000 * (n + 1), 50_000).free(0x100000 * (n + 1))
+        chunks.append(chunk.time(10))
+    trace = write(tmp_path / "run.ace", *chunks, host="LuaJIT 2.1", end=10**6)
+    told, steps = plan(trace, tmp_path / "plan")
+    assert told[2] == 1 and [kind for kind, *_ in steps].count(END_HEAP) == 80
+    held = acealloc.Policy("held", mode="off")
+    for run in acealloc.replay(trace, ["own", held], detail=False, fast=True, rounds=1).runs:
+        assert run.samples[-1][1] < 2 << 20, run.allocator
+
+
+def test_blocks_of_no_size(tmp_path):
+    """malloc and realloc may give none, or take the old one."""
+    chunk = Chunk().alloc(0x1000, 0).realloc(0x1000, 0, 0x2000).alloc(0x3000, 10).realloc(0x3000, 0, 0x3000)
+    trace = write(tmp_path / "run.ace", chunk.time(1000).free(0x2000).free(0x3000).time(1000))
+    (run,) = acealloc.replay(trace, ["glibc"], detail=False, fast=True, rounds=1).runs
+    assert run.samples[-1][2] == 0
+
+
 def test_what_is_live_between_two_looks(tmp_path):
     """It grows within a short time, and the block that grows is written to."""
     chunk = Chunk().alloc(0x1000, 100).realloc(0x1000, 20 << 20, 0x2000).time(20).free(0x2000).time(10**6)
