@@ -85,7 +85,7 @@ def plan(trace, file):
     return struct.unpack("<7Q", content[:56]), [(bits >> 28, bits & (1 << 26) - 1, size) for bits, size in words]
 
 
-ALLOC, FREE, END_HEAP, TIME, HIGH = 0, 2, 6, 7, 8
+ALLOC, FREE, HEAP, END_HEAP, TIME, HIGH = 0, 2, 5, 6, 7, 8
 BEGIN, END = map(int, (acealloc.Hint.COLLECT_BEGIN, acealloc.Hint.COLLECT_END))
 
 
@@ -159,6 +159,15 @@ def test_an_address_that_went_to_another_heap(host, allocator, tmp_path):
     assert run.peak_live_bytes < 5000 * len(turns) + 200 * len(turns)
 
 
+def test_a_plan_is_in_the_order_of_time(tmp_path):
+    late, early = Chunk(0, 5000).alloc(0x1000, 10), Chunk(1, 1000).alloc(0x2000, 20)
+    trace = write(tmp_path / "run.ace", late, early, Chunk(0, 9000).alloc(0x3000, 30))
+    told, steps = plan(trace, tmp_path / "plan")
+    assert steps == [(HEAP, 1, 0), (ALLOC, 0, 20), (TIME, 0, 4000), (HEAP, 0, 0), (ALLOC, 1, 10), (TIME, 0, 4000),
+                     (ALLOC, 2, 30)]  # fmt: skip
+    assert told[4] == 8000
+
+
 def test_places_and_heaps_are_used_again(tmp_path):
     """A plan has no more slots than live blocks, and a heap that has ended holds nothing."""
     chunks = []
@@ -188,6 +197,7 @@ def test_what_is_live_between_two_looks(tmp_path):
     chunk = Chunk().alloc(0x1000, 100).realloc(0x1000, 20 << 20, 0x2000).time(20).free(0x2000).time(10**6)
     (run,) = acealloc.replay(write(tmp_path / "run.ace", chunk), ["glibc"], detail=False, fast=True, rounds=1).runs
     assert run.peak_live_bytes == 20 << 20 and run.peak_bytes > 19 << 20
+    assert run.samples[0][1] < 1 << 16, "what was there before is the replay's own"
 
 
 def test_the_places_of_all_blocks_count(tmp_path):
