@@ -257,8 +257,8 @@ def test_who_waits_can_be_interrupted(program):
     (page,) = program.pages()
     former = signal.signal(signal.SIGALRM, ring)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Alarm) as raised:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
             _core._StatsPage(str(page)).ask(20)
     finally:
         signal.signal(signal.SIGALRM, former)
