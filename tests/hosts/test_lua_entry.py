@@ -156,6 +156,7 @@ def test_shared_lua_that_is_loaded_later(run, embedder, package):
     assert result.returncode == 0, result
     # Only ACE can know this limit.
     assert result.stdout == "not enough memory\n"
+    assert result.host()["active"]
 
 
 def test_children_find_no_lock_taken(run, embedder):

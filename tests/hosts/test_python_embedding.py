@@ -10,8 +10,9 @@ from conftest import BUILD, REPOSITORY
 HERE = pathlib.Path(__file__).parent
 ARCHIVES = [BUILD / "bindings/python/hook/libace-python.a", BUILD / "src/libace.a"]
 CODE = """
-import gc, sys
+import gc, sys, threading, time
 import _ace
+assert _ace.stats()['python']['limit_bytes'] == 0
 kept = [{'n': n, 'text': str(n)} for n in range(100000)]
 del kept
 gc.collect()
@@ -19,6 +20,8 @@ assert _ace.stats()['python']['refills'] > 0
 under_way = _ace.census_begin([dict])
 while _ace.census_step(10**9): pass
 assert _ace.census_end()[0][0] > 10
+left = _ace.enter_limit(1 << 40), _ace.census_begin([dict])  # who holds these never ends
+threading.Thread(target=lambda *_: time.sleep(10**6), args=left, daemon=True).start()
 """
 
 

@@ -66,7 +66,7 @@ def test_a_running_interpreter_goes_over(started_without, tmp_path, domains):
     assert foreign > 100000, "what was there before goes home"
     assert dicts >= 49900, "all but those that the free list still had"
     host, *heaps = map(json.loads, report.read_text().splitlines())
-    assert host["active"] and host["domains"] == domains and host["collector"]
+    assert host["active"] and host["reason"] == "" and host["domains"] == domains and host["collector"]
     assert all(heap["audit"] == "ok" for heap in heaps)
 
 

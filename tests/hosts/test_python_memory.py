@@ -32,6 +32,10 @@ print(*counts)
     collected = heap["collected_objects"] - none["collected_objects"]
     assert 600 <= collected <= 1300
     assert heap["phases"]["collect"]["entries"] == heap["collections_full"] + heap["collections_partial"]
+    # Those of raw are told of full ones alone, and that objects were freed there by none.
+    raw = result.heap("python raw")
+    assert (raw["collections_full"], raw["collections_partial"]) == (heap["collections_full"], 0)
+    assert raw["collected_objects"] == 0
 
 
 def test_the_callback_takes_anything(run, python):
@@ -183,6 +187,17 @@ def f():
 t = threading.Thread(target=f); t.start(); t.join(); print(len(caught))
 """
     assert run([python.path, "-c", code], {"ACE_LIMIT": "64m"}).check_sound().stdout == "1\n"
+
+
+def test_the_limit_of_raw_alone(run, python):
+    code = """
+import ctypes
+allocate = ctypes.pythonapi.PyMem_RawMalloc
+allocate.restype, allocate.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+print(sum(allocate(1 << 20) is not None for _ in range(100)))
+"""
+    result = run([python.path, "-c", code], {"ACE_DOMAINS": "raw", "ACE_LIMIT": "64m"}).check_sound()
+    assert 50 < int(result.stdout) < 64
 
 
 def test_more_than_the_machine_has_is_a_memory_error(run, python):

@@ -17,6 +17,7 @@ STAND_IN = """
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 struct { char cookie[8]; uint64_t version, free_threaded; } _PyRuntime = {"xdebugpy", 0, FREE_THREADED};
 struct allocator { void *context, *functions[4]; } domains[3];
 const char *Py_GetVersion(void) { return VERSION; }
@@ -34,7 +35,7 @@ OTHER(PyThreadState_GetUnchecked) OTHER(PyThreadState_GetInterpreter) OTHER(PyIn
 #endif
 int main(void) {
   for (int i = 0; i < 3; ++i) printf("%d", domains[i].functions[0] != NULL);
-  return 0;
+  return chdir("/");
 }
 """
 
@@ -89,6 +90,11 @@ def test_other_versions_are_refused(run, stand_in, version):
     result = run([stand_in(version)], {"PYTHONMALLOC": "ace"})
     assert (result.returncode, result.stdout) == (0, "000")
     assert "not entered: CPython 3.8 or later is needed" in result.stderr
+
+
+def test_the_report_is_where_the_program_began(run, stand_in, tmp_path):
+    assert run([stand_in("3.7.16")], {"ACE_REPORT": "here"}, cwd=tmp_path).returncode == 0
+    assert "CPython 3.8 or later is needed" in (tmp_path / "here").read_text()
 
 
 def test_a_build_that_hides_a_function_is_refused(run, stand_in):

@@ -105,6 +105,18 @@ print(resize(resize(None, 100), 1 << 45))
     assert trace.totals["peak_live_bytes"] < 1 << 30
 
 
+def test_an_allocation_of_several_counts_them_all(python, tmp_path):
+    """And one that fails for nothing."""
+    code = """
+import ctypes
+for allocate in ctypes.pythonapi.PyMem_RawCalloc, ctypes.pythonapi.PyMem_Calloc, ctypes.pythonapi.PyObject_Calloc:
+    allocate.restype, allocate.argtypes = ctypes.c_void_p, (ctypes.c_size_t, ctypes.c_size_t)
+    print(allocate(1000, 10000) is not None, allocate(1 << 20, 1 << 25))
+"""
+    trace, _ = recorded(python.path, code, tmp_path)
+    assert 30_000_000 < trace.totals["peak_live_bytes"] < 1 << 30
+
+
 def test_a_realloc_of_malloc_that_fails_keeps_the_size(tmp_path):
     from acealloc import Trace
 
@@ -254,6 +266,14 @@ def test_words_that_are_no_utf8(tmp_path):
     assert done.returncode == 3 and "events in" in done.stderr
     command = Trace(tmp_path / "run.ace").header["command"]
     assert command[3] == odd and command[4].startswith("\u65e5" * 200)
+
+
+def test_a_chunk_that_ends_in_an_event(tmp_path):
+    from acealloc import Trace
+
+    write_trace(tmp_path / "run.ace", (0, 1, bytes([0x80, 0x04, 0x02])), (0, 1, bytes([0x80])))
+    totals = Trace(tmp_path / "run.ace").totals
+    assert (totals["status"], totals["allocations"]) == ("damaged", 1)
 
 
 @pytest.mark.parametrize("heap", [0xFFFFFFFF, 0x3FFFFFFF])

@@ -225,6 +225,46 @@ def test_a_page_that_another_user_has_made(program):
     assert "was made by another user, nobody" in ace("stats", program.pid, status=1)
 
 
+def test_a_page_is_no_link(program, tmp_path):
+    """Anybody may have put it there, to a file of another user."""
+    from acealloc import _core
+
+    (page,) = program.pages()
+    (tmp_path / "page").symlink_to(page)
+    with pytest.raises(OSError):
+        _core._StatsPage(str(tmp_path / "page"))
+    assert _core._StatsPage(str(page)).process == program.pid
+
+
+def test_what_is_too_short_is_no_page(tmp_path):
+    from acealloc import _core
+
+    (tmp_path / "page").write_bytes(b"")
+    with pytest.raises(ValueError, match="is no statistics page"):
+        _core._StatsPage(str(tmp_path / "page"))
+
+
+def test_who_waits_can_be_interrupted(program):
+    from acealloc import _core
+
+    class Alarm(Exception):
+        pass
+
+    def ring(*_):
+        raise Alarm
+
+    os.kill(program.pid, signal.SIGSTOP)
+    (page,) = program.pages()
+    former = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(Alarm) as raised:
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            _core._StatsPage(str(page)).ask(20)
+    finally:
+        signal.signal(signal.SIGALRM, former)
+    assert raised.value.__context__ is None, "not after the time is up"
+
+
 def test_a_page_that_claims_to_be_huge(program):
     """It is another's, and may say anything."""
     os.kill(program.pid, signal.SIGSTOP)

@@ -1,5 +1,6 @@
 """The heap API: what Python sees of the core, and that misuse raises."""
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -94,6 +95,20 @@ print(raised, heap.stats()["live_blocks"])
     assert done.stdout == "[('write_after_free', True)] 0\n", done.stderr
 
 
+@pytest.mark.parametrize("call", [Heap.trim, lambda heap: heap.hint(Hint.PRESSURE)])
+def test_a_write_after_free_that_is_found_when_memory_goes_back(call):
+    heap = Heap("spoiled")
+    blocks = fill(heap, 100, 64)
+    for block in blocks[:50]:
+        heap.free(block)
+    ctypes.memset(blocks[20], 65, 16)
+    with pytest.raises(BadAddress) as raised:
+        call(heap)
+    assert raised.value.reason == "write_after_free"
+    heap.close()
+    assert Heap("another").alloc(100), "it was said once"
+
+
 def test_statistics_agree_with_the_walk(heap):
     blocks = fill(heap, 1000, 100) + fill(heap, 10, 10_000) + fill(heap, 2, 3 * MIB)
     for block in blocks[::3]:
@@ -112,6 +127,20 @@ def test_statistics_have_every_field_of_the_list(heap):
     assert len(names) > 30
     assert set(stats) == set(names) | {"phases", "kinds"}
     assert list(stats["phases"]) == acealloc.phases()
+
+
+def test_phases_have_what_happened_in_them(heap):
+    kept = fill(heap, 100_000, 64)
+    heap.hint(Hint.COLLECT_BEGIN)
+    for block in kept[1::2] + kept[::4]:
+        heap.free(block)
+    heap.hint(Hint.COLLECT_END)
+    fill(heap, 1000, 1000)
+    stats = heap.stats()
+    phases = stats["phases"].values()
+    assert stats["phases"]["collect"]["entries"] == 1
+    assert sum(phase["faulted_bytes"] for phase in phases) == stats["faulted_bytes"] > 7e6
+    assert sum(phase["returned_bytes"] for phase in phases) == stats["returned_bytes"]
 
 
 def test_kinds_are_counted_exactly():
@@ -222,7 +251,7 @@ def test_an_interrupt_of_on_limit_comes_through():
         heap.audit()
 
 
-@pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), lambda heap: heap.close()])
+@pytest.mark.parametrize("forbidden", [lambda heap: heap.alloc(16), Heap.close, Heap.walk, Heap.audit])
 def test_on_limit_may_not_allocate_or_close(forbidden):
     with Heap(limit=2 * MIB, on_limit=lambda missing: forbidden(heap)) as heap:
         with pytest.raises(RuntimeError, match="on_limit may free"):
@@ -327,6 +356,7 @@ def test_a_block_freed_through_another_heap_goes_home(heap):
         (lambda heap: heap.alloc(10, alignment=2 * acealloc.ALIGNMENT_MAX), ValueError),
         (lambda heap: heap.alloc(2**62, alignment=4096), MemoryError),
         (lambda heap: heap.realloc(heap.alloc(10), 2**63), MemoryError),
+        (lambda heap: heap.realloc(heap.alloc(10), 20, acealloc.KIND_MAX), ValueError),
         (lambda heap: heap.write(heap.alloc(10), b"x" * 100), ValueError),
         (lambda heap: heap.read(heap.alloc(10), 100), ValueError),
         (lambda heap: heap.hint(99), TypeError),
@@ -390,6 +420,31 @@ def test_the_collector_sees_through_on_limit():
     assert gone() is None
 
 
+def test_the_collector_ends_a_heap_that_asks_itself():
+    """Nothing else of the cycle can be cleared."""
+
+    class Asking(Heap):
+        def __init__(self):
+            super().__init__("asking", on_limit=self.more)
+
+        def more(self, missing):
+            return self.trim() > 0
+
+    Asking()
+    gc.collect()
+    assert not any(type(one) is Asking for one in gc.get_objects())
+
+
+def test_a_closed_heap_lets_go_of_on_limit():
+    def on_limit(missing):
+        return False
+
+    heap, gone = Heap("closed", on_limit=on_limit), weakref.ref(on_limit)
+    del on_limit
+    heap.close()
+    assert gone() is None
+
+
 def test_a_lost_heap_gives_its_memory_back():
     def resident():
         with open("/proc/self/statm") as statm:
@@ -416,6 +471,20 @@ def test_fork_does_not_warn_of_threads():
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_thread_only_where_it_is_let():
+    code = """
+import os
+from acealloc import Heap
+for worker in (False, True):
+    heap = Heap(worker=worker)
+    heap.write(heap.alloc(8 << 20), bytes(8 << 20))
+    heap.close()
+    print(len(os.listdir("/proc/self/task")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n2\n", "what a large heap held goes back later\n" + done.stderr
 
 
 def test_threads_share_a_heap(heap):

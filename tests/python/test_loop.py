@@ -100,8 +100,12 @@ def test_bad_arguments_are_told():
         acealloc.Learner().choose(1000)
     with pytest.raises(ValueError, match="prices"):
         acealloc.Learner(release_ns=0)
+    with pytest.raises(ValueError, match="at least a MiB"):
+        acealloc.Learner(byte_seconds=(1 << 20) - 1)
     with pytest.raises(ValueError, match="the playbook does not begin"):
         acealloc.Learner().load_playbook("hello")
+    with pytest.raises(ValueError, match="the playbook has a zero in it"):
+        acealloc.Learner().load_playbook(acealloc.Learner().playbook() + "\0")
 
 
 # ---- a real run's log and playbook

@@ -69,15 +69,72 @@ class Chunk:
         return struct.pack("<IIIIIIQ", *head) + self.payload
 
 
-def write(file, *chunks, host="Lua 5.4"):
+def write(file, *chunks, host="Lua 5.4", end=0):
     text = b'{"host":"%s","pid":1,"page":4096,"time":0,"command":["%s"]}' % (host.encode(), sys.executable.encode())
-    end = struct.pack("<IIIIIIQ", 0x444E4541, 0, 0, 0, 0, 0, max(chunk.at for chunk in chunks))
+    end = struct.pack("<IIIIIIQ", 0x444E4541, 0, 0, 0, 0, 0, max([end, *(chunk.at for chunk in chunks)]))
     content = b"ACEtrace" + struct.pack("<II", 1, len(text)) + text
     file.write_bytes(content + b"".join(chunk.bytes() for chunk in chunks) + end)
     return file
 
 
+def plan(trace, file):
+    """The numbers at the begin of its plan (bindings/python/replay/plan.h), and the steps: type, number, size."""
+    subprocess.run([Path(acealloc.__file__).with_name("ace-replay"), "plan", trace, file], check=True)
+    content = file.read_bytes()
+    words = struct.iter_unpack("<II", content[56:])
+    return struct.unpack("<7Q", content[:56]), [(bits >> 28, bits & (1 << 26) - 1, size) for bits, size in words]
+
+
+ALLOC, FREE, HEAP, END_HEAP, TIME, HIGH = 0, 2, 5, 6, 7, 8
+BEGIN, END = map(int, (acealloc.Hint.COLLECT_BEGIN, acealloc.Hint.COLLECT_END))
+
+
 # ---- what is in the trace
+
+
+def test_moments_of_several_heaps_are_in_order(tmp_path):
+    late = Chunk(0, 5000).alloc(0x1000, 100).hint(BEGIN)
+    early = Chunk(1, 1000).alloc(0x2000, 3000).hint(END).time(2000).free(0x2000).time(1000)
+    trace = acealloc.Trace(write(tmp_path / "run.ace", late, early, end=9000))
+    moments = [(round(1e6 * moment.seconds), moment.heap, moment.live_bytes) for moment in trace.live()]
+    assert moments == sorted(moments) and moments[-2:] == [(9000, 0, 100), (9000, 1, 0)]
+    assert [int(hint.hint) for hint in trace.hints()] == [END, BEGIN]
+    assert trace.totals["peak_live_bytes"] == 3000 and trace.totals["microseconds"] == 9000
+
+
+def test_the_pages_are_those_around_what_freed_most(tmp_path):
+    """A collection, and a while thereafter in which the program takes little; or a fall of what was live."""
+    chunk = Chunk()
+    for n in range(1, 1001):
+        chunk.alloc(0x1000 * n, 1000)
+    for first, last in ((1, 801), (801, 901)):
+        chunk.hint(BEGIN)
+        for n in range(first, last):
+            chunk.free(0x1000 * n)
+        chunk.hint(END)
+        for n in range(2000 + first, 2200 + first):
+            chunk.time(1000).alloc(0x1000 * n, 1000)
+    told, steps = plan(write(tmp_path / "run.ace", chunk), tmp_path / "plan")
+    within = [kind for kind, _, _ in steps[told[5] : told[6]]]
+    assert within.count(FREE) == 800 and 10 <= within.count(ALLOC) <= 20
+
+    chunk = Chunk()
+    for n in range(1, 1001):
+        chunk.alloc(0x1000 * n, 1000)
+    for n in range(1, 901):
+        chunk.free(0x1000 * n)
+    told, steps = plan(write(tmp_path / "run.ace", chunk.alloc(0x1000, 100)), tmp_path / "plan")
+    assert [kind for kind, _, _ in steps[told[5] : told[6]]] == [FREE] * 900
+
+
+def test_a_trace_of_a_week_and_of_heaps_that_end(tmp_path):
+    week = 7 * 24 * 3600 * 10**6
+    first = Chunk(0).alloc(0x1000, 100).time(week).free(0x1000)
+    _, steps = plan(write(tmp_path / "run.ace", first, Chunk(1, 10).alloc(0x2000, 100)), tmp_path / "plan")
+    assert (END_HEAP, 0, 0) in steps and (END_HEAP, 1, 0) not in steps
+    high = next(size for kind, _, size in steps if kind == HIGH)
+    low = steps[steps.index((HIGH, 0, high)) + 1]
+    assert low[0] == TIME and (high << 32) + low[2] == week
 
 
 @pytest.mark.parametrize("host, allocator", [(THIS_PYTHON, "own"), (THIS_PYTHON, "ace"), ("LuaJIT 2.1", "own")])
@@ -100,6 +157,58 @@ def test_an_address_that_went_to_another_heap(host, allocator, tmp_path):
     (run,) = acealloc.replay(file, [allocator], detail=False, fast=True).runs
     assert run.samples[-1][2] == 5000 * (len(turns) - 1) + 200 * (len(turns) // 2)
     assert run.peak_live_bytes < 5000 * len(turns) + 200 * len(turns)
+
+
+def test_a_plan_is_in_the_order_of_time(tmp_path):
+    late, early = Chunk(0, 5000).alloc(0x1000, 10), Chunk(1, 1000).alloc(0x2000, 20)
+    trace = write(tmp_path / "run.ace", late, early, Chunk(0, 9000).alloc(0x3000, 30))
+    told, steps = plan(trace, tmp_path / "plan")
+    assert steps == [(HEAP, 1, 0), (ALLOC, 0, 20), (TIME, 0, 4000), (HEAP, 0, 0), (ALLOC, 1, 10), (TIME, 0, 4000),
+                     (ALLOC, 2, 30)]  # fmt: skip
+    assert told[4] == 8000
+
+
+def test_places_and_heaps_are_used_again(tmp_path):
+    """A plan has no more slots than live blocks, and a heap that has ended holds nothing."""
+    chunks = []
+    for heap in range(80):
+        chunk = Chunk(heap, 1000 * heap)
+        for n in range(100):
+            chunk.alloc(0x100000 * (n + 1), 50_000).free(0x100000 * (n + 1))
+        chunks.append(chunk.time(10))
+    trace = write(tmp_path / "run.ace", *chunks, host="LuaJIT 2.1", end=10**6)
+    told, steps = plan(trace, tmp_path / "plan")
+    assert told[2] == 1 and [kind for kind, *_ in steps].count(END_HEAP) == 80
+    held = acealloc.Policy("held", mode="off")
+    for run in acealloc.replay(trace, ["own", held], detail=False, fast=True, rounds=1).runs:
+        assert run.samples[-1][1] < 2 << 20, run.allocator
+
+
+def test_blocks_of_no_size(tmp_path):
+    """malloc and realloc may give none, or take the old one."""
+    chunk = Chunk().alloc(0x1000, 0).realloc(0x1000, 0, 0x2000).alloc(0x3000, 10).realloc(0x3000, 0, 0x3000)
+    trace = write(tmp_path / "run.ace", chunk.time(1000).free(0x2000).free(0x3000).time(1000))
+    (run,) = acealloc.replay(trace, ["glibc"], detail=False, fast=True, rounds=1).runs
+    assert run.samples[-1][2] == 0
+
+
+def test_what_is_live_between_two_looks(tmp_path):
+    """It grows within a short time, and the block that grows is written to."""
+    chunk = Chunk().alloc(0x1000, 100).realloc(0x1000, 20 << 20, 0x2000).time(20).free(0x2000).time(10**6)
+    (run,) = acealloc.replay(write(tmp_path / "run.ace", chunk), ["glibc"], detail=False, fast=True, rounds=1).runs
+    assert run.peak_live_bytes == 20 << 20 and run.peak_bytes > 19 << 20
+    assert run.samples[0][1] < 1 << 16, "what was there before is the replay's own"
+
+
+def test_the_places_of_all_blocks_count(tmp_path):
+    def placement(*sizes):
+        chunk = Chunk()
+        for n, size in enumerate(sizes):
+            chunk.alloc(0x1000 * (n + 1), size)
+        file = write(tmp_path / "run.ace", chunk.time(1000))
+        return acealloc.replay(file, ["ace"], detail=False, fast=True, rounds=1).runs[0].placement
+
+    assert placement(100, 100) == placement(100, 100) != placement(100, 5000)
 
 
 def test_hints_of_a_later_version(tmp_path):
@@ -209,11 +318,41 @@ def test_settings_of_the_environment_reach_no_allocator(library, tmp_path):
     assert done.returncode == 0 and re.search("^ odd ", done.stdout, re.M), done.stderr[-500:]
 
 
+def test_who_is_told_of_full_collections_and_rests(tmp_path):
+    source, library, calls = tmp_path / "told.c", tmp_path / "told.so", tmp_path / "calls"
+    source.write_text('''
+#include <fcntl.h>
+#include <stddef.h>
+#include <unistd.h>
+extern void *__libc_malloc(size_t size);
+void *malloc(size_t size) { return __libc_malloc(size); }
+int malloc_trim(size_t pad) {
+  int file = open(CALLS, O_WRONLY | O_CREAT | O_APPEND, 0600);
+  return write(file, ".", 1) + close(file);
+}
+''')
+    command = ["cc", "-fno-builtin", "-shared", "-fPIC", '-DCALLS="%s"' % calls, "-o", library, source]
+    subprocess.run(command, check=True)
+    chunk = Chunk().alloc(0x1000, 100).hint(BEGIN, 0).hint(END).hint(BEGIN, 1).hint(END)
+    trace = write(tmp_path / "run.ace", chunk.hint(int(acealloc.Hint.IDLE_BEGIN)).hint(int(acealloc.Hint.IDLE_END)))
+    acealloc.replay(trace, ["told-hinted=%s" % library], detail=False, fast=True, rounds=1)
+    assert calls.read_text() == ".."
+
+
+def test_a_result_that_finds_no_room(tmp_path):
+    trace = write(tmp_path / "run.ace", Chunk().alloc(0x1000, 100))
+    plan(trace, tmp_path / "plan")
+    replayer = Path(acealloc.__file__).with_name("ace-replay")
+    done = subprocess.run([replayer, "run", tmp_path / "plan", "/dev/full", "none"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "/dev/full: No space left on device\n")
+
+
 def test_the_page_map_sees_blocks_over_several_mappings(library, tmp_path):
     size = 16 << 20
     chunk = Chunk().alloc(0x100000, size).time(10000).free(0x100000).time(10000)
     (run,) = acealloc.replay(write(tmp_path / "run.ace", chunk), ["odd=%s" % library], rounds=1, fast=True).runs[1:]
     assert sum(page > 250 for page in run.pages["before"]) >= size // 4096 - 1
+    assert sum(page == 0 for page in run.pages["before"]) < 20, "what was there before counts for nobody"
 
 
 def test_own_starts_no_other_program(tmp_path):

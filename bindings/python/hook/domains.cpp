@@ -272,8 +272,8 @@ void set_all() {
 bool install(const Plan &plan) {
   const bool takes_raw = plan.domains & 1u << kRaw, takes_mem = plan.domains & 1u << kMem,
              takes_obj = plan.domains & 1u << kObj, takes_vm = takes_mem || takes_obj;
-  if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, plan.limit, main_reserve());
-  if (takes_raw) g_raw_heap = make_heap("python raw", 1, takes_vm ? 0 : plan.limit, main_reserve());
+  if (takes_vm) g_vm_heap = make_heap("python", plan.segregate ? 2 : 1, 0, main_reserve());
+  if (takes_raw) g_raw_heap = make_heap("python raw", 1, 0, main_reserve());
   if ((takes_vm && g_vm_heap == nullptr) || (takes_raw && g_raw_heap == nullptr)) {
     ace_heap_destroy(g_vm_heap);
     ace_heap_destroy(g_raw_heap);

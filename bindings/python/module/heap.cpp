@@ -219,7 +219,6 @@ void Heap::close() {
   ace_heap_destroy(use(During::kNotInOnLimit));
   heap_ = nullptr;
   on_limit_ = py::none();
-  misuse::raise_if_any();
 }
 
 }  // namespace acepy

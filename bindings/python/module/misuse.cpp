@@ -59,7 +59,7 @@ void bind(py::module_ &module) {
       "where\n"
       "nothing may be: \"overflow\" is found by a free, whose block then stays; \"write_after_free\" by an "
       "alloc, which\n"
-      "then gives no block, or by a trim, hint or close, which have been done.\n\n"
+      "then gives no block, or by a trim or hint, which have been done.\n\n"
       "address: the address; reason: \"double_free\", \"interior\", \"foreign\", \"size_mismatch\",\n"
       "\"not_allocated\", \"other_heap\", \"overflow\" or \"write_after_free\".",
       PyExc_ValueError, nullptr);
