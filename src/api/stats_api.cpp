@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "heap/front_cache.h"
+#include "heap/slab.h"
 #include "os/os.h"
 
 using namespace ace;
@@ -22,8 +22,7 @@ void fill_live(const Heap &heap, bool exact, ace_stats &stats) {
   stats.kind_groups = groups_of(heap);
   for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin) {
     uint64_t blocks = heap.slabs[bin].used_blocks.get();
-    if (exact) blocks -= list_length(heap, heap.bins[bin]);
-    if (exact && has_cache(heap)) blocks -= cached_blocks(heap, bin);
+    if (exact) blocks -= waiting_blocks(heap, bin);
     uint64_t bytes = blocks * kClassSize[class_of_bin(bin)];
     stats.kind_live_blocks[bin / kClasses] += blocks;
     stats.kind_live_bytes[bin / kClasses] += bytes;

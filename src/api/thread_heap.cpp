@@ -53,15 +53,27 @@ void leave_thread() {
     g_first_thread.pointer.store(nullptr, std::memory_order_release);
 }
 
+// What waits on lists and in caches among it: in all bins that can be a MiB or two a heap. The holder's.
 uint64_t free_resident_bytes(const Heap &heap) {
-  const uint64_t resident = heap.counters.resident_bytes(), live = live_bytes_bound(heap);
+  const uint64_t resident = heap.counters.resident_bytes();
+  uint64_t live = live_bytes_bound(heap);
+  for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin)
+    live -= uint64_t{waiting_blocks(heap, bin)} * kClassSize[class_of_bin(bin)];
   return resident > live ? resident - live : 0;
 }
 
-// A thread has taken so many bytes of fresh pages.
-void note_missed(uint64_t bytes) {
+void note_adopted(Heap &heap) {
   Locked locked(g_abandoned_lock);
-  const uint64_t missed = std::min(bytes, g_dropped);
+  heap.faulted_at_adopt = heap.counters.faulted_bytes.get();
+  heap.dropped_at_adopt = g_dropped;
+}
+
+// What its thread has taken of fresh pages: in place of what went back before it began, as far as that goes.
+// What threads of the same time leave behind none of them has missed.
+void note_missed(const Heap &heap) {
+  Locked locked(g_abandoned_lock);
+  const uint64_t taken = heap.counters.faulted_bytes.get() - heap.faulted_at_adopt;
+  const uint64_t missed = std::min({taken, heap.dropped_at_adopt, g_dropped});
   g_dropped -= missed;
   g_missed += missed;
 }
@@ -102,7 +114,7 @@ void abandon(void *value) {
   forget_hints(*heap);
   send_remote_frees(*heap);
   drain_remote_frees(*heap);
-  note_missed(heap->counters.faulted_bytes.get() - heap->faulted_at_adopt);
+  note_missed(*heap);
   if (!put_abandoned(*heap, free_resident_bytes(*heap))) trim_abandoned(*heap);
 }
 
@@ -165,7 +177,7 @@ Heap *thread_heap() {
   }
   // Without a key (a process that has used them all) the heap is never abandoned, and never lost to others'
   // frees either.
-  heap->faulted_at_adopt = heap->counters.faulted_bytes.get();
+  note_adopted(*heap);
   if (g_has_key) pthread_setspecific(g_key, heap);
   enter_thread(heap);
   serve_page();

@@ -16,8 +16,10 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   bool marked = false;
   // A block of a hardened heap has been wiped by now, and looks free.
   const bool is_sealed = route.owner->nature == Nature::kHardened;
-  const bool is_sent = route.pool == Pool::kTiny && is_being_sent(p);  // also where the tag was overwritten
-  if (!is_sent && !(is_sealed ? has_free_bit(route) : is_free(route, p))) {
+  // Also where the tag was overwritten. Not what others gather: they may have sent it a moment ago, and its
+  // holder have issued it since. Where they have not, they see it as they do.
+  const bool is_gathered = caller != nullptr && route.pool == Pool::kTiny && has_gathered(*caller, p);
+  if (!is_gathered && !(is_sealed ? has_free_bit(route) : is_free(route, p))) {
     switch (route.pool) {
       case Pool::kTiny:
         marked = free_remote_tiny(*route.row, route.index);

@@ -126,9 +126,10 @@ Superslab *find_kept(Heap &heap, size_t needed, size_t offset) {
 // Moves the mapping's end, where the system lets us; its head says so at each moment at which others may have
 // what lies behind.
 bool resize_mapping(Superslab *superslab, size_t mapped) {
-  const size_t before = superslab->head.mapped;
+  const size_t before = superslab->head.mapped, offset = superslab->head.block_offset;
   if (mapped < before) move_end(superslab, mapped);
-  const bool done = os().resize(superslab, before, mapped);
+  // Of a block that has moved the head is another mapping.
+  const bool done = os().resize(large_block(superslab), before - offset, mapped - offset);
   if (done ? mapped > before : mapped < before) move_end(superslab, done ? mapped : before);
   return done;
 }
@@ -276,7 +277,7 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     const size_t moved = std::min(old_size, new_size);
     if (is_watched(heap)) forget_memory(large_block(superslab), old_size);
     leave_address(superslab);  // what is moved away others may have at once
-    if (!os().move(large_block(superslab), moved, large_block(target))) {
+    if (!os().move(large_block(superslab), moved, large_block(target), new_size)) {
       enter_address(superslab, old_mapped);
       leave_address(target);
       end_mapping(target, new_mapped + guard_of(target));

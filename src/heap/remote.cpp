@@ -140,6 +140,11 @@ void send_remote_frees(Heap &heap) {
   }
 }
 
+bool has_gathered(const Heap &heap, const void *block) {
+  return heap.batch.word.load(std::memory_order_relaxed) == &remote_word(superslab_of(block), block) &&
+         (heap.batch.bits.load(std::memory_order_relaxed) & free_bit(block)) != 0;
+}
+
 bool is_being_sent(const void *block) {
   if constexpr (!kServesMalloc) return false;
   struct Sought {

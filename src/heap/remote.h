@@ -34,7 +34,9 @@ bool free_remote_large(Superslab *superslab);
 // of `heap`.
 bool gather_remote_free(Heap &heap, SlabRow &row, void *block);
 void send_remote_frees(Heap &heap);
-// Has a thread freed the block, and not told yet? Any thread.
+// Has the holder of `heap` freed the block, and not told yet?
+bool has_gathered(const Heap &heap, const void *block);
+// Has a thread, or did until a moment ago, and the block may have been issued since? Any thread.
 bool is_being_sent(const void *block);
 
 // Takes over all that is in the queue. The holder's.

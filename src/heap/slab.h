@@ -91,6 +91,9 @@ void retire_all(Heap &heap);
 // Blocks on the bin's allocation list, or scattered.
 unsigned list_length(const Heap &heap, const Bin &bin);
 
+// Blocks that count as used, but are listed, scattered or cached. The holder's.
+unsigned waiting_blocks(const Heap &heap, unsigned bin);
+
 // Is the block, which starts in its bin's window, on the allocation list? With a front cache: or in the cache.
 bool is_on_list(const Bin &bin, const void *block);
 

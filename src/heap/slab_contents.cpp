@@ -41,6 +41,10 @@ unsigned list_length(const Heap &heap, const Bin &bin) {
   return count;
 }
 
+unsigned waiting_blocks(const Heap &heap, unsigned bin) {
+  return list_length(heap, heap.bins[bin]) + (has_cache(heap) ? cached_blocks(heap, bin) : 0);
+}
+
 bool is_on_list(const Bin &bin, const void *block) {
   Heap &heap = *superslab_of(block)->head.prefix.owner;
   if (leads_to(heap, bin, bin.list, block)) return true;

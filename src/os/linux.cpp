@@ -80,10 +80,10 @@ bool resize(void *start, size_t old_size, size_t new_size) {
   return mremap(start, old_size, new_size, 0) != MAP_FAILED;
 }
 
-bool move(void *start, size_t size, void *target) {
+bool move(void *start, size_t size, void *target, size_t new_size) {
   OnPath::note_system_call();
   const KeptErrno kept;
-  return mremap(start, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
+  return mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
 }
 
 uint64_t read_clock(clockid_t clock) {

@@ -22,9 +22,10 @@ struct OsTable {
   bool (*purge)(void *start, size_t size);
   // Grows or shrinks the mapping at `start` without moving it; false where that cannot be.
   bool (*resize)(void *start, size_t old_size, size_t new_size);
-  // Moves the pages of [start, start + size) to `target`, which is mapped already and is replaced; the source
-  // is unmapped. False where the system refuses: nothing has changed.
-  bool (*move)(void *start, size_t size, void *target);
+  // Moves the pages of [start, start + size) to `target`, of which new_size bytes are mapped already and are
+  // replaced; the source is unmapped. False where the system refuses: nothing has changed. What has moved is
+  // one mapping: Linux before 6.17 moves nothing else, and none lets anything else grow.
+  bool (*move)(void *start, size_t size, void *target, size_t new_size);
   // Nanoseconds since a fixed moment.
   uint64_t (*now)();
   // Nanoseconds of processor time that the calling thread has had.

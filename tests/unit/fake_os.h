@@ -212,8 +212,8 @@ class FakeOs {
     if (new_size < old_size) count_unmapped(old_size - new_size);
     return true;
   }
-  static bool move(void *start, size_t size, void *target) {
-    if (fails(OsCall::kMove) || !real_os().move(start, size, target)) return false;
+  static bool move(void *start, size_t size, void *target, size_t new_size) {
+    if (fails(OsCall::kMove) || !real_os().move(start, size, target, new_size)) return false;
     count_unmapped(size);
     return true;
   }

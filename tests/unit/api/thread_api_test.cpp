@@ -1,8 +1,10 @@
 // The calling thread's heap: made on first use, left behind and taken up.
+#include <barrier>
 #include <thread>
 #include <vector>
 
 #include "api/thread_heap.h"
+#include "heap/all_heaps.h"
 #include "heap/remote.h"
 #include "unit/heap_test.h"
 
@@ -119,6 +121,32 @@ TEST(ThreadHeap, EndsWithItsThreadWhereNothingIsLeftButMuchWasHeld) {
     for (void *block : blocks) ace_free(block);
   });
   for (void *block : blocks) ASSERT_EQ(ace_owner_of(block), nullptr);
+}
+
+TEST(ThreadHeap, WhatIsOnListsCountsAsHeldForNothing) {
+  trim_abandoned_heaps();
+  constexpr unsigned kThreads = 40;
+  std::barrier all_have(kThreads);
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      std::vector<void *> blocks;
+      for (unsigned size : kClassSize)
+        for (unsigned bytes = 0; bytes < kSlabSize / 2; bytes += size) blocks.push_back(ace_alloc(size));
+      all_have.arrive_and_wait();
+      for (void *block : blocks) ace_free(block);
+      all_have.arrive_and_wait();
+    });
+  }
+  for (auto &thread : threads) thread.join();
+  uint64_t resident = 0;
+  visit_heaps(
+      [](Heap &heap, void *sum) {
+        if (heap.is_thread_heap && &heap != known_thread_heap())
+          *static_cast<uint64_t *>(sum) += heap.counters.resident_bytes();
+      },
+      &resident);
+  EXPECT_LE(resident, 16u << 20);
 }
 
 TEST(ThreadHeap, BlocksOutliveTheirThread) {

@@ -1,5 +1,7 @@
 #include "heap/large.h"
 
+#include <fstream>
+#include <string>
 #include <thread>
 
 #include "heap/address_map.h"
@@ -332,14 +334,39 @@ TEST_F(Large, MovesWhereItCannotGrowInPlace) {
   for (size_t i = kMiB; i < 4 * kMiB; ++i) ASSERT_EQ(q[i], 0);
 }
 
+// Does one mapping of the process hold all of it?
+bool is_one_mapping(const void *start, size_t size) {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    uintptr_t first = 0, end = 0;
+    sscanf(line.c_str(), "%zx-%zx", &first, &end);
+    if (first <= address_of(start) && address_of(start) < end) return address_of(start) + size <= end;
+  }
+  return false;
+}
+
+TEST_F(Large, WhatHasMovedCanMoveAndGrowAgain) {
+  unsigned char *p = alloc(kMiB);
+  OsTable table = real_os();
+  table.resize = [](void *, size_t, size_t) { return false; };
+  for (size_t size : {3 * kMiB, 4 * kMiB, 9 * kMiB}) {
+    replace_os(&table);
+    p = realloc(p, size);
+    replace_os(&real_os());
+    ASSERT_NE(p, nullptr);
+    memset(p, 7, size);
+    EXPECT_TRUE(is_one_mapping(p, size)) << size;
+  }
+}
+
 TEST_F(Large, WhatItMovesFromIsNotOursAtAnyMoment) {
   static bool was_ours;
   for (size_t size : {kMiB, 3 * kMiB}) {
     unsigned char *p = alloc(size);
     OsTable table = real_os();
     table.resize = [](void *, size_t, size_t) { return false; };
-    table.move = [](void *start, size_t moved, void *target) {
-      const bool done = real_os().move(start, moved, target);
+    table.move = [](void *start, size_t moved, void *target, size_t size) {
+      const bool done = real_os().move(start, moved, target, size);
       was_ours = !is_foreign(start);  // others may have got it by now
       return done;
     };

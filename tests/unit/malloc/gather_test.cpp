@@ -217,6 +217,24 @@ TEST_F(Gather, SoIsASecondOneWhereTheTagWasOverwritten) {
   EXPECT_EQ(misuse.take(), std::vector<int>{ACE_ERROR_DOUBLE_FREE}) << "as it is sent";
 }
 
+TEST_F(Gather, WhatWasSentAndIssuedAgainMayBeMovedBeforeItsSenderGoesOn) {
+  void *p = fill(2, 64)[0];
+  free_elsewhere(p);
+  RemoteBatch &batch = other.heap().batch;
+  const uint64_t bits = batch.bits;
+  other.run([] { send_remote_frees(*thread_heap()); });
+  drain_remote_frees(mine);
+  ASSERT_EQ(allocate(mine, 64, 0), p);
+  batch.bits = bits;  // as of a sender that is interrupted, or was when its process forked
+  Other third;
+  MisuseLog misuse;
+  void *moved = nullptr;
+  third.run([&] { moved = ace_realloc(p, 1000); });
+  EXPECT_EQ(misuse.take(), std::vector<int>{});
+  batch.bits = 0;
+  third.run([&] { ace_free(moved); });
+}
+
 TEST_F(Gather, ALiveBlockWithTheTagOfOneIsFreed) {
   auto blocks = fill(blocks_per_slab(class_of(64)), 64);
   auto current = fill(2, 64);

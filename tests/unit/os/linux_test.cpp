@@ -53,7 +53,7 @@ TEST(LinuxOs, WhatFailsLeavesErrnoAlone) {
   errno = EDOM;
   EXPECT_EQ(os.map(size_t{1} << 46, kSuperslabSize), nullptr);
   EXPECT_FALSE(os.resize(p, page, size_t{1} << 46));
-  EXPECT_FALSE(os.move(p + 1, page, p + 3 * page));
+  EXPECT_FALSE(os.move(p + 1, page, p + 3 * page, page));
   EXPECT_FALSE(os.guard(p + 3 * page, page));
   EXPECT_FALSE(os.fill_huge(p + 3 * page, page));
   EXPECT_EQ(errno, EDOM);
@@ -182,7 +182,7 @@ TEST(LinuxOs, ResizeAndMoveKeepTheContents) {
   ASSERT_TRUE(real_os().resize(p, 2 * kSize, kSize));
   EXPECT_EQ(resident_pages(p, kSize), 4u);
   auto *target = static_cast<unsigned char *>(real_os().map(2 * kSize, kPage));
-  ASSERT_TRUE(real_os().move(p, kSize, target));
+  ASSERT_TRUE(real_os().move(p, kSize, target, 2 * kSize));
   for (size_t i = 0; i < 2 * kSize; ++i) ASSERT_EQ(target[i], i < kSize ? 9 : 0);
   real_os().unmap(target, 2 * kSize);
 }
