@@ -80,8 +80,8 @@ const char *redirect_call(const char *caller, size_t size, const void *callee, c
   const uintptr_t first = address_of(site) & ~(page - 1);
   const size_t length = ((address_of(site) + kCallSize + page - 1) & ~(page - 1)) - first;
   void *pages = reinterpret_cast<void *>(first);
-  // A copy takes the place of the pages, changed and executable already: so nothing has happened where the
-  // system forbids that, and there is no moment without the code.
+  // A copy takes the place of the pages, changed and executable already: so nothing has changed where the
+  // system forbids such code, and there is no moment without the code.
   void *copy = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (copy == MAP_FAILED) return "there is no memory for a copy of the program's code";
   memcpy(copy, pages, length);

@@ -27,7 +27,8 @@ constexpr uint64_t kAbandonedFreeMin = uint64_t{16} << 20;
 Lock g_abandoned_lock;
 Heap *g_abandoned;
 uint64_t g_abandoned_free;  // the sum of Heap::abandoned_free
-uint64_t g_dropped;         // what went back at the end of threads, but for what was missed
+uint64_t g_dropped;         // what ever went back at the end of threads,
+uint64_t g_replaced;        // and of it what was missed, or is forgiven
 uint64_t g_missed;          // so much more than kAbandonedFreeMin may stay
 constinit thread_local Heap *t_known_heap = nullptr;
 bool g_withheld;
@@ -53,7 +54,7 @@ void leave_thread() {
     g_first_thread.pointer.store(nullptr, std::memory_order_release);
 }
 
-// What waits on lists and in caches among it: in all bins that can be a MiB or two a heap. The holder's.
+// Counts what waits on lists and in caches as well: over all bins a MiB or two a heap. The holder's.
 uint64_t free_resident_bytes(const Heap &heap) {
   const uint64_t resident = heap.counters.resident_bytes();
   uint64_t live = live_bytes_bound(heap);
@@ -73,8 +74,9 @@ void note_adopted(Heap &heap) {
 void note_missed(const Heap &heap) {
   Locked locked(g_abandoned_lock);
   const uint64_t taken = heap.counters.faulted_bytes.get() - heap.faulted_at_adopt;
-  const uint64_t missed = std::min({taken, heap.dropped_at_adopt, g_dropped});
-  g_dropped -= missed;
+  const uint64_t before = heap.dropped_at_adopt - std::min(heap.dropped_at_adopt, g_replaced);
+  const uint64_t missed = std::min(taken, before);
+  g_replaced += missed;
   g_missed += missed;
 }
 
@@ -191,7 +193,8 @@ void withhold_thread_heaps() { g_withheld = true; }
 size_t trim_abandoned_heaps() {
   {
     Locked locked(g_abandoned_lock);
-    g_dropped = g_missed = 0;
+    g_replaced = g_dropped;
+    g_missed = 0;
   }
   size_t given = 0;
   for (Heap *heap = take_abandoned(true), *next; heap != nullptr; heap = next) {

@@ -17,7 +17,7 @@ void free_remote(Heap *caller, void *p, const Route &route) {
   // A block of a hardened heap has been wiped by now, and looks free.
   const bool is_sealed = route.owner->nature == Nature::kHardened;
   // Also where the tag was overwritten. Not what others gather: they may have sent it a moment ago, and its
-  // holder have issued it since. Where they have not, they see it as they do.
+  // holder have issued it since. If they have not sent it yet, they find the second free when they do.
   const bool is_gathered = caller != nullptr && route.pool == Pool::kTiny && has_gathered(*caller, p);
   if (!is_gathered && !(is_sealed ? has_free_bit(route) : is_free(route, p))) {
     switch (route.pool) {

@@ -216,8 +216,7 @@ struct Heap {
   // ---- lists of heaps: all (heap/all_heaps.h), and those whose thread has ended (api/thread_heap.cpp)
   Heap *next, *previous, *next_abandoned;
   uint64_t abandoned_free;  // of one whose thread has ended: resident bytes that no block lives in
-  // When its thread took it: Counters::faulted_bytes, and what had gone back at the end of others, and was not
-  // missed so far.
+  // When its thread took it: Counters::faulted_bytes, and what had ever gone back at the end of others.
   uint64_t faulted_at_adopt, dropped_at_adopt;
   std::atomic<uint32_t> visitors;
 };

@@ -1,5 +1,7 @@
 #include "heap/large.h"
 
+#include <string.h>
+
 #include <algorithm>
 
 #include "heap/address_map.h"
@@ -196,10 +198,10 @@ bool granted(Heap &heap, size_t bytes) {
 
 }  // namespace
 
-size_t large_block_size_for(size_t size) { return mapping_size(kPage, size) - kPage; }
+size_t large_block_size_for(size_t size) { return mapping_size(os().page_size, size) - os().page_size; }
 
 void *allocate_large(Heap &heap, size_t size, size_t alignment) {
-  size_t offset = std::max(kPage, alignment);
+  size_t offset = std::max(os().page_size, alignment);  // what is resized begins on a page of the system's
   size_t block_size = mapping_size(offset, size) - offset;
   Superslab *kept = take_kept(heap, size, offset);
   if (kept == nullptr && has_remote_frees(heap)) {
@@ -277,15 +279,24 @@ void *resize_large(Heap &heap, Superslab *superslab, size_t size) {
     const size_t moved = std::min(old_size, new_size);
     if (is_watched(heap)) forget_memory(large_block(superslab), old_size);
     leave_address(superslab);  // what is moved away others may have at once
-    if (!os().move(large_block(superslab), moved, large_block(target), new_size)) {
-      enter_address(superslab, old_mapped);
+    const bool is_copied = !os().move(large_block(superslab), moved, large_block(target), new_size);
+    if (is_copied) {
       leave_address(target);
       end_mapping(target, new_mapped + guard_of(target));
-      return nullptr;
+      target = map_large(heap, size, offset);
+      if (target == nullptr) {
+        enter_address(superslab, old_mapped);
+        return nullptr;
+      }
+      memcpy(large_block(target), large_block(superslab), moved);
     }
     unlink_large(heap, superslab);
     uncount_mapping(heap, superslab);
-    end_mapping(superslab, offset, large_block(superslab) + moved, old_size - moved + guard_of(superslab));
+    if (is_copied) {
+      end_mapping(superslab, old_mapped + guard_of(superslab));
+    } else {
+      end_mapping(superslab, offset, large_block(superslab) + moved, old_size - moved + guard_of(superslab));
+    }
     link_large(heap, target);
     count_mapping(heap, target);
     superslab = target;

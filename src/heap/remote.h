@@ -36,7 +36,8 @@ bool gather_remote_free(Heap &heap, SlabRow &row, void *block);
 void send_remote_frees(Heap &heap);
 // Has the holder of `heap` freed the block, and not told yet?
 bool has_gathered(const Heap &heap, const void *block);
-// Has a thread, or did until a moment ago, and the block may have been issued since? Any thread.
+// Has any thread freed the block and not told yet, or told a moment ago? It may have been issued since. Any
+// thread.
 bool is_being_sent(const void *block);
 
 // Takes over all that is in the queue. The holder's.

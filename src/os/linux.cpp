@@ -21,6 +21,10 @@
 #include "base/uncancelled.h"
 #include "os/os.h"
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
 namespace ace {
 namespace {
 
@@ -83,7 +87,15 @@ bool resize(void *start, size_t old_size, size_t new_size) {
 bool move(void *start, size_t size, void *target, size_t new_size) {
   OnPath::note_system_call();
   const KeptErrno kept;
-  return mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED;
+  if (mremap(start, size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, target) != MAP_FAILED) return true;
+  // Before it looks at the source the system unmaps the target, which its owner will unmap: nobody else's
+  // mapping may be there by then.
+  if (errno == EFAULT || errno == ENOMEM) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    void *hole = mmap(target, new_size, PROT_NONE, kFlags, -1, 0);
+    if (hole != MAP_FAILED && hole != target) munmap(hole, new_size);  // Linux before 4.17
+  }
+  return false;
 }
 
 uint64_t read_clock(clockid_t clock) {

@@ -23,8 +23,9 @@ struct OsTable {
   // Grows or shrinks the mapping at `start` without moving it; false where that cannot be.
   bool (*resize)(void *start, size_t old_size, size_t new_size);
   // Moves the pages of [start, start + size) to `target`, of which new_size bytes are mapped already and are
-  // replaced; the source is unmapped. False where the system refuses: nothing has changed. What has moved is
-  // one mapping: Linux before 6.17 moves nothing else, and none lets anything else grow.
+  // replaced; the source is unmapped. False where the system refuses, as where the program has divided the
+  // mapping by an advice for a part of it: then the source is as it was, and the target fit to be unmapped.
+  // What has moved is one mapping: Linux before 6.17 moves nothing else, and none lets anything else grow.
   bool (*move)(void *start, size_t size, void *target, size_t new_size);
   // Nanoseconds since a fixed moment.
   uint64_t (*now)();

@@ -510,10 +510,10 @@ print(json.dumps([told, vm.stats()['python']['limit_failures']]))
     assert failures == 0
 
 
-def test_pressure_is_told_once_the_queue_has_room(answer):
-    """CPython takes so many calls to make between two bytecodes of the main thread, and others may have made them all."""
-    code = """
-import ctypes, sys, threading
+# CPython takes so many calls to make between two bytecodes of the main thread. Here another thread has made them all
+# while it comes near the limit; then `after` happens.
+NOBODY_CAN_BE_TOLD = """
+import ctypes, gc, sys, threading
 sys.setswitchinterval(100)
 def nothing(_): return 0
 nothing = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(nothing)
@@ -524,6 +524,7 @@ def fill():
     while len(cache) < 255:
         while ctypes.pythonapi.Py_AddPendingCall(nothing, None) == 0: pass
         cache.append(b'v' * 100000)
+    {after}
     lock.release()
 with vm.memory_limit(extra=27 << 20):
     vm.on_pressure(listener)
@@ -531,13 +532,22 @@ with vm.memory_limit(extra=27 << 20):
     thread = threading.Thread(target=fill)
     thread.start()
     lock.acquire(); thread.join()
-    for n in range(255, 400): cache.append(b'v' * 100000)
+    for n in range({more}): cache.append(b'v' * 100000)
     vm.on_pressure(None)
 print(json.dumps([told, vm.stats()['python']['limit_failures']]))
 """
-    told, failures = answer(code)
+
+
+def test_pressure_is_told_once_the_queue_has_room(answer):
+    told, failures = answer(NOBODY_CAN_BE_TOLD.format(after="pass", more=145))
     assert told and told[0] >= 255  # nobody could before
     assert failures == 0
+
+
+def test_who_could_not_be_told_is_told_in_time_again(answer):
+    """As soon as a collection has found that clearly less is in use."""
+    told, _ = answer(NOBODY_CAN_BE_TOLD.format(after="cache.clear(); gc.collect()", more=240))
+    assert told and told[0] < 235
 
 
 def test_pressure_is_told_again_without_a_collection(answer):

@@ -128,7 +128,8 @@ void leave_limits_of_other_threads();
 void forget_limits();
 
 // From now on `tell` is called, within an allocation, when seven eighths of the limit are in use; again only
-// once clearly less was, or, where it returns false, when some more is. nullptr: nobody is told.
+// once clearly less was, or, where it returns false, when some more is that is below the limit. nullptr: nobody
+// is told.
 void tell_near_limit(bool (*tell)());
 
 // ---- interpreters.cpp

@@ -24,10 +24,12 @@ EnteredLimit *g_entered;  // the last
 // In force before the first.
 size_t g_limit_outside, g_reserve_begin_outside;
 
+size_t near_limit_begin() { return g_limit - g_limit / 8; }
+
 void arm() {
   if (g_limited == nullptr) return;
   g_is_armed = g_tell_near != nullptr && g_limit != 0;
-  g_lower_limit = g_is_armed ? g_limit - g_limit / 8 : g_limit;
+  g_lower_limit = g_is_armed ? near_limit_begin() : g_limit;
   ace_heap_set_limit(g_limited, g_lower_limit);
 }
 
@@ -46,9 +48,10 @@ void count_the_last_entered() {
   }
 }
 
-// The last one to be told was.
+// The last one to be told was, or could not be.
 bool may_be_told_again() {
-  return g_limited != nullptr && g_tell_near != nullptr && g_limit != 0 && !g_is_armed;
+  return g_limited != nullptr && g_tell_near != nullptr && g_limit != 0 &&
+         (!g_is_armed || g_lower_limit > near_limit_begin());
 }
 
 void arm_where_less_than_most(size_t in_use) {

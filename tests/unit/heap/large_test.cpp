@@ -1,5 +1,7 @@
 #include "heap/large.h"
 
+#include <sys/mman.h>
+
 #include <fstream>
 #include <string>
 #include <thread>
@@ -357,6 +359,10 @@ TEST_F(Large, WhatHasMovedCanMoveAndGrowAgain) {
     memset(p, 7, size);
     EXPECT_TRUE(is_one_mapping(p, size)) << size;
   }
+  EXPECT_EQ(realloc(p, 2 * kMiB), p);
+  EXPECT_EQ(realloc(p, 3 * kMiB), p) << "where it was";
+  EXPECT_TRUE(is_one_mapping(p, 3 * kMiB));
+  EXPECT_EQ(test::audit(heap), "");
 }
 
 TEST_F(Large, WhatItMovesFromIsNotOursAtAnyMoment) {
@@ -382,16 +388,43 @@ TEST_F(Large, WhatItMovesFromIsNotOursAtAnyMoment) {
 TEST_F(Large, AFailedGrowthLeavesTheBlockAsItWas) {
   unsigned char *p = alloc(kMiB);
   FakeOs fake;
-  for (OsCall call : {OsCall::kMap, OsCall::kMove}) {
-    fake.fail_always(OsCall::kResize);
-    fake.fail_always(call);
-    EXPECT_EQ(realloc(p, 4 * kMiB), nullptr);
-    EXPECT_EQ(ace_usable_size(p), kMiB);
-    EXPECT_TRUE(intact(p, kMiB));
-    EXPECT_EQ(test::audit(heap), "");
-    fake.fail_never();
-  }
+  fake.fail_always(OsCall::kResize);
+  fake.fail_always(OsCall::kMap);
+  EXPECT_EQ(realloc(p, 4 * kMiB), nullptr);
+  EXPECT_EQ(ace_usable_size(p), kMiB);
+  EXPECT_TRUE(intact(p, kMiB));
+  EXPECT_EQ(test::audit(heap), "");
+  fake.fail_never();
   EXPECT_NE(realloc(p, 4 * kMiB), nullptr);
+}
+
+// A mapping that an advice has divided can neither grow nor move in one piece.
+TEST_F(Large, WhatTheSystemWillNotMoveIsCopied) {
+  unsigned char *p = alloc(4 * kMiB);
+  ASSERT_EQ(madvise(reinterpret_cast<void *>(round_up(address_of(p) + 2 * kMiB, kPage)), kMiB, MADV_DONTDUMP),
+            0);
+  unsigned char *q = realloc(p, 9 * kMiB);
+  ASSERT_NE(q, nullptr);
+  EXPECT_TRUE(intact(q, 4 * kMiB));
+  EXPECT_EQ(ace_usable_size(q), 9 * kMiB);
+  EXPECT_EQ(test::audit(heap), "");
+  FakeOs fake;
+  fake.fail_always(OsCall::kResize);
+  fake.fail_always(OsCall::kMove);
+  unsigned char *r = realloc(q, 12 * kMiB);
+  ASSERT_NE(r, nullptr);
+  EXPECT_TRUE(intact(r, 4 * kMiB));
+  EXPECT_EQ(test::audit(heap), "");
+}
+
+TEST_F(Large, ABlockBeginsOnAPageOfTheSystem) {
+  for (size_t page : {size_t{16384}, size_t{65536}}) {
+    FakeOs fake(page);
+    unsigned char *p = alloc(kMiB);
+    ASSERT_NE(p, nullptr);
+    EXPECT_EQ(address_of(p) % page, 0u);
+    EXPECT_EQ(ace_good_size(600'000), round_up(600'000, page));
+  }
 }
 
 TEST_F(Large, ShrinkingNeverFails) {
