@@ -56,11 +56,11 @@ void leave_thread() {
 
 // Counts what waits on lists and in caches as well: over all bins a MiB or two a heap. The holder's.
 uint64_t free_resident_bytes(const Heap &heap) {
-  const uint64_t resident = heap.counters.resident_bytes();
-  uint64_t live = live_bytes_bound(heap);
+  uint64_t free = heap.counters.resident_bytes();
   for (unsigned bin = 0; bin < groups_of(heap) * kClasses; ++bin)
-    live -= uint64_t{waiting_blocks(heap, bin)} * kClassSize[class_of_bin(bin)];
-  return resident > live ? resident - live : 0;
+    free += uint64_t{waiting_blocks(heap, bin)} * kClassSize[class_of_bin(bin)];
+  const uint64_t live = live_bytes_bound(heap);
+  return free > live ? free - live : 0;
 }
 
 void note_adopted(Heap &heap) {
