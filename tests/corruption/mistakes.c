@@ -152,11 +152,16 @@ static void seen_at_resize(void) { p = take(kSmall), spoil(p, kSmall, 1), p = re
 static void seen_at_usable(void) { p = take(kSmall), spoil(p, kSmall, 1), usable(p), go_on(kSmall); }
 static void seen_elsewhere(void) { p = take(kSmall), spoil(p, kSmall, 1), drop_elsewhere(p), go_on(kSmall); }
 
-/* A block between two others, so that what lies before it is one of theirs, live or free. */
+/* A block right behind another one, so that what is written to is that one's: what lies before the first block
+ * of all a heap need not notice. */
 static void underflow(size_t count) {
   char *blocks[64];
   for (int i = 0; i < 64; ++i) blocks[i] = take(kSmall);
-  spoil(blocks[32], -(ptrdiff_t)count, count);
+  int behind = 32;
+  while (behind < 63 &&
+         (blocks[behind] < blocks[behind - 1] || blocks[behind] - blocks[behind - 1] > 2 * kSmall))
+    ++behind;
+  spoil(blocks[behind], -(ptrdiff_t)count, count);
   for (int i = 0; i < 64; ++i) drop(blocks[i]);
   go_on(kSmall);
 }
