@@ -19,8 +19,9 @@ void free_large(Heap &heap, Superslab *superslab);
 // Unmaps kept blocks, up to `budget` resident bytes, but for those that somebody else is at. Returns the bytes.
 size_t release_kept(Heap &heap, size_t budget);
 
-// Resizes the block, moving its pages instead of copying them where it must move. nullptr where it cannot
-// (the block is as it was). `size` may be any size above kMidMax.
+// Resizes the block; where it must move, so do its pages, and only what the system will not move is copied:
+// both are resident meanwhile, whatever the limit. nullptr where it cannot (the block is as it was). `size` may
+// be any size above kMidMax.
 void *resize_large(Heap &heap, Superslab *superslab, size_t size);
 
 inline std::byte *large_block(Superslab *superslab) {

@@ -71,7 +71,8 @@ def option_path(path: str) -> str:
     is longer than an option may be."""
     whole = os.path.abspath(path)
     if len(os.fsencode(whole)) > OPTION_BYTES:
-        raise Failure("%s is a path of more than %d bytes: name a file in a folder less deep" % (whole, OPTION_BYTES), 2)
+        raise Failure("%s is a path of more than %d bytes: name a file in a folder less deep"
+                      % (whole, OPTION_BYTES), 2)  # fmt: skip
     return whole
 
 
